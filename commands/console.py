@@ -1,0 +1,81 @@
+"""What every command shares: one JSON object on stdout, words and progress on stderr, one line an error.
+
+With `--json` an error is also `{"error": {"kind", "message"}}` on stdout. Exit 0 done, 1 bad content or a limit broken,
+2 wrong use, a missing choice or a missing package, 130 cancelled.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, TypeVar
+
+import typer
+
+from spatial.faults import Fault
+from spatial.progress import Progress
+
+R = TypeVar("R")
+
+
+def emit(value: dict[str, Any]) -> None:
+    """Print one JSON object on one line of stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def say(*lines: str) -> None:
+    """Print words for a person on stderr."""
+    for line in lines:
+        sys.stderr.write(line + "\n")
+
+
+def command(function: Callable[..., R]) -> Callable[..., R]:
+    """Turn faults and Ctrl-C into one line and an exit code; reads the function's `as_json` argument."""
+
+    @wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> R:
+        try:
+            return function(*args, **kwargs)
+        except Fault as fault:
+            if kwargs.get("as_json"):
+                emit({"error": {"kind": fault.kind, "message": str(fault)}})
+            say(str(fault))
+            raise typer.Exit(fault.exit_code) from None
+        except KeyboardInterrupt:
+            say("Cancelled; nothing was half-written.")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            sys.stderr.close()
+            raise typer.Exit(0) from None
+
+    return guarded
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Progress]:
+    """A bar on stderr that a room's `progress` argument drives; plain lines where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        last = [""]
+
+        def lines(what: str, fraction: float) -> None:
+            if what != last[0]:
+                last[0] = what
+                say(f"{title}: {what} ({fraction:.0%})")
+
+        yield lines
+        return
+    with Bar(
+        TextColumn("[bold]{task.description}"), BarColumn(), TextColumn("{task.fields[what]}"), TimeElapsedColumn(),
+        console=console, transient=True,
+    ) as bar:  # fmt: skip
+        task = bar.add_task(title, total=1.0, what="")
+        yield lambda what, fraction: bar.update(task, completed=fraction, what=what)

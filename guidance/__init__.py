@@ -1,0 +1,1 @@
+"""The twin laid over the live picture, with an honest error."""

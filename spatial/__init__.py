@@ -1,0 +1,1 @@
+"""The language that every room speaks: frames, rigid motions, shapes, meshes, lenses."""

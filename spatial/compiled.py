@@ -1,0 +1,28 @@
+"""The one typed door to numba: functions compiled on first use and cached on disk."""
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")  # the default layer forbids calls from several threads
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+prange = numba.prange
+
+
+def njit(function: F) -> F:
+    """Compile a serial kernel (nogil, cached); the Python signature stays for mypy."""
+    return cast("F", numba.njit(cache=True, nogil=True)(function))
+
+
+def njit_parallel(function: F) -> F:
+    """Compile a kernel whose `prange` loops run on all cores."""
+    return cast("F", numba.njit(cache=True, nogil=True, parallel=True)(function))
+
+
+def njit_inline(function: F) -> F:
+    """Compile a small kernel that is inlined into its callers."""
+    return cast("F", numba.njit(cache=True, nogil=True, inline="always")(function))

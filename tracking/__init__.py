@@ -1,0 +1,1 @@
+"""From a camera's picture to poses with a covariance."""

@@ -1,0 +1,1 @@
+"""The patient: the scan, the bones, the plan, the case folder."""

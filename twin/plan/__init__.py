@@ -1,0 +1,1 @@
+"""Screws, osteotomies and their consequences."""

@@ -1,0 +1,1 @@
+"""From a CT on disk to a volume in patient coordinates."""
