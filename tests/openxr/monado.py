@@ -1,10 +1,11 @@
 """Monado, a real OpenXR runtime, built once for the tests: no headset, no display, no GPU.
 
-Run it (`python3 tests/openxr/monado.py`) or call `ensure`. Standard library only, so that set-up can use it before any
-package is there. The source is Debian 13's `monado` tarball, fetched by apt from the mirror that this machine's own
-sources name and checked against Debian's archive keyring. The runtime is built to live inside the application's process
-(no service), composes into nothing (null compositor, 20 frames a second) and takes head and hands from the scripted
-client in `remote.py`. Its input port listens on loopback only: the recipe patches the source and checks that it did.
+Run it (`python3 tests/openxr/monado.py`) or call `ensure`. Standard library only, so that set-up can use it
+before any package is there. The source is Debian 13's `monado` tarball, fetched by apt from the mirror that
+this machine's own sources name and checked against Debian's archive keyring. The runtime is built to live
+inside the application's process (no service), composes into nothing (null compositor, 20 frames a second)
+and takes head and hands from the scripted client in `remote.py`. Its input port listens on loopback only:
+the recipe patches the source and checks that it did.
 """
 
 from __future__ import annotations
@@ -36,14 +37,42 @@ MANIFEST = "openxr_monado.json"
 LIBRARY = "libopenxr_monado.so"
 
 BUILD_PACKAGES = (
-    "build-essential cmake ninja-build pkg-config libeigen3-dev libvulkan-dev glslang-tools libegl-dev libgl-dev "
-    "libgles-dev libglx-dev libopengl-dev libx11-dev libx11-xcb-dev libxcb1-dev libxcb-randr0-dev libxrandr-dev "
-    "libudev-dev libbsd-dev"
-).split()
+    "build-essential",
+    "cmake",
+    "ninja-build",
+    "pkg-config",
+    "libeigen3-dev",
+    "libvulkan-dev",
+    "glslang-tools",
+    "libegl-dev",
+    "libgl-dev",
+    "libgles-dev",
+    "libglx-dev",
+    "libopengl-dev",
+    "libx11-dev",
+    "libx11-xcb-dev",
+    "libxcb1-dev",
+    "libxcb-randr0-dev",
+    "libxrandr-dev",
+    "libudev-dev",
+    "libbsd-dev",
+)
 RUN_PACKAGES = (
-    "mesa-vulkan-drivers libvulkan1 libgl1-mesa-dri libegl1 libegl-mesa0 libgl1 libglx0 libglx-mesa0 libx11-6 "
-    "libx11-xcb1 libxcb1 libxcb-randr0 libudev1 libbsd0"
-).split()
+    "mesa-vulkan-drivers",
+    "libvulkan1",
+    "libgl1-mesa-dri",
+    "libegl1",
+    "libegl-mesa0",
+    "libgl1",
+    "libglx0",
+    "libglx-mesa0",
+    "libx11-6",
+    "libx11-xcb1",
+    "libxcb1",
+    "libxcb-randr0",
+    "libudev1",
+    "libbsd0",
+)
 
 # The remote driver binds every interface; a test runtime must not be reachable from the network.
 PATCHED_FILE = "src/xrt/drivers/remote/r_hub.c"
@@ -51,14 +80,29 @@ PATCH_FROM = "htonl(INADDR_ANY)"
 PATCH_TO = "htonl(INADDR_LOOPBACK)"
 
 _OFF = (
-    "BUILD_TESTING BUILD_DOC XRT_FEATURE_SERVICE XRT_FEATURE_TRACING XRT_FEATURE_STEAMVR_PLUGIN XRT_FEATURE_DEBUG_GUI "
-    "XRT_FEATURE_WINDOW_PEEK XRT_HAVE_OPENCV XRT_HAVE_SDL2 XRT_HAVE_LIBUSB XRT_BUILD_DRIVER_VIVE XRT_BUILD_DRIVER_WMR "
-    "XRT_BUILD_DRIVER_HDK XRT_BUILD_DRIVER_HYDRA XRT_BUILD_DRIVER_PSMV XRT_BUILD_DRIVER_PSSENSE "
-    "XRT_BUILD_DRIVER_RIFT_S XRT_BUILD_DRIVER_STEAMVR_LIGHTHOUSE XRT_BUILD_DRIVER_TWRAP"
-).split()
+    "BUILD_TESTING",
+    "BUILD_DOC",
+    "XRT_FEATURE_SERVICE",
+    "XRT_FEATURE_TRACING",
+    "XRT_FEATURE_STEAMVR_PLUGIN",
+    "XRT_FEATURE_DEBUG_GUI",
+    "XRT_FEATURE_WINDOW_PEEK",
+    "XRT_HAVE_OPENCV",
+    "XRT_HAVE_SDL2",
+    "XRT_HAVE_LIBUSB",
+    "XRT_BUILD_DRIVER_VIVE",
+    "XRT_BUILD_DRIVER_WMR",
+    "XRT_BUILD_DRIVER_HDK",
+    "XRT_BUILD_DRIVER_HYDRA",
+    "XRT_BUILD_DRIVER_PSMV",
+    "XRT_BUILD_DRIVER_PSSENSE",
+    "XRT_BUILD_DRIVER_RIFT_S",
+    "XRT_BUILD_DRIVER_STEAMVR_LIGHTHOUSE",
+    "XRT_BUILD_DRIVER_TWRAP",
+)
 
 
-class RuntimeUnavailable(Exception):
+class RuntimeUnavailable(Exception):  # noqa: N818 - reads as the answer that it is
     """The runtime can't be had on this machine; the message says why and what would help."""
 
 
@@ -77,7 +121,7 @@ def cache_root() -> Path:
 
 
 def recipe_folder() -> Path:
-    """Where this recipe's runtime lies (or will lie): named by the recipe file and the system it was built on."""
+    """Where this recipe's runtime lies or will lie: named by the recipe file and the system below it."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
     digest.update(f"{_os_release().get('VERSION_CODENAME', '')} {platform.machine()}".encode())
     return cache_root() / digest.hexdigest()[:16]
@@ -107,13 +151,14 @@ def ensure(say: Say = print) -> Path:
     return recipe_folder()
 
 
-def environment(folder: Path, port: int) -> dict[str, str]:
-    """What a process needs in its environment to run under this runtime, its scripted input on `port` (loopback).
+def environment(folder: Path, port: int, config_home: Path | None = None) -> dict[str, str]:
+    """What a process needs in its environment to run under this runtime, scripted input on loopback `port`.
 
-    Set it before the process starts: the OpenXR loader reads it when it loads. GL and Vulkan are both put on Mesa's
-    software drivers, because the two share images and a GPU for only one of them can't.
+    Set it before the process starts: the OpenXR loader reads it when it loads. GL and Vulkan are both put on
+    Mesa's software drivers, because the two share images and a GPU for only one of them can't. The port
+    stands in a configuration file under `config_home` (default: a folder beside the runtime, one a port).
     """
-    config_home = folder / "config" / str(port)
+    config_home = config_home or folder / "config" / str(port)
     config = config_home / "monado" / "config_v0.json"
     config.parent.mkdir(parents=True, exist_ok=True)
     content = json.dumps({"active": "remote", "remote": {"version": 0, "port": port, "view_count": 2}})
@@ -147,7 +192,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-# --- apt -------------------------------------------------------------------------------------------------------------
+# --- apt ---------------------------------------------------------------------------------------------------
 
 
 def _os_release() -> dict[str, str]:
@@ -181,7 +226,10 @@ def _install(packages: Sequence[str], say: Say) -> None:
     become: list[str] = []
     if os.geteuid() != 0:
         become = ["sudo", "-n"]
-        if shutil.which("sudo") is None or subprocess.run([*become, "true"], capture_output=True).returncode != 0:
+        if (
+            shutil.which("sudo") is None
+            or subprocess.run([*become, "true"], capture_output=True).returncode != 0
+        ):
             raise RuntimeUnavailable(f"missing packages, and neither root nor sudo: apt-get install {words}")
     say(f"OpenXR runtime: installing {words}")
     apt = [*become, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
@@ -193,7 +241,9 @@ def _mirrors() -> list[_Mirror]:
     """Debian mirrors out of the machine's apt sources (one-line and deb822), those of its own suite."""
     release = _os_release()
     if release.get("ID") != "debian":
-        raise RuntimeUnavailable(f"the recipe takes Debian's source package; this system is {release.get('ID', 'unknown')}")
+        raise RuntimeUnavailable(
+            f"the recipe takes Debian's source package; this system is {release.get('ID', 'unknown')}"
+        )
     suites = {release.get("VERSION_CODENAME", ""), "stable", "oldstable", "testing", SUITE}
     files = [Path("/etc/apt/sources.list")]
     folder = Path("/etc/apt/sources.list.d")
@@ -215,11 +265,20 @@ def _deb822(text: str) -> Iterator[tuple[list[str], list[str], str | None]]:
     """(URIs, suites, Signed-By path) of each enabled stanza of a `.sources` file."""
     for stanza in re.split(r"\n\s*\n", "\n".join(x for x in text.splitlines() if not x.startswith("#"))):
         unfolded = re.sub(r"\n[ \t]+", " ", stanza)
-        fields = {k.strip().lower(): v.strip() for k, _, v in (x.partition(":") for x in unfolded.splitlines())}
-        if fields.get("enabled", "yes").lower() in {"no", "false"} or "main" not in fields.get("components", "").split():
+        fields = {
+            k.strip().lower(): v.strip() for k, _, v in (x.partition(":") for x in unfolded.splitlines())
+        }
+        if (
+            fields.get("enabled", "yes").lower() in {"no", "false"}
+            or "main" not in fields.get("components", "").split()
+        ):
             continue
         key = fields.get("signed-by", "")
-        yield fields.get("uris", "").split(), fields.get("suites", "").split(), key if key.startswith("/") else None
+        yield (
+            fields.get("uris", "").split(),
+            fields.get("suites", "").split(),
+            key if key.startswith("/") else None,
+        )
 
 
 def _one_line(text: str) -> Iterator[tuple[list[str], list[str], str | None]]:
@@ -258,13 +317,21 @@ def _fetch(folder: Path, say: Say) -> Path:
             "Acquire::http::Timeout": "30",
             "Acquire::https::Timeout": "30",
         }
-        apt = ["apt-get", "-q", *(word for name, value in settings.items() for word in ("-o", f"{name}={value}"))]
+        apt = [
+            "apt-get",
+            "-q",
+            *(word for name, value in settings.items() for word in ("-o", f"{name}={value}")),
+        ]
         say(f"OpenXR runtime: fetching {SOURCE_PACKAGE} {VERSION} ({SUITE}, source)")
         try:
-            # An index that can't be fetched is an error (E:), not a warning beside an old index: the lists are new.
+            # An index that can't be fetched is an error, not a warning: the lists are new.
             _run([*apt, "-o", "APT::Update::Error-Mode=any", "update"], f"apt-get update for {SUITE}")
             # The packaging is not needed, the upstream tarball alone is; its hash stands in the signed index.
-            _run([*apt, "source", "--tar-only", "--download-only", SOURCE_PACKAGE], "apt-get source", cwd=root / "source")
+            _run(
+                [*apt, "source", "--tar-only", "--download-only", SOURCE_PACKAGE],
+                "apt-get source",
+                cwd=root / "source",
+            )
         except RuntimeUnavailable as fault:
             reasons.append(str(fault))
             continue
@@ -276,7 +343,7 @@ def _fetch(folder: Path, say: Say) -> Path:
     raise RuntimeUnavailable("; ".join(dict.fromkeys(reasons)))
 
 
-# --- build -----------------------------------------------------------------------------------------------------------
+# --- build -------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -293,7 +360,9 @@ def _only_builder(root: Path, say: Say) -> Iterator[None]:
 
 def _run(command: Sequence[str], what: str, cwd: Path | None = None) -> None:
     """Run to the end; a failure carries the command's last words."""
-    done = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     if done.returncode != 0:
         lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith(("E:", "CMake Error", "FAILED"))] or lines[-3:]
@@ -322,7 +391,9 @@ def patch(source: Path) -> None:
     file = source / PATCHED_FILE
     text = file.read_text() if file.is_file() else ""
     if text.count(PATCH_FROM) != 1 or text.count("bind(") != 1:
-        raise RuntimeUnavailable(f"{PATCHED_FILE} is not as the recipe expects: can't keep its port on loopback")
+        raise RuntimeUnavailable(
+            f"{PATCHED_FILE} is not as the recipe expects: can't keep its port on loopback"
+        )
     file.write_text(text.replace(PATCH_FROM, PATCH_TO))
 
 
@@ -334,7 +405,9 @@ def _build(root: Path, say: Say) -> None:
         source.mkdir()
         with tarfile.open(tarball) as archive:
             # Checked against the signed index; the filter argument is not in every 3.11.
-            archive.extractall(source, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+            if hasattr(tarfile, "data_filter"):
+                archive.extraction_filter = tarfile.data_filter
+            archive.extractall(source)
         inner = [path for path in source.iterdir() if path.is_dir()]
         top = source if (source / "CMakeLists.txt").is_file() else inner[0]
         patch(top)
