@@ -27,8 +27,14 @@ def emit(value: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def tell(*lines: str) -> None:
+    """Print a command's result in words on stdout (without `--json`)."""
+    for line in lines:
+        sys.stdout.write(line + "\n")
+
+
 def say(*lines: str) -> None:
-    """Print words for a person on stderr."""
+    """Print words about the work (progress, warnings, errors) on stderr."""
     for line in lines:
         sys.stderr.write(line + "\n")
 

@@ -106,9 +106,7 @@ class TriangleMesh(Generic[A]):
     def section(self, plane: Plane[A]) -> Array:
         """Cut lines with a plane: segments (K, 2, 3) mm, one a crossed triangle."""
         d = plane.signed_distance_mm(Points[A](self.vertices_mm))
-        d = np.where(
-            d == 0.0, 1e-12, d
-        )  # a vertex on the plane counts as above it, so each cut triangle has two edges
+        d = np.where(d == 0.0, 1e-12, d)  # a vertex on the plane counts as above it, so each cut triangle has two edges
         td = d[self.triangles]
         crossed = (td > 0).any(axis=1) & (td < 0).any(axis=1)
         t, td = self.triangles[crossed], td[crossed]

@@ -105,7 +105,8 @@ class Pinhole:
             if np.abs(step).max(initial=0.0) < 1e-13:
                 break
         worst = float(np.abs(self._distort(xy) - target).max(initial=0.0))
-        if not worst < 1e-9:
+        folded = bool((np.linalg.det(self._distort_jacobian(xy)) <= 0).any() or (xy * target < -1e-3).any())
+        if folded or not worst < 1e-9:
             raise BadLens(
                 f"distortion {self.distortion} cannot be inverted over the picture; was it fitted too widely?"
             )

@@ -104,7 +104,7 @@ def rotation_from_quaternion(wxyz: ArrayLike) -> Array:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Points(Generic[A]):
     """Positions in frame A: `mm` is (..., 3); (3,) is one point. Read-only float64, finite."""
 
@@ -119,7 +119,7 @@ class Points(Generic[A]):
         return int(np.prod(self.mm.shape[:-1], dtype=np.int64))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Directions(Generic[A]):
     """Unit vectors in frame A: `unit` is (..., 3), normalised by the constructor; zero length is refused."""
 
@@ -134,7 +134,7 @@ class Directions(Generic[A]):
         object.__setattr__(self, "unit", readonly(vectors / length, None, "Directions.unit"))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Rigid(Generic[A, B]):
     """A proper rigid motion a_from_b: x_a = rotation @ x_b + translation_mm. Raises NotRigid on shear, scale, mirror."""
 
@@ -148,16 +148,12 @@ class Rigid(Generic[A, B]):
         det = float(np.linalg.det(R))
         if defect > ORTHONORMAL_TOLERANCE or det < 0:
             cause = "mirrored (left-handed)" if det < 0 else "scaled or sheared"
-            raise NotRigid(
-                f"rotation is off by {defect:.2g} with determinant {det:.4f}, limits 1e-6 and +1; {cause}?"
-            )
+            raise NotRigid(f"rotation is off by {defect:.2g} with determinant {det:.4f}, limits 1e-6 and +1; {cause}?")
         if defect > 1e-14:
             u, _, vt = np.linalg.svd(R)
             R = readonly(u @ vt, (3, 3), "Rigid.rotation")
         object.__setattr__(self, "rotation", R)
-        object.__setattr__(
-            self, "translation_mm", readonly(self.translation_mm, (3,), "Rigid.translation_mm")
-        )
+        object.__setattr__(self, "translation_mm", readonly(self.translation_mm, (3,), "Rigid.translation_mm"))
 
     @classmethod
     def identity(cls) -> Rigid[A, B]:
@@ -214,9 +210,7 @@ class Rigid(Generic[A, B]):
     def __matmul__(self, other: Points[B]) -> Points[A]: ...
     @overload
     def __matmul__(self, other: Directions[B]) -> Directions[A]: ...
-    def __matmul__(
-        self, other: Rigid[B, C] | Points[B] | Directions[B]
-    ) -> Rigid[A, C] | Points[A] | Directions[A]:
+    def __matmul__(self, other: Rigid[B, C] | Points[B] | Directions[B]) -> Rigid[A, C] | Points[A] | Directions[A]:
         """Compose with a motion, or map points or directions."""
         if isinstance(other, Rigid):
             R = self.rotation @ other.rotation
@@ -237,7 +231,7 @@ def mean_rigid(motions: Sequence[Rigid[A, B]]) -> Rigid[A, B]:
     return Rigid[A, B](R, np.mean([m.translation_mm for m in motions], axis=0))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class UncertainRigid(Generic[A, B]):
     """A measured motion with its covariance (6, 6): rotation rad before mm, decoupled, in A's axes."""
 
@@ -282,7 +276,7 @@ class UncertainRigid(Generic[A, B]):
         return np.asarray(J @ self.covariance @ np.swapaxes(J, -1, -2))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Similarity(Generic[A, B]):
     """A rigid motion with a uniform scale: x_a = scale * rotation @ x_b + translation_mm. For a patient enlarged in VR only."""
 
@@ -311,9 +305,7 @@ class Similarity(Generic[A, B]):
 
     def inverse(self) -> Similarity[B, A]:
         """b_from_a."""
-        return Similarity[B, A](
-            self.rotation.T, -self.rotation.T @ self.translation_mm / self.scale, 1.0 / self.scale
-        )
+        return Similarity[B, A](self.rotation.T, -self.rotation.T @ self.translation_mm / self.scale, 1.0 / self.scale)
 
     @overload
     def __matmul__(self, other: Similarity[B, C]) -> Similarity[A, C]: ...

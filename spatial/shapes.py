@@ -16,7 +16,7 @@ class BadShape(Fault):
     """A radius or a length that is not positive, or geometry that is not defined."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Plane(Generic[A]):
     """A plane through `point_mm` (3,) with unit `normal` (3,); the side that the normal shows to is positive."""
 
@@ -46,9 +46,7 @@ class Plane(Generic[A]):
 
     def moved(self, b_from_a: Rigid[B, A]) -> Plane[B]:
         """The same plane in frame B."""
-        return Plane[B](
-            b_from_a.rotation @ self.point_mm + b_from_a.translation_mm, b_from_a.rotation @ self.normal
-        )
+        return Plane[B](b_from_a.rotation @ self.point_mm + b_from_a.translation_mm, b_from_a.rotation @ self.normal)
 
     def angle_rad(self, other: Plane[A]) -> float:
         """Angle between the normals, 0 to pi; stable near 0 and pi."""
@@ -59,7 +57,7 @@ class Plane(Generic[A]):
         return Plane[A](self.point_mm, -self.normal)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Line(Generic[A]):
     """A directed line through `point_mm` (3,) along unit `direction` (3,)."""
 
@@ -87,9 +85,7 @@ class Line(Generic[A]):
 
     def moved(self, b_from_a: Rigid[B, A]) -> Line[B]:
         """The same line in frame B."""
-        return Line[B](
-            b_from_a.rotation @ self.point_mm + b_from_a.translation_mm, b_from_a.rotation @ self.direction
-        )
+        return Line[B](b_from_a.rotation @ self.point_mm + b_from_a.translation_mm, b_from_a.rotation @ self.direction)
 
     def rotation(self, angle_rad: float) -> Rigid[A, A]:
         """The turn about this line by the right-hand rule: x' = h + R(u, angle)(x - h)."""
@@ -97,7 +93,7 @@ class Line(Generic[A]):
         return Rigid[A, A](R, self.point_mm - R @ self.point_mm)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Cylinder(Generic[A]):
     """A solid cylinder from `start_mm` (3,) along unit `axis` (3,) for `length_mm`, of `radius_mm`."""
 
