@@ -102,7 +102,7 @@ _OFF = (
 )
 
 
-class RuntimeUnavailable(Exception):  # noqa: N818 - reads as the answer that it is
+class RuntimeUnavailable(Exception):
     """The runtime can't be had on this machine; the message says why and what would help."""
 
 
@@ -171,8 +171,8 @@ def environment(folder: Path, port: int, config_home: Path | None = None) -> dic
         "XRT_COMPOSITOR_NULL": "1",
         "P_OVERRIDE_ACTIVE_CONFIG": "remote",
         "XDG_CONFIG_HOME": str(config_home),
-        "XRT_LOG": "error",
-        "REMOTE_LOG": "error",
+        "OXR_NO_PRINTING": "1",
+        **{f"{name}_LOG": "error" for name in ("XRT", "PROBER", "XRT_COMPOSITOR", "REMOTE", "EGL")},
         "LIBGL_ALWAYS_SOFTWARE": "1",
         "OSTEOTWIN_REMOTE_PORT": str(port),
     }
@@ -226,10 +226,7 @@ def _install(packages: Sequence[str], say: Say) -> None:
     become: list[str] = []
     if os.geteuid() != 0:
         become = ["sudo", "-n"]
-        if (
-            shutil.which("sudo") is None
-            or subprocess.run([*become, "true"], capture_output=True).returncode != 0
-        ):
+        if shutil.which("sudo") is None or subprocess.run([*become, "true"], capture_output=True).returncode != 0:
             raise RuntimeUnavailable(f"missing packages, and neither root nor sudo: apt-get install {words}")
     say(f"OpenXR runtime: installing {words}")
     apt = [*become, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
@@ -265,9 +262,7 @@ def _deb822(text: str) -> Iterator[tuple[list[str], list[str], str | None]]:
     """(URIs, suites, Signed-By path) of each enabled stanza of a `.sources` file."""
     for stanza in re.split(r"\n\s*\n", "\n".join(x for x in text.splitlines() if not x.startswith("#"))):
         unfolded = re.sub(r"\n[ \t]+", " ", stanza)
-        fields = {
-            k.strip().lower(): v.strip() for k, _, v in (x.partition(":") for x in unfolded.splitlines())
-        }
+        fields = {k.strip().lower(): v.strip() for k, _, v in (x.partition(":") for x in unfolded.splitlines())}
         if (
             fields.get("enabled", "yes").lower() in {"no", "false"}
             or "main" not in fields.get("components", "").split()
@@ -360,9 +355,7 @@ def _only_builder(root: Path, say: Say) -> Iterator[None]:
 
 def _run(command: Sequence[str], what: str, cwd: Path | None = None) -> None:
     """Run to the end; a failure carries the command's last words."""
-    done = subprocess.run(
-        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:
         lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith(("E:", "CMake Error", "FAILED"))] or lines[-3:]
@@ -391,9 +384,7 @@ def patch(source: Path) -> None:
     file = source / PATCHED_FILE
     text = file.read_text() if file.is_file() else ""
     if text.count(PATCH_FROM) != 1 or text.count("bind(") != 1:
-        raise RuntimeUnavailable(
-            f"{PATCHED_FILE} is not as the recipe expects: can't keep its port on loopback"
-        )
+        raise RuntimeUnavailable(f"{PATCHED_FILE} is not as the recipe expects: can't keep its port on loopback")
     file.write_text(text.replace(PATCH_FROM, PATCH_TO))
 
 

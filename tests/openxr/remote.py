@@ -117,14 +117,13 @@ class Remote:
                     raise TimeoutError(f"no runtime listens on port {port} after {timeout_s} s") from None
                 time.sleep(0.05)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        greeting = b""
-        while len(greeting) < 2 * RECORD_BYTES:  # the reset state and the latest
-            chunk = self._socket.recv(2 * RECORD_BYTES - len(greeting))
+        unread = 2 * RECORD_BYTES  # the driver greets with the reset state and the latest
+        while unread:
+            chunk = self._socket.recv(unread)
             if not chunk:
-                raise ConnectionError("the runtime closed its input port")
-            greeting += chunk
-        if greeting[:8] != MAGIC or greeting[RECORD_BYTES : RECORD_BYTES + 8] != MAGIC:
-            raise ConnectionError(f"the runtime greets with {greeting[:8]!r}, {MAGIC!r} is expected")
+                self.close()
+                raise ConnectionError(f"the runtime closed its input port, {unread} bytes short of a greeting")
+            unread -= len(chunk)
         self.pretence = Pretence()
 
     def become(self, **changes: object) -> Pretence:
