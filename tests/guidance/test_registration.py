@@ -114,3 +114,12 @@ def test_pairs_file_errors_name_the_entry(tmp_path):
     path.write_text("not json")
     with pytest.raises(BadPairs, match="cannot be read"):
         load_pairs(path)
+
+
+def test_published_example_of_target_error():
+    fiducials = np.array([[0, 0, 0], [50, 0, 0], [0, 40, 10], [30, 30, -15], [-20, 20, 15]], float)
+    found = fit(pairs_with_noise(np.random.default_rng(2), 0.0, fiducials), fle_mm=0.3)
+    target = Points[Patient]([10.0, 0.0, -60.0])
+    rms = np.sqrt(np.trace(found.reference_from_patient.point_covariance(target)))
+    assert rms == pytest.approx(0.3678, abs=5e-5)
+    assert found.tre95_mm(target) == pytest.approx(0.64, abs=0.01)
