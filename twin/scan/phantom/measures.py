@@ -1,0 +1,215 @@
+"""Truth read off the analytic surfaces: endplates, pedicle necks, landmarks, alignment, volumes. No mesh, no voxel."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatial.compiled import njit_parallel, prange
+from twin.scan.phantom import shapes
+from twin.scan.phantom.field import I32, CellGrid
+from twin.scan.phantom.patient import Phantom
+from twin.scan.phantom.solids import F64, Placed, axes_along, unit
+from twin.scan.phantom.vertebra import SIDES
+
+
+@dataclass(frozen=True)
+class PedicleTruth:
+    """One pedicle: centre of its narrowest section, axis pointing anteriorly, width and height of that section, mm."""
+
+    bone: str
+    side: str
+    isthmus_mm: F64
+    direction: F64
+    width_mm: float
+    height_mm: float
+
+
+@dataclass(frozen=True)
+class LandmarkTruth:
+    """A named point of a bone, with a direction or a radius where it has one."""
+
+    name: str
+    bone: str
+    side: str | None
+    position_mm: F64
+    direction: F64 | None = None
+    radius_mm: float | None = None
+
+
+def endplate(phantom: Phantom, bone: str, at: Placed, width_mm: float, depth_mm: float, up: float) -> tuple[F64, F64]:
+    """Centre and cranial normal of an endplate: least-squares plane over its middle (70 % of both axes).
+
+    `at`: a frame inside the bone (z toward the plate times `up`).
+    """
+    g = np.linspace(-0.7, 0.7, 29)
+    x, y = (a.ravel() for a in np.meshgrid(g, g))
+    keep = x * x + y * y <= 0.49
+    start = (
+        at.origin
+        + np.column_stack([x[keep] * width_mm / 2, y[keep] * depth_mm / 2, np.zeros(keep.sum())]) @ at.rotation.T
+    )
+    way = np.broadcast_to(at.rotation[:, 2] * up, start.shape)
+    t = phantom.crossings(bone, start, way, 60.0)
+    points = start + t[:, None] * way
+    centre = points.mean(axis=0)
+    normal = np.linalg.svd(points - centre)[2][2]
+    return centre, normal if normal @ at.rotation[:, 2] > 0 else -normal
+
+
+def section(
+    phantom: Phantom, bone: str, centre: F64, frame: F64, reach_mm: float, rays: int = 120
+) -> tuple[float, F64]:
+    """Area and centroid of the bone's section through a point, across the frame's z, as far as rays from it see."""
+    a = np.arange(rays) * 2 * np.pi / rays
+    ways = np.outer(np.cos(a), frame[:, 0]) + np.outer(np.sin(a), frame[:, 1])
+    r = np.minimum(phantom.crossings(bone, centre, ways, reach_mm + 1.0), reach_mm)
+    u, v = r * np.cos(a), r * np.sin(a)
+    cross = u * np.roll(v, -1) - v * np.roll(u, -1)
+    area = float(cross.sum() / 2)
+    cu = float(((u + np.roll(u, -1)) * cross).sum() / (6 * area))
+    cv = float(((v + np.roll(v, -1)) * cross).sum() / (6 * area))
+    return area, centre + cu * frame[:, 0] + cv * frame[:, 1]
+
+
+def pedicle(phantom: Phantom, bone: str, side: str, centre: F64, frame: F64, reach_mm: float = 16.0) -> PedicleTruth:
+    """The neck near a modelled centre and axis: smallest section within 5 mm, its centroid, its two widths."""
+    best = math.inf
+    middle = centre
+    for s in np.arange(-5.0, 5.01, 0.5):
+        area, centroid = section(phantom, bone, centre + s * frame[:, 2], frame, reach_mm)
+        if area < best:
+            best, middle = area, centroid
+    middle = section(phantom, bone, middle, frame, reach_mm)[1]
+    ways = np.array([frame[:, 0], -frame[:, 0], frame[:, 1], -frame[:, 1]])
+    t = phantom.crossings(bone, middle, ways, 60.0)
+    return PedicleTruth(bone, side, middle, frame[:, 2], float(t[0] + t[1]), float(t[2] + t[3]))
+
+
+def pedicles(phantom: Phantom) -> list[PedicleTruth]:
+    """Every pedicle, vertebrae from T10 downward, then S1 (whose neck is open laterally: the ala; its width ends there)."""
+    found = []
+    for stand in reversed(phantom.stands):
+        for side, _ in SIDES:
+            centre, frame = phantom.pedicle_frame(stand.size.level, side)
+            found.append(pedicle(phantom, f"vertebrae_{stand.size.level}", side, centre, frame))
+    s = phantom.pelvis.scale
+    for side, sign in SIDES:
+        a = np.radians(32.0)
+        axis = phantom.s1.along(-sign * np.sin(a), -np.cos(a), 0.05)
+        frame = axes_along(axis, phantom.s1.along(1.0, 0.0, 0.0))
+        found.append(pedicle(phantom, "sacrum", side, phantom.s1.at(sign * 24.0 * s, 17.0 * s, -13.0 * s), frame, 13.0))
+    return found
+
+
+def landmarks(phantom: Phantom, necks: list[PedicleTruth]) -> list[LandmarkTruth]:
+    """Landmarks as `twin inspect` names them, measured on the surfaces."""
+    found = [LandmarkTruth(f"pedicle_{n.side}", n.bone, n.side, n.isthmus_mm, n.direction) for n in necks]
+    for stand in reversed(phantom.stands):
+        bone, size = f"vertebrae_{stand.size.level}", stand.size
+        for name, frame, up in (("superior", stand.superior, 1.0), ("inferior", stand.inferior, -1.0)):
+            inside = Placed(frame.rotation, stand.body.origin)
+            centre, normal = endplate(phantom, bone, inside, size.width_mm, size.depth_mm, up)
+            found.append(LandmarkTruth(f"endplate_{name}", bone, None, centre, normal))
+        found.append(LandmarkTruth("spinous_tip", bone, None, _furthest(phantom, bone, stand.body.along(0, 1, 0))))
+    s = phantom.pelvis.scale
+    centre, normal = endplate(phantom, "sacrum", phantom.s1.moved(0, 0, -9.0), 50.0 * s, 33.0 * s, 1.0)
+    found.append(LandmarkTruth("endplate_superior", "sacrum", None, centre, normal))
+    front = phantom.s1.moved(0, 0, -4.0)
+    edge = float(phantom.crossings("sacrum", front.origin, front.along(0, -1, 0)[None], 60.0)[0])
+    found.append(LandmarkTruth("promontory", "sacrum", None, front.at(0, -edge, 0)))
+    for side, sign in SIDES:
+        found.append(
+            LandmarkTruth(
+                "femoral_head",
+                f"femur_{side}",
+                side,
+                phantom.pelvis.head(sign),
+                radius_mm=phantom.anatomy.head_radius_mm,
+            )
+        )
+        from twin.scan.phantom.pelvis import wing_landmark
+
+        tip = _furthest(phantom, f"hip_{side}", np.array([0.0, -1.0, 0.0]), wing_landmark(phantom.pelvis, sign), 22.0)
+        found.append(LandmarkTruth(f"asis_{side}", f"hip_{side}", side, tip))
+    return found
+
+
+def _furthest(phantom: Phantom, bone: str, way: F64, near: F64 | None = None, radius_mm: float = 0.0) -> F64:
+    surface = phantom.surface(bone)
+    points = surface.samples_mm
+    if near is not None:
+        points = points[np.linalg.norm(points - near, axis=1) < radius_mm]
+    first = points[int(np.argmax(points @ way))]
+    return np.asarray(surface.closest((first + 40.0 * unit(way))[None])[0])
+
+
+def alignment(marks: list[LandmarkTruth]) -> dict[str, float]:
+    """Sagittal alignment from the landmarks, degrees and mm, supine; PI is measured on its own, not as PT + SS."""
+    at = {(m.name, m.bone): m for m in marks}
+
+    def tilt(name: str, bone: str) -> float:
+        n = at[name, bone].direction
+        assert n is not None
+        return math.degrees(math.atan2(-n[1], n[2]))
+
+    s1 = at["endplate_superior", "sacrum"]
+    assert s1.direction is not None
+    hips = (at["femoral_head", "femur_left"].position_mm + at["femoral_head", "femur_right"].position_mm) / 2
+    slope = tilt("endplate_superior", "sacrum")
+    up = s1.position_mm - hips
+    down, to_hips = unit(-s1.direction[1:]), unit(-up[1:])
+    values = {
+        "LL_deg": slope - tilt("endplate_superior", "vertebrae_L1"),
+        "L4S1_deg": slope - tilt("endplate_superior", "vertebrae_L4"),
+        "PI_deg": math.degrees(math.acos(float(np.clip(down @ to_hips, -1, 1)))),
+        "PT_deg": math.degrees(math.atan2(up[1], up[2])),
+        "SS_deg": slope,
+        "T10L2_deg": tilt("endplate_inferior", "vertebrae_L2") - tilt("endplate_superior", "vertebrae_T10"),
+        "sacrum_hip_mm": float(np.linalg.norm(up[1:])),
+    }
+    return values
+
+
+@njit_parallel
+def _volumes(
+    table: F64, outline: F64, program: I32, entry_start: I32, corners: F64, cell: float, parts: int, out: F64
+) -> None:
+    # mm3 of bone in each marked cell: sub-voxels, each cut by its tangent plane (one entry a cell: a single bone's grid)
+    h = cell / parts
+    for n in prange(corners.shape[0]):
+        total = 0.0
+        for i in range(parts):
+            for j in range(parts):
+                for k in range(parts):
+                    x = corners[n, 0] + (i + 0.5) * h
+                    y = corners[n, 1] + (j + 0.5) * h
+                    z = corners[n, 2] + (k + 0.5) * h
+                    a, b = entry_start[n], entry_start[n + 1]
+                    f = shapes.fold(table, outline, program, a, b, x, y, z)[0]
+                    if f > 1.3 * h:
+                        continue
+                    if f < -1.3 * h:
+                        total += 1.0
+                        continue
+                    gx, gy, gz = shapes.gradient(table, outline, program, a, b, x, y, z)
+                    g = math.sqrt(gx * gx + gy * gy + gz * gz) + 1e-9
+                    total += shapes.below(f / g, abs(gx) / g * h, abs(gy) / g * h, abs(gz) / g * h)
+        out[n] = total * h * h * h
+
+
+def volume_ml(phantom: Phantom, bone: str, parts: int = 3) -> float:
+    """A bone's volume by integration over 2 mm cells cut in `parts`**3; good to 0.1 % with the default."""
+    bones = phantom.bones
+    grid = CellGrid.build(bones, [phantom.index(bone)], 2.0, 0.0)
+    marked = np.argwhere(grid.entry >= 0)
+    order = grid.entry[tuple(marked.T)]
+    corners = np.empty((len(marked), 3))
+    corners[order] = grid.corner_mm + marked * 2.0
+    out = np.empty(len(marked))
+    _volumes(bones.table, bones.outline, grid.program, grid.entry_start, corners, 2.0, parts, out)
+    full: NDArray[np.bool_] = (grid.entry < 0) & (grid.inside >= 0)
+    return float(out.sum() + 8.0 * full.sum()) / 1000.0

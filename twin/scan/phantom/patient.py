@@ -1,0 +1,154 @@
+"""The phantom patient: bones from a seed, their fields, true distances, rays and measured truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spatial.faults import Misuse
+from twin.scan.phantom import pelvis as pelvic
+from twin.scan.phantom.anatomy import Anatomy
+from twin.scan.phantom.distance import SurfaceDistance
+from twin.scan.phantom.field import Bones, CellGrid
+from twin.scan.phantom.rays import cast, crossings
+from twin.scan.phantom.ribs import rib_solid
+from twin.scan.phantom.solids import F64, Placed, Solid
+from twin.scan.phantom.vertebra import (
+    FACET_DEG,
+    SIDES,
+    Process,
+    Stand,
+    disc_solid,
+    inferior_process,
+    pedicle_frame,
+    stack,
+    vertebra_solid,
+)
+
+S1_MM = np.array([3.0, 28.0, -410.0])  # away from the origin and off the mid-plane, as in a scanner
+CELL_MM = 3.0
+
+
+def _bones(
+    anatomy: Anatomy, pedicle_scale: dict[str, F64]
+) -> tuple[list[Solid], list[Solid], list[Stand], pelvic.Pelvis]:
+    pelvis = pelvic.place(anatomy, S1_MM)
+    stands = stack(anatomy, pelvis.s1)
+    s = pelvis.scale
+    owns: list[list[Process]] = []
+    discs = []
+    for n, stand in enumerate(stands):
+        if n == 0:
+            lower, depth, canal, width = pelvis.s1, 33.0 * s, 15.0 * s, 50.0 * s
+        else:
+            below = stands[n - 1]
+            lower, depth, canal, width = (
+                below.superior,
+                below.size.depth_mm,
+                below.size.canal_depth_mm,
+                below.size.width_mm,
+            )
+        owns.append([inferior_process(stand, lower, depth, canal, side) for _, side in SIDES])
+        discs.append(disc_solid(stand, lower, width, depth))
+    solids = []
+    for n, stand in reversed(list(enumerate(stands))):
+        above = stands[n + 1] if n + 1 < len(stands) else None
+        name = f"vertebrae_{stand.size.level}"
+        solids.append(
+            vertebra_solid(
+                anatomy, stand, owns[n], owns[n + 1] if above else [], above.size.facet_gap_mm if above else 0.0,
+                FACET_DEG[above.size.level] if above else 80.0, pedicle_scale.get(name, np.ones((2, 2))), name,
+            )
+        )  # fmt: skip
+    solids.append(pelvic.sacrum_solid(anatomy, pelvis, owns[0], stands[0].size.facet_gap_mm))
+    for name, side in SIDES:
+        solids.append(pelvic.hip_solid(anatomy, pelvis, f"hip_{name}", side))
+    for name, side in SIDES:
+        solids.append(pelvic.femur_solid(anatomy, pelvis, f"femur_{name}", side))
+    by_level = {stand.size.level: stand for stand in stands}
+    for i in range(2):
+        for number in (11, 12):
+            solids.append(rib_solid(anatomy, by_level[f"T{number}"], number, i))
+    return solids, discs, stands, pelvis
+
+
+@dataclass
+class Phantom:
+    """A patient whose every surface is known. Build with `make`."""
+
+    anatomy: Anatomy
+    bones: Bones
+    discs: Bones
+    stands: tuple[Stand, ...]
+    pelvis: pelvic.Pelvis
+    _distances: dict[int, SurfaceDistance] = field(default_factory=dict, repr=False)
+    _grids: dict[tuple[int, ...], CellGrid] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def make(cls, seed: int = 1, *, osteoporosis: bool = False) -> Phantom:
+        """The patient of a seed."""
+        anatomy = Anatomy.sample(seed, osteoporosis=osteoporosis)
+        solids, discs, stands, pelvis = _bones(anatomy, {})
+        return cls(anatomy, Bones.pack(solids), Bones.pack(discs), tuple(stands), pelvis)
+
+    @property
+    def bone_names(self) -> tuple[str, ...]:
+        """Every bone, as TotalSegmentator names them."""
+        return self.bones.names
+
+    def index(self, bone: str) -> int:
+        """A bone's number in `bone_names` and in what `cast` returns."""
+        if bone not in self.bones.names:
+            raise Misuse(f"no bone '{bone}' in the phantom; it has {', '.join(self.bones.names)}")
+        return self.bones.names.index(bone)
+
+    def value(self, bone: str, points_mm: ArrayLike) -> F64:
+        """The implicit field at (..., 3) patient points: negative inside, zero on the surface, elsewhere no distance."""
+        points = np.asarray(points_mm, float)
+        return self.bones.value(self.index(bone), points.reshape(-1, 3)).reshape(points.shape[:-1])
+
+    def distance_mm(self, bone: str, points_mm: ArrayLike) -> F64:
+        """True signed distance (negative inside) from (..., 3) patient points to a bone's surface."""
+        points = np.asarray(points_mm, float)
+        return self.surface(bone).signed(points.reshape(-1, 3)).reshape(points.shape[:-1])
+
+    def surface(self, bone: str) -> SurfaceDistance:
+        """A bone's surface samples and nearest-point search (kept)."""
+        n = self.index(bone)
+        if n not in self._distances:
+            self._distances[n] = SurfaceDistance(self.bones, n)
+        return self._distances[n]
+
+    def cast(
+        self, origins_mm: ArrayLike, directions: ArrayLike, t_max_mm: float = 5000.0, bones: Sequence[str] | None = None
+    ) -> tuple[F64, NDArray[np.int32], F64]:
+        """First hits of rays (N, 3) from outside the bones: distance in units of |direction| mm (inf: none), bone index (-1), normals."""
+        chosen = tuple(range(len(self.bones.names))) if bones is None else tuple(sorted(self.index(b) for b in bones))
+        if chosen not in self._grids:
+            self._grids[chosen] = CellGrid.build(self.bones, chosen, CELL_MM, 0.0)
+        return cast(
+            self.bones, self._grids[chosen], np.asarray(origins_mm, float), np.asarray(directions, float), t_max_mm
+        )
+
+    def crossings(self, bone: str, origins_mm: ArrayLike, directions: ArrayLike, t_max_mm: float = 200.0) -> F64:
+        """Distance along rays to the first crossing of one bone's surface, starting inside or outside (inf: none)."""
+        return crossings(
+            self.bones, self.index(bone), np.asarray(origins_mm, float), np.asarray(directions, float), t_max_mm
+        )
+
+    def stand(self, level: str) -> Stand:
+        """A vertebra in its place, by level (`L3`)."""
+        return next(s for s in self.stands if s.size.level == level)
+
+    def pedicle_frame(self, level: str, side: str) -> tuple[F64, F64]:
+        """Where a vertebra's pedicle neck was modelled: centre, frame columns (width, height, anterior axis)."""
+        return pedicle_frame(self.stand(level), [n for n, _ in SIDES].index(side))
+
+    @cached_property
+    def s1(self) -> Placed:
+        """The frame that the S1 endplate was modelled on."""
+        return self.pelvis.s1
