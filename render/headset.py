@@ -9,9 +9,9 @@ offer one sample; they hold display-referred colour (an sRGB format, written wit
 from __future__ import annotations
 
 import ctypes
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -21,7 +21,8 @@ import numpy as np
 import xr
 from numpy.typing import NDArray
 
-from render.headset_actions import SIDES, Hands, HandSample, Side, stage_from_eye
+from render.headset_actions import SIDES, Hands, HandSample, Side, has_all, stage_from_eye
+from render.headset_eyes import EyeImages, EyeView, Mirror, Paint, projection_from_fov
 from render.headset_graphics import (
     EGL_EXTENSION,
     OPENGL_EXTENSION,
@@ -29,10 +30,10 @@ from render.headset_graphics import (
     graphics_binding,
     require_version,
 )
-from render.headset_probe import HOW_TO_GET_ONE, probe
-from spatial.faults import Fault, MissingPackage
+from render.headset_probe import probe
+from render.headset_runtime import HeadsetLost, HeadsetMissing, NoOpenXRRuntime, Runtime
 from spatial.frames import Eye, Stage
-from spatial.rigid import Array, Rigid
+from spatial.rigid import Rigid
 
 __all__ = [
     "EyeView",
@@ -45,107 +46,12 @@ __all__ = [
     "probe",
 ]
 
-Paint = Callable[["EyeView", moderngl.Framebuffer], None]
-
 _SRGB8_ALPHA8, _RGBA8 = 0x8C43, 0x8058
 _TIMESPEC_EXTENSION = "XR_KHR_convert_timespec_time"
+_VIEWS_VALID = xr.VIEW_STATE_ORIENTATION_VALID_BIT | xr.VIEW_STATE_POSITION_VALID_BIT
+_PLACE_VALID = xr.SPACE_LOCATION_ORIENTATION_VALID_BIT | xr.SPACE_LOCATION_POSITION_VALID_BIT
 _STEREO = xr.ViewConfigurationType.PRIMARY_STEREO
 _IDLE_S = 0.01  # between two looks at the event queue while no session runs
-
-
-class NoOpenXRRuntime(MissingPackage):
-    """No OpenXR runtime answers; the message says what to install or set."""
-
-
-class HeadsetMissing(Fault):
-    """The runtime is there, the headset is not."""
-
-
-class HeadsetLost(Fault):
-    """The runtime took the session away: unplugged, crashed, or restarted."""
-
-
-@dataclass(frozen=True, slots=True)
-class EyeView:
-    """One eye of one frame: where it stands in the stage (mm) and how it projects.
-
-    `projection` is OpenGL's, (4, 4), clip_from_eye with clip z in [-w, w]; `size_px` is (width, height).
-    """
-
-    side: Side
-    stage_from_eye: Rigid[Stage, Eye]
-    projection: Array
-    size_px: tuple[int, int]
-
-
-def projection_from_fov(fov_rad: tuple[float, float, float, float], near_mm: float, far_mm: float) -> Array:
-    """OpenGL's projection (4, 4) of half angles (left, right, up, down); left and down are negative."""
-    left, right, up, down = np.tan(fov_rad)
-    P = np.zeros((4, 4))
-    P[0, 0], P[0, 2] = 2.0 / (right - left), (right + left) / (right - left)
-    P[1, 1], P[1, 2] = 2.0 / (up - down), (up + down) / (up - down)
-    P[2, 2], P[2, 3] = -(far_mm + near_mm) / (far_mm - near_mm), -2.0 * far_mm * near_mm / (far_mm - near_mm)
-    P[3, 2] = -1.0
-    return P
-
-
-class _EyeImages:
-    """One eye's swapchain, and the multisampled picture that is resolved into it. Owns both."""
-
-    def __init__(self, session: Any, context: moderngl.Context, form: int, size_px: tuple[int, int]) -> None:
-        self.size_px = size_px
-        self._context = context
-        self.swapchain = xr.create_swapchain(
-            session,
-            xr.SwapchainCreateInfo(
-                usage_flags=xr.SwapchainUsageFlags.COLOR_ATTACHMENT_BIT | xr.SwapchainUsageFlags.SAMPLED_BIT,
-                format=form,
-                sample_count=1,
-                width=size_px[0],
-                height=size_px[1],
-                face_count=1,
-                array_size=1,
-                mip_count=1,
-            ),
-        )
-        images = xr.enumerate_swapchain_images(self.swapchain, xr.SwapchainImageOpenGLKHR)
-        self._targets = [
-            context.framebuffer([context.external_texture(image.image, size_px, 4, 0, "f1")]) for image in images
-        ]
-        samples = min(4, context.max_samples)
-        self._colour = context.renderbuffer(size_px, 4, samples=samples)
-        self._depth = context.depth_renderbuffer(size_px, samples=samples)
-        self._canvas = context.framebuffer([self._colour], self._depth)
-
-    def draw(self, view: EyeView, paint: Paint, capture: bool) -> NDArray[np.uint8] | None:
-        """Acquire, paint, resolve, release; with `capture` also read back what the runtime gets."""
-        number = xr.acquire_swapchain_image(self.swapchain, xr.SwapchainImageAcquireInfo())
-        picture: NDArray[np.uint8] | None = None
-        try:
-            xr.wait_swapchain_image(self.swapchain, xr.SwapchainImageWaitInfo(timeout=xr.INFINITE_DURATION))
-            self._canvas.use()
-            self._canvas.viewport = (0, 0, *self.size_px)
-            self._canvas.clear()
-            paint(view, self._canvas)
-            target = self._targets[int(number)]
-            self._context.copy_framebuffer(target, self._canvas)
-            if capture:
-                data = target.read(components=3, alignment=1)
-                width, height = self.size_px
-                # GL's first row is the lowest
-                picture = np.frombuffer(data, np.uint8).reshape(height, width, 3)[::-1].copy()
-        finally:
-            xr.release_swapchain_image(self.swapchain, xr.SwapchainImageReleaseInfo())
-        return picture
-
-    def release(self) -> None:
-        """Free the GL objects, then the swapchain that owns the textures."""
-        for target in self._targets:
-            target.release()
-        self._canvas.release()
-        self._colour.release()
-        self._depth.release()
-        xr.destroy_swapchain(self.swapchain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +77,10 @@ class HeadsetFrame:
         """
         return self.headset._draw(self, paint, capture)
 
+    def mirror(self, target: moderngl.Framebuffer) -> None:
+        """Show the left eye's newest picture in `target` (the desktop's window), whole, its shape kept."""
+        self.headset.mirror(target)
+
     def pulse(self, side: Side, amplitude: float, seconds: float) -> None:
         """Let a hand feel something: amplitude 0 to 1."""
         self.headset.pulse(side, amplitude, seconds)
@@ -185,17 +95,22 @@ class Headset:
         *,
         context: moderngl.Context | None = None,
         eye_size_px: tuple[int, int] | None = None,
+        samples: int = 4,
         near_mm: float = 20.0,
         far_mm: float = 20_000.0,
     ) -> None:
         """Find runtime and headset and make the session; `eye_size_px` defaults to what the runtime recommends.
 
         `context` must be current on this thread; without one the headset makes its own (`.context`).
+        `samples` a pixel of what is painted into; 1 for a painter that brings its own smoothing.
         Raises NoOpenXRRuntime, HeadsetMissing, NoGraphicsBinding.
         """
         self._near_mm, self._far_mm = near_mm, far_mm
-        self._undo: list[Callable[[], object]] = []  # how to take down what stands, newest last
-        self._eyes: list[_EyeImages] = []
+        self._samples = samples
+        self._mirror: Mirror | None = None
+        self._stack = ExitStack()  # takes down what stands, newest first
+        self._closed = False
+        self._eyes: list[EyeImages] = []
         self._state = xr.SessionState.UNKNOWN
         self._running = self._stopping = self._over = False
         self._layers: list[Any] = []
@@ -211,46 +126,32 @@ class Headset:
     # --- the way up ---
 
     def _open(self, name: str, context: moderngl.Context | None, eye_size_px: tuple[int, int] | None) -> None:
-        # The loader's own complaints go to stderr in many lines; ours says the same in one.
-        os.environ.setdefault("XR_LOADER_DEBUG", "none")
-        self.extensions = _extensions()
-        wanted = [
-            extension
-            for extension in (OPENGL_EXTENSION, EGL_EXTENSION, _TIMESPEC_EXTENSION)
-            if extension in self.extensions
-        ]
-        self._instance = _instance(name, wanted)
-        self._undo.append(lambda: xr.destroy_instance(self._instance))
-        properties = xr.get_instance_properties(self._instance)
-        self.runtime_name = properties.runtime_name.decode()
-        self.runtime_version = str(xr.Version(properties.runtime_version))
-        self._converts_time = _TIMESPEC_EXTENSION in wanted
-        try:
-            system = xr.get_system(self._instance, xr.SystemGetInfo(form_factor=xr.FormFactor.HEAD_MOUNTED_DISPLAY))
-        except (xr.FormFactorUnavailableError, xr.FormFactorUnsupportedError) as error:
-            raise HeadsetMissing(
-                f"{self.runtime_name} finds no headset ({type(error).__name__}); is it on and connected?"
-            ) from error
-        self.headset_name = xr.get_system_properties(self._instance, system).system_name.decode()
+        runtime = Runtime(name, (OPENGL_EXTENSION, EGL_EXTENSION, _TIMESPEC_EXTENSION))
+        self._stack.callback(runtime.release)
+        self._instance = runtime.instance
+        self.runtime_name, self.runtime_version = runtime.name, runtime.version
+        self.extensions = runtime.offered
+        self._converts_time = _TIMESPEC_EXTENSION in runtime.enabled
+        system, self.headset_name = runtime.headset()
         if context is None:
-            context = create_context(wanted)
-            self._undo.append(context.release)
+            context = create_context(runtime.enabled)
+            self._stack.callback(context.release)
         self.context = context
         self._make_current()
         require_version(self._instance, system, context)
-        binding = graphics_binding(wanted)
+        binding = graphics_binding(runtime.enabled)
         self._session = xr.create_session(
             self._instance,
             xr.SessionCreateInfo(system_id=system, next=ctypes.cast(ctypes.pointer(binding), ctypes.c_void_p)),
         )
-        self._undo.append(lambda: xr.destroy_session(self._session))
+        self._stack.callback(xr.destroy_session, self._session)
         self._make_current()  # a runtime may leave another context current
         self._stage = self._reference_space()
-        self._undo.append(lambda: xr.destroy_space(self._stage))
+        self._stack.callback(xr.destroy_space, self._stage)
         self._view_space = self._space(xr.ReferenceSpaceType.VIEW)
-        self._undo.append(lambda: xr.destroy_space(self._view_space))
+        self._stack.callback(xr.destroy_space, self._view_space)
         self._hands = Hands(self._instance, self._session)
-        self._undo.append(self._hands.release)
+        self._stack.callback(self._hands.release)
         recommended = xr.enumerate_view_configuration_views(self._instance, system, _STEREO)
         offered = [int(form) for form in xr.enumerate_swapchain_formats(self._session)]
         form = next((form for form in (_SRGB8_ALPHA8, _RGBA8) if form in offered), offered[0])
@@ -259,9 +160,9 @@ class Headset:
         for view in recommended:
             size = eye_size_px or (view.recommended_image_rect_width, view.recommended_image_rect_height)
             size = (min(size[0], view.max_image_rect_width), min(size[1], view.max_image_rect_height))
-            images = _EyeImages(self._session, context, form, size)
+            images = EyeImages(self._session, context, form, size, self._samples)
             self._eyes.append(images)
-            self._undo.append(images.release)
+            self._stack.callback(images.release)
         self.eye_size_px = self._eyes[0].size_px
         self._clear_error()
 
@@ -310,6 +211,14 @@ class Headset:
     def pulse(self, side: Side, amplitude: float, seconds: float) -> None:
         """Let a hand feel something: amplitude 0 to 1."""
         self._hands.pulse(side, amplitude, seconds)
+
+    def mirror(self, target: moderngl.Framebuffer) -> None:
+        """Show the left eye's newest picture in `target`; the first call only asks for one to be kept."""
+        self._make_current()
+        if self._mirror is None:
+            self._mirror = Mirror(self.context, self._eyes[0].size_px)
+            self._stack.callback(self._mirror.release)
+        self._mirror.show(target)
 
     def controller(self, side: Side) -> str | None:
         """The controller in the hand as the runtime bound it (`valve/index_controller`), or None."""
@@ -367,8 +276,7 @@ class Headset:
             self._session,
             xr.ViewLocateInfo(view_configuration_type=_STEREO, display_time=self._display_time, space=self._stage),
         )
-        needed = int(xr.VIEW_STATE_ORIENTATION_VALID_BIT | xr.VIEW_STATE_POSITION_VALID_BIT)
-        if int(state.view_state_flags) & needed != needed or len(located) != 2:
+        if not has_all(state.view_state_flags, _VIEWS_VALID) or len(located) != 2:
             return None, None
         left, right = (
             EyeView(
@@ -387,10 +295,7 @@ class Headset:
 
     def _head(self) -> Rigid[Stage, Eye] | None:
         location = xr.locate_space(self._view_space, self._stage, self._display_time)
-        needed = int(xr.SPACE_LOCATION_ORIENTATION_VALID_BIT | xr.SPACE_LOCATION_POSITION_VALID_BIT)
-        if int(location.location_flags) & needed != needed:
-            return None
-        return stage_from_eye(location.pose)
+        return stage_from_eye(location.pose) if has_all(location.location_flags, _PLACE_VALID) else None
 
     def _monotonic_ns(self, display_time: int, period_ns: int) -> int:
         """The display instant on `time.monotonic_ns`: converted by the runtime, else taken as one period ahead."""
@@ -407,7 +312,10 @@ class Headset:
         if frame.views is None or not frame.should_render:
             return None
         self._make_current()
-        pictures = [images.draw(view, paint, capture) for images, view in zip(self._eyes, frame.views, strict=True)]
+        pictures = [
+            images.draw(view, paint, capture, self._mirror if view.side == "left" else None)
+            for images, view in zip(self._eyes, frame.views, strict=True)
+        ]
         shown = (xr.CompositionLayerProjectionView * 2)(
             *(
                 xr.CompositionLayerProjectionView(
@@ -427,7 +335,7 @@ class Headset:
 
     def _end(self) -> None:
         layers, self._layers = self._layers, []
-        if not self._undo:  # closed while a frame was open (an exception on its way out): nothing is left to end
+        if self._closed:  # closed while a frame was open (an exception on its way out): nothing is left to end
             return
         xr.end_frame(
             self._session,
@@ -456,8 +364,8 @@ class Headset:
         """Take everything down, newest first; twice does no harm."""
         self._over, self._running = True, False
         self._eyes = []
-        while self._undo:
-            self._undo.pop()()
+        self._closed = True
+        self._stack.close()
 
     def __enter__(self) -> Headset:
         """Itself."""
@@ -468,30 +376,3 @@ class Headset:
     ) -> None:
         """Close."""
         self.close()
-
-
-def _extensions() -> frozenset[str]:
-    try:
-        return frozenset(p.extension_name.decode() for p in xr.enumerate_instance_extension_properties())
-    except xr.XrException as error:
-        raise _no_runtime(error) from error
-
-
-def _instance(name: str, extensions: list[str]) -> Any:
-    try:
-        return xr.create_instance(
-            xr.InstanceCreateInfo(
-                application_info=xr.ApplicationInfo(
-                    application_name=name[:120], engine_name="osteotwin", api_version=xr.Version(1, 0, 34)
-                ),
-                enabled_extension_names=extensions,
-            )
-        )
-    except xr.XrException as error:
-        raise _no_runtime(error) from error
-
-
-def _no_runtime(error: Exception) -> NoOpenXRRuntime:
-    manifest = os.environ.get("XR_RUNTIME_JSON")
-    where = f"XR_RUNTIME_JSON is {manifest}" if manifest else "XR_RUNTIME_JSON is not set"
-    return NoOpenXRRuntime(f"no OpenXR runtime answers ({type(error).__name__}; {where}); {HOW_TO_GET_ONE}")

@@ -92,13 +92,21 @@ class HandSample:
     stick: tuple[float, float] = (0.0, 0.0)
 
 
+def has_all(flags: Any, needed: Any) -> bool:
+    """Whether every needed bit is set."""
+    return int(flags) & int(needed) == int(needed)
+
+
 def stage_from_eye(pose: Any) -> Rigid[Stage, Eye]:
     """An XrPosef of a view or the head: metres in, millimetres out."""
     return Rigid[Stage, Eye](*_millimetres(pose))
 
 
-def _stage_from_hand(pose: Any) -> Rigid[Stage, Instrument]:
-    return Rigid[Stage, Instrument](*_millimetres(pose))
+def stage_from_hand(location: Any) -> Rigid[Stage, Instrument] | None:
+    """An XrSpaceLocation of a hand: mm, or None unless both parts are valid and tracked."""
+    if not has_all(location.location_flags, _VOUCHED):
+        return None
+    return Rigid[Stage, Instrument](*_millimetres(location.pose))
 
 
 def _millimetres(pose: Any) -> tuple[Any, Any]:
@@ -201,10 +209,7 @@ class Hands:
         info = xr.ActionStateGetInfo(action=self._actions[name], subaction_path=self._users[side])
         if not xr.get_action_state_pose(self._session, info).is_active:
             return None
-        location = xr.locate_space(self._spaces[side, name], stage, time)
-        if int(location.location_flags) & int(_VOUCHED) != int(_VOUCHED):
-            return None
-        return _stage_from_hand(location.pose)
+        return stage_from_hand(xr.locate_space(self._spaces[side, name], stage, time))
 
     def pulse(self, side: Side, amplitude: float, seconds: float) -> None:
         """Let the hand feel something, strength 0 to 1; the runtime picks the frequency."""

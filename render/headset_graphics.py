@@ -24,6 +24,7 @@ _SYSTEM = platform.system()
 _EGL_CONFIG_ID = 0x3028
 _GLX_FBCONFIG_ID = 0x8013
 _GLX_SCREEN = 0x800C
+_GLX_VISUAL_ID = 0x800B
 
 
 class NoGraphicsBinding(Fault):
@@ -160,20 +161,19 @@ def _glx_binding() -> ctypes.Structure | None:
     config_id, screen = integer(), integer()
     query(display, context, _GLX_FBCONFIG_ID, ctypes.byref(config_id))
     query(display, context, _GLX_SCREEN, ctypes.byref(screen))
-    choose = _function(
-        gl, "glXChooseFBConfig", ctypes.POINTER(pointer), pointer, integer, ctypes.POINTER(integer),
-        ctypes.POINTER(integer),
-    )  # fmt: skip
-    count = integer()
-    wanted = (integer * 3)(_GLX_FBCONFIG_ID, config_id.value, 0)
-    configs = choose(display, screen.value, wanted, ctypes.byref(count))
-    if not configs or count.value < 1:
-        raise NoGraphicsBinding(f"GLX does not find its own configuration {config_id.value}")
-    config = configs[0]
-    visual_id = integer()
+    every = _function(gl, "glXGetFBConfigs", ctypes.POINTER(pointer), pointer, integer, ctypes.POINTER(integer))
     attribute = _function(gl, "glXGetFBConfigAttrib", integer, pointer, pointer, integer, ctypes.POINTER(integer))
-    attribute(display, config, 0x800B, ctypes.byref(visual_id))  # GLX_VISUAL_ID
-    binding = xr.GraphicsBindingOpenGLXlibKHR(visualid=visual_id.value)
+    count, value = integer(), integer()
+    configs = every(display, screen.value, ctypes.byref(count))
+    config = None
+    for number in range(count.value):
+        attribute(display, configs[number], _GLX_FBCONFIG_ID, ctypes.byref(value))
+        if value.value == config_id.value:
+            config = configs[number]
+    if config is None:
+        raise NoGraphicsBinding(f"GLX does not find its own configuration {config_id.value}")
+    attribute(display, config, _GLX_VISUAL_ID, ctypes.byref(value))
+    binding = xr.GraphicsBindingOpenGLXlibKHR(visualid=value.value)
     fields = {name: kind for name, kind in type(binding)._fields_}
     binding.x_display = ctypes.cast(display, fields["x_display"])
     binding.glx_fbconfig = ctypes.cast(config, fields["glx_fbconfig"])

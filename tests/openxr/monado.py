@@ -403,7 +403,7 @@ def _build(root: Path, say: Say) -> None:
         top = source if (source / "CMakeLists.txt").is_file() else inner[0]
         patch(top)
         say("OpenXR runtime: configuring")
-        options = ["-DCMAKE_BUILD_TYPE=Release", *(f"-D{name}=OFF" for name in _OFF)]
+        options = ["-DCMAKE_BUILD_TYPE=Release", f"-DGIT_DESC={VERSION}", *(f"-D{name}=OFF" for name in _OFF)]
         _run(["cmake", "-S", str(top), "-B", str(build), "-G", "Ninja", *options], "cmake")
         _ninja(build, say)
         done.mkdir()

@@ -1,6 +1,10 @@
 """The rehearsal's headset against a real runtime: scripted head and hands in, poses, buttons and pictures out."""
 
 import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +75,7 @@ def expected_px(pretence: Pretence, eye: int, light_mm: tuple[float, float, floa
     width, height = EYE_SIZE_PX
     across = (x / -z - left) / (right - left) * width
     from_top = (up - y / -z) / (up - down) * height
-    return np.array([across - 0.5, from_top - 0.5])
+    return np.array([across - 0.5, from_top - 0.5], dtype=np.float64)
 
 
 def found_px(picture: np.ndarray, channel: int) -> np.ndarray:
@@ -80,7 +84,7 @@ def found_px(picture: np.ndarray, channel: int) -> np.ndarray:
     light[light < 8] = 0.0
     assert light.sum() > 0, "the light is not in the picture"
     rows, columns = np.indices(light.shape)
-    return np.array([(columns * light).sum(), (rows * light).sum()]) / light.sum()
+    return np.array([(columns * light).sum() / light.sum(), (rows * light).sum() / light.sum()])
 
 
 def test_three_hundred_frames_are_drawn(long: Long) -> None:
@@ -173,3 +177,30 @@ def test_sessions_come_and_go_in_one_process(run_trial: Trial, tmp_path: Path) -
         "again",
     ]
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.fixture
+def display(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A virtual X display where there is none."""
+    if os.environ.get("DISPLAY"):
+        yield
+        return
+    if shutil.which("Xvfb") is None:
+        pytest.skip("no display and no Xvfb (Debian: xvfb)")
+    command = ["Xvfb", "-displayfd", "1", "-screen", "0", "320x240x24", "-nolisten", "tcp"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        monkeypatch.setenv("DISPLAY", f":{server.stdout.readline().strip()}")
+        yield
+        server.terminate()
+
+
+@pytest.mark.usefixtures("display")
+def test_a_window_context_is_taken_and_mirrored(run_trial: Trial, tmp_path: Path) -> None:
+    done = run_trial("window", tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["eyes"] == [[255, 0, 0], [0, 0, 255]]
+    assert all(pixel == [255, 0, 0] for pixel in report["middle"]), "the left eye, whole"
+    assert all(pixel == [0, 0, 0] for pixel in report["border"])
+    assert report["still_usable"]

@@ -51,7 +51,9 @@ class Lights:
         canvas.clear(BACKGROUND, BACKGROUND, BACKGROUND)
         self._context.enable_only(moderngl.DEPTH_TEST | moderngl.PROGRAM_POINT_SIZE)
         clip_from_stage = view.projection @ view.stage_from_eye.inverse().matrix()
-        self._program["clip_from_stage"].write(clip_from_stage.T.astype("f4").tobytes())
+        uniform = self._program["clip_from_stage"]
+        assert isinstance(uniform, moderngl.Uniform)
+        uniform.write(clip_from_stage.T.astype("f4").tobytes())
         self._array.render(moderngl.POINTS)
 
 
@@ -175,5 +177,33 @@ def twice(out: Path) -> None:
     (out / "report.json").write_text(json.dumps({"ended": ended}))
 
 
+def window(out: Path) -> None:
+    """A session on a GLX context that was there before (as a desktop window's), mirrored on the desktop."""
+    libraries: dict[str, Any] = {"libgl": "libGL.so.1", "libx11": "libX11.so.6"}
+    context = moderngl.create_context(standalone=True, **libraries)
+    desktop = context.simple_framebuffer((200, 100))
+    picture: Any = None
+    with Headset("trial", context=context, eye_size_px=(64, 64), samples=1) as headset:
+
+        def paint(view: EyeView, canvas: moderngl.Framebuffer) -> None:
+            assert canvas.samples == 0
+            canvas.clear(*((1.0, 0.0, 0.0) if view.side == "left" else (0.0, 0.0, 1.0)))
+
+        for number, frame in enumerate(headset.frames()):
+            drawn = frame.draw(paint, capture=True)
+            picture = picture if drawn is None else drawn
+            frame.mirror(desktop)
+            if number == 10:
+                headset.stop()
+        shown = np.frombuffer(desktop.read(), np.uint8).reshape(100, 200, 3)
+    report = {
+        "eyes": [eye[32, 32].tolist() for eye in picture],
+        "middle": shown[50, 52:148].reshape(-1, 3).tolist(),
+        "border": shown[50, [0, 48, 151, 199]].tolist(),
+        "still_usable": context.error == "GL_NO_ERROR" and context.buffer(b"1234").read() == b"1234",
+    }
+    (out / "report.json").write_text(json.dumps(report))
+
+
 if __name__ == "__main__":
-    {"long": long, "twice": twice}[sys.argv[1]](Path(sys.argv[2]))
+    {"long": long, "twice": twice, "window": window}[sys.argv[1]](Path(sys.argv[2]))
