@@ -25,7 +25,9 @@ def write(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same patient.")] = 1,
     anatomy: Annotated[str, typer.Option(help="Region; this version has lumbar (T10 to the hips).")] = "lumbar",
     slice_mm: Annotated[float, typer.Option(help="Distance between slices, 0.2 to 5 mm.")] = 0.8,
-    osteoporosis: Annotated[bool, typer.Option("--osteoporosis", help="Low density and thin cortex, same shape.")] = False,
+    osteoporosis: Annotated[
+        bool, typer.Option("--osteoporosis", help="Low density and thin cortex, same shape.")
+    ] = False,
     tilt_deg: Annotated[float, typer.Option(help="Gantry tilt, up to 30 degrees either way.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -38,7 +40,11 @@ def write(
     with progress_bar("phantom") as progress:
         progress("growing the bones", 0.0)
         document = write_folder(
-            Phantom.make(seed, osteoporosis=osteoporosis), folder, slice_mm=slice_mm, tilt_deg=tilt_deg, progress=progress
+            Phantom.make(seed, osteoporosis=osteoporosis),
+            folder,
+            slice_mm=slice_mm,
+            tilt_deg=tilt_deg,
+            progress=progress,
         )
     found = {
         "folder": str(folder),
