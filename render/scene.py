@@ -71,13 +71,15 @@ class Material:
 class MeshPart(Generic[W]):
     """A mesh where it stands in the world; None as `world_from_mesh`: its coordinates are the world's.
 
-    Keep the same `mesh` object from frame to frame: the painter uploads each object once.
+    Keep the same `mesh` object from frame to frame: the painter uploads each object once. A `layer` ("bones", "plan")
+    groups parts that are switched on and off together.
     """
 
     name: str
     mesh: TriangleMesh[Any]
     world_from_mesh: Rigid[W, Any] | Similarity[W, Any] | None = None
     material: Material = Material()
+    layer: str = ""
 
     def matrix(self) -> Array:
         """World from mesh, homogeneous (4, 4)."""
@@ -93,6 +95,7 @@ class LinePart(Generic[W]):
     width_px: float = 2.0
     opacity: float = 1.0
     on_top: bool = False
+    layer: str = ""
 
     def __post_init__(self) -> None:
         """A polyline becomes its segments; frozen."""
@@ -123,6 +126,7 @@ class TextPart(Generic[W]):
     anchor: Anchor = "centre"
     outline_rgb: Rgb | None = (0.04, 0.05, 0.07)
     on_top: bool = True
+    layer: str = ""
 
     def __post_init__(self) -> None:
         """Check and freeze."""
@@ -212,6 +216,15 @@ class Scene(Generic[W]):
             screen_texts=self.screen_texts + screen_texts,
         )
 
+    def without(self, *layers: str) -> Scene[W]:
+        """The scene less the parts of these layers."""
+        return replace(
+            self,
+            meshes=tuple(part for part in self.meshes if part.layer not in layers),
+            lines=tuple(part for part in self.lines if part.layer not in layers),
+            labels=tuple(part for part in self.labels if part.layer not in layers),
+        )
+
     def bounds_mm(self) -> tuple[Array, Array]:
         """Lowest and highest corner (3,) over all meshes, in the world. Raises BadScene when there is none."""
         lows, highs = [], []
@@ -298,6 +311,43 @@ class View(Generic[W]):
         P = np.diag([2.0 * height_px / (span_mm * width_px), 2.0 / span_mm, -2.0 / (far - near), 1.0])
         P[2, 3] = -(far + near) / (far - near)
         return cls(eye_from_world, P, width_px, height_px)
+
+    @classmethod
+    def framing(
+        cls,
+        points: Points[W],
+        toward_eye: ArrayLike,
+        up: ArrayLike,
+        width_px: int,
+        height_px: int,
+        *,
+        fov_y_rad: float = 0.45,
+        margin: float = 0.08,
+    ) -> View[W]:
+        """The nearest perspective view from `toward_eye` (a direction) that holds all points (N, 3) within the margin."""
+        mm = points.mm.reshape(-1, 3)
+        eye_from_world, _ = _look(np.zeros(3), toward_eye, up)
+        turned = mm @ eye_from_world.rotation.T
+        t_y = np.tan(fov_y_rad / 2.0) * (1.0 - 2.0 * margin)
+        t = np.array([t_y * width_px / height_px, t_y])
+        # Each edge of the frame asks one thing of the distance d and the shift c: +-(x - c) <= t (d - z).
+        high = (turned[:, :2] + t * turned[:, 2:]).max(axis=0)
+        low = (-turned[:, :2] + t * turned[:, 2:]).max(axis=0)
+        d = float(((high + low) / (2.0 * t)).max())
+        reach = d - turned[:, 2]
+        centre = np.array([*((high - low) / 2.0), float(turned[:, 2].mean())])
+        eye = np.array([centre[0], centre[1], d])
+        R = eye_from_world.rotation
+        return cls.looking(
+            R.T @ centre,
+            R.T @ eye,
+            R[1],
+            width_px,
+            height_px,
+            fov_y_rad=fov_y_rad,
+            near_mm=max(float(reach.min()) * 0.5, d / 500.0),
+            far_mm=float(reach.max()) * 1.5,
+        )
 
     @property
     def is_parallel(self) -> bool:
