@@ -1,1 +1,1 @@
-"""From a camera's picture to poses with a covariance."""
+"""Where a body of markers is, seen by one camera: pictures in, poses with their covariance out."""
