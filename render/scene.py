@@ -324,7 +324,7 @@ class View(Generic[W]):
         fov_y_rad: float = 0.45,
         margin: float = 0.08,
     ) -> View[W]:
-        """The nearest perspective view from `toward_eye` (a direction) that holds all points (N, 3) within the margin."""
+        """The nearest perspective view from `toward_eye` (a direction) that holds all points (N, 3) in its margin."""
         mm = points.mm.reshape(-1, 3)
         eye_from_world, _ = _look(np.zeros(3), toward_eye, up)
         turned = mm @ eye_from_world.rotation.T

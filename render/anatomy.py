@@ -1,0 +1,186 @@
+"""The twin and its plan as parts of a scene: the one place of this room that knows what a bone or a screw is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from render.orientation import orientation_axes, orientation_labels, orientation_marker
+from render.scene import LinePart, Material, MeshPart, Mode, Rgb, TextPart, View
+from render.solids import pose_along, screw_mesh, square_mesh
+from spatial.frames import Patient
+from spatial.rigid import Array, Points, Rigid, Similarity
+from spatial.shapes import Plane
+from twin.anatomy.bone import Bone
+from twin.anatomy.twin import Twin
+
+__all__ = [
+    "bone_label",
+    "bone_labels",
+    "bone_parts",
+    "bone_rgb",
+    "cut_plane_parts",
+    "orientation_axes",
+    "orientation_labels",
+    "orientation_marker",
+    "screw_part",
+    "standard_views",
+]
+
+TITANIUM = Material((0.74, 0.77, 0.82), shine=0.6, metal=1.0)
+GRADE_RGB: Mapping[str, Rgb] = {
+    "A": (0.35, 0.78, 0.50),
+    "B": (0.72, 0.80, 0.30),
+    "C": (0.96, 0.74, 0.25),
+    "D": (0.95, 0.50, 0.22),
+    "E": (0.90, 0.27, 0.27),
+}
+_NATURAL: tuple[tuple[str, Rgb], ...] = (  # neighbours differ a little, so that levels can be told apart
+    ("sacrum", (0.86, 0.79, 0.68)),
+    ("hip", (0.83, 0.79, 0.72)),
+    ("femur", (0.87, 0.84, 0.77)),
+    ("rib", (0.80, 0.76, 0.69)),
+    ("skull", (0.88, 0.84, 0.75)),
+)
+_IVORY: tuple[Rgb, Rgb] = ((0.91, 0.86, 0.76), (0.84, 0.80, 0.73))
+_DISTINCT: tuple[Rgb, ...] = (
+    (0.86, 0.64, 0.45),
+    (0.55, 0.74, 0.86),
+    (0.74, 0.83, 0.55),
+    (0.85, 0.62, 0.70),
+    (0.69, 0.65, 0.87),
+    (0.90, 0.83, 0.52),
+    (0.56, 0.80, 0.73),
+)
+_VERTEBRA = re.compile(r"vertebrae_([CTL])(\d+)")
+_COUNT_ABOVE = {"C": 0, "T": 7, "L": 19}
+
+
+def bone_rgb(name: str, palette: Literal["natural", "distinct"] = "natural") -> Rgb:
+    """A bone's colour: close to bone, or clearly apart from its neighbours."""
+    match = _VERTEBRA.fullmatch(name)
+    number = _COUNT_ABOVE[match[1]] + int(match[2]) if match else sum(map(ord, name))
+    if palette == "distinct":
+        return _DISTINCT[number % len(_DISTINCT)]
+    if match:
+        return _IVORY[number % 2]
+    return next((rgb for start, rgb in _NATURAL if name.startswith(start)), _IVORY[0])
+
+
+def bone_label(name: str) -> str:
+    """What a surgeon calls it in a picture: `L3`, `S`, `R hip`, `L rib 11`."""
+    match = _VERTEBRA.fullmatch(name)
+    if match:
+        return f"{match[1]}{match[2]}"
+    if name == "sacrum":
+        return "S1"
+    parts = name.split("_")
+    side = {"left": "L ", "right": "R "}
+    front = "".join(side[p] for p in parts if p in side)
+    return front + " ".join(p for p in parts if p not in side)
+
+
+def bone_parts(
+    twin: Twin,
+    *,
+    names: Collection[str] | None = None,
+    max_triangles: int = 400_000,
+    mode: Mode = "lit",
+    opacity: float = 1.0,
+    palette: Literal["natural", "distinct"] = "natural",
+    patient_from_planned: Mapping[str, Rigid[Patient, Patient]] | None = None,
+) -> tuple[MeshPart[Patient], ...]:
+    """The twin's bones (all, or `names`), each as fine as its share of `max_triangles` allows.
+
+    Shares go by surface area, so the triangles are equally large everywhere. `patient_from_planned` moves single bones.
+    """
+    bones = [twin.bone(name) for name in (twin.bones if names is None else names)]
+    moves = patient_from_planned or {}
+    return tuple(
+        MeshPart(
+            bone.name,
+            mesh,
+            moves.get(bone.name),
+            Material(bone_rgb(bone.name, palette), opacity, mode),
+            "bones",
+        )
+        for bone, mesh in zip(bones, _levels_of_detail(bones, max_triangles), strict=True)
+    )
+
+
+def bone_labels(
+    twin: Twin, *, names: Collection[str] | None = None, height_px: float = 15.0, rgb: Rgb = (1.0, 1.0, 1.0)
+) -> tuple[TextPart[Patient], ...]:
+    """Each bone's level or name at its middle, with its side."""
+    bones = [twin.bone(name) for name in (twin.bones if names is None else names)]
+    return tuple(
+        TextPart(bone_label(bone.name), _middle_mm(bone), height_px, rgb=rgb, layer="labels") for bone in bones
+    )
+
+
+def screw_part(
+    name: str,
+    entry_mm: Array,
+    direction: Array,
+    diameter_mm: float,
+    length_mm: float,
+    material: Material = TITANIUM,
+) -> MeshPart[Patient]:
+    """A screw from where its axis meets the bone along `direction` (3,), its rod slot along the spine."""
+    return MeshPart(
+        name,
+        screw_mesh(round(diameter_mm, 2), round(length_mm, 2)),
+        pose_along(entry_mm, direction, np.array([0.0, 0.0, 1.0])),
+        material,
+        "plan",
+    )
+
+
+def cut_plane_parts(
+    name: str, plane: Plane[Any], half_mm: float = 32.0, rgb: Rgb = (0.35, 0.72, 0.98), opacity: float = 0.22
+) -> tuple[MeshPart[Any], LinePart[Any]]:
+    """A cut as a see-through square about the plane's point, with its border."""
+    turn = pose_along(plane.point_mm, plane.normal, np.array([0.0, 1.0, 0.0]))
+    square = MeshPart[Any](
+        name,
+        square_mesh(),
+        Similarity[Any, Any].of(turn, half_mm),
+        Material(rgb, opacity, "translucent", shine=0.0, two_sided=True),
+        "plan",
+    )
+    corners = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0], [-1, -1, 0]]) * half_mm
+    return square, LinePart[Any](corners @ turn.rotation.T + turn.translation_mm, rgb, 2.0, layer="plan")
+
+
+def standard_views(
+    twin: Twin, width_px: int = 1280, height_px: int = 960, *, names: Collection[str] | None = None
+) -> dict[str, View[Patient]]:
+    """The usual views of the whole twin (or of `names`), head up: anterior, posterior, left, right, oblique."""
+    bones = [twin.bone(name) for name in (twin.bones if names is None else names)]
+    points = Points[Patient](np.concatenate([bone.for_drawing(0).vertices_mm for bone in bones]))
+    up = np.array([0.0, 0.0, 1.0])
+    toward_eye = {
+        "anterior": (0.0, -1.0, 0.0),
+        "posterior": (0.0, 1.0, 0.0),
+        "left": (1.0, 0.0, 0.0),
+        "right": (-1.0, 0.0, 0.0),
+        "oblique": (-0.75, 1.0, 0.35),  # from behind and the right, as a surgeon stands
+    }
+    return {
+        name: View.framing(points, np.array(direction), up, width_px, height_px)
+        for name, direction in toward_eye.items()
+    }
+
+
+def _levels_of_detail(bones: list[Bone], max_triangles: int) -> list[Any]:
+    areas = np.array([bone.surface.area_cm2 for bone in bones])
+    shares = max_triangles * areas / max(float(areas.sum()), 1e-9)
+    return [bone.for_drawing(int(share)) for bone, share in zip(bones, shares, strict=True)]
+
+
+def _middle_mm(bone: Bone) -> Array:
+    low, high = bone.for_drawing(0).bounds_mm
+    return np.asarray((low + high) / 2)
