@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -103,7 +103,7 @@ class Headset:
 
         `context` must be current on this thread; without one the headset makes its own (`.context`).
         `samples` a pixel of what is painted into; 1 for a painter that brings its own smoothing.
-        Raises NoOpenXRRuntime, HeadsetMissing, NoGraphicsBinding.
+        Raises NoOpenXRRuntime, HeadsetMissing, NoGraphicsBinding, HeadsetLost.
         """
         self._near_mm, self._far_mm = near_mm, far_mm
         self._samples = samples
@@ -112,13 +112,15 @@ class Headset:
         self._closed = False
         self._eyes: list[EyeImages] = []
         self._state = xr.SessionState.UNKNOWN
-        self._running = self._stopping = self._over = False
+        self._running = self._stopping = self._over = self._lost = False
         self._layers: list[Any] = []
         self._located: Any = None
         self._offset_ns: int | None = None
         self.notes: list[str] = []
+        self.runtime_name = "OpenXR runtime"
         try:
-            self._open(application_name, context, eye_size_px)
+            with self._alive():
+                self._open(application_name, context, eye_size_px)
         except BaseException:
             self.close()
             raise
@@ -165,6 +167,7 @@ class Headset:
             self._stack.callback(images.release)
         self.eye_size_px = self._eyes[0].size_px
         self._clear_error()
+        self._stack.callback(self._make_current)  # first on the way down: GL objects go with their context
 
     def _reference_space(self) -> Any:
         """STAGE (the floor's centre) where the runtime has one, else LOCAL (where the head started), said."""
@@ -186,31 +189,42 @@ class Headset:
 
         A frame ends when the next is asked for (or the loop is left). Raises HeadsetLost.
         """
-        try:
-            while self._look():
-                if not self._running:
-                    time.sleep(_IDLE_S)
-                    continue
-                frame = self._begin()
-                try:
-                    yield frame
-                finally:
-                    self._end()
-        except (xr.SessionLostError, xr.InstanceLostError, xr.RuntimeFailureError) as error:
-            self._over = True
-            raise HeadsetLost(f"{self.runtime_name} took the session away: {type(error).__name__}") from error
+        while self._look():
+            if not self._running:
+                time.sleep(_IDLE_S)
+                continue
+            frame = self._begin()
+            try:
+                yield frame
+            finally:
+                self._end()
+        if self._lost:
+            raise HeadsetLost(
+                f"{self.runtime_name} says the headset is going; was it unplugged or the runtime restarted?"
+            )
 
     def stop(self) -> None:
         """Ask the runtime to end the session; `frames` ends when it agrees."""
         if self._running and not self._stopping:
-            xr.request_exit_session(self._session)
+            with self._alive():
+                xr.request_exit_session(self._session)
         elif not self._running:
             self._over = True
         self._stopping = True
 
     def pulse(self, side: Side, amplitude: float, seconds: float) -> None:
         """Let a hand feel something: amplitude 0 to 1."""
-        self._hands.pulse(side, amplitude, seconds)
+        with self._alive():
+            self._hands.pulse(side, amplitude, seconds)
+
+    @contextmanager
+    def _alive(self) -> Iterator[None]:
+        """Turn the runtime's refusal into HeadsetLost, once."""
+        try:
+            yield
+        except (xr.ErrorResult, xr.SessionLossPending) as error:
+            self._over = True
+            raise HeadsetLost(f"{self.runtime_name} took the session away ({type(error).__name__})") from error
 
     def mirror(self, target: moderngl.Framebuffer) -> None:
         """Show the left eye's newest picture in `target`; the first call only asks for one to be kept."""
@@ -228,15 +242,17 @@ class Headset:
         """Work off the runtime's events; False when all is over."""
         while not self._over:
             try:
-                event = xr.poll_event(self._instance)
+                with self._alive():
+                    event = xr.poll_event(self._instance)
             except xr.EventUnavailable:
                 break
-            kind = xr.StructureType(event.type)
+            kind = ctypes.c_uint32.from_buffer(event).value  # its first field; a vendor's kind is no error
             if kind == xr.StructureType.EVENT_DATA_INSTANCE_LOSS_PENDING:
-                self._over = True
+                self._over = self._lost = True
             elif kind == xr.StructureType.EVENT_DATA_SESSION_STATE_CHANGED:
                 pointer = ctypes.cast(ctypes.byref(event), ctypes.POINTER(xr.EventDataSessionStateChanged))
-                self._enter(xr.SessionState(pointer.contents.state))
+                with self._alive():
+                    self._enter(xr.SessionState(pointer.contents.state))
         return not self._over
 
     def _enter(self, state: Any) -> None:
@@ -250,15 +266,16 @@ class Headset:
         elif state in (xr.SessionState.EXITING, xr.SessionState.LOSS_PENDING):
             self._running = False
             self._over = True
+            self._lost = state == xr.SessionState.LOSS_PENDING
 
     def _begin(self) -> HeadsetFrame:
-        state = xr.wait_frame(self._session, xr.FrameWaitInfo())
-        xr.begin_frame(self._session, xr.FrameBeginInfo())
-        self._display_time = int(state.predicted_display_time)
-        self._layers = []
-        try:
-            views, located = self._views()
-            self._located = located
+        with self._alive():
+            state = xr.wait_frame(self._session, xr.FrameWaitInfo())
+            with suppress(xr.FrameDiscarded):  # the frame before was never ended: a success that says so
+                xr.begin_frame(self._session, xr.FrameBeginInfo())
+            self._display_time = int(state.predicted_display_time)
+            self._layers = []
+            views, self._located = self._views()
             return HeadsetFrame(
                 headset=self,
                 t_display_ns=self._monotonic_ns(self._display_time, int(state.predicted_display_period)),
@@ -267,9 +284,6 @@ class Headset:
                 views=views,
                 hands=self._hands.sample(self._stage, self._display_time),
             )
-        except BaseException:
-            self._end()
-            raise
 
     def _views(self) -> tuple[tuple[EyeView, EyeView] | None, Any]:
         state, located = xr.locate_views(
@@ -312,10 +326,11 @@ class Headset:
         if frame.views is None or not frame.should_render:
             return None
         self._make_current()
-        pictures = [
-            images.draw(view, paint, capture, self._mirror if view.side == "left" else None)
-            for images, view in zip(self._eyes, frame.views, strict=True)
-        ]
+        with self._alive():
+            pictures = [
+                images.draw(view, paint, capture, self._mirror if view.side == "left" else None)
+                for images, view in zip(self._eyes, frame.views, strict=True)
+            ]
         shown = (xr.CompositionLayerProjectionView * 2)(
             *(
                 xr.CompositionLayerProjectionView(
@@ -337,14 +352,13 @@ class Headset:
         layers, self._layers = self._layers, []
         if self._closed:  # closed while a frame was open (an exception on its way out): nothing is left to end
             return
-        xr.end_frame(
-            self._session,
-            xr.FrameEndInfo(
-                display_time=self._display_time,
-                environment_blend_mode=xr.EnvironmentBlendMode.OPAQUE,
-                layers=[ctypes.byref(layer) for layer in layers],
-            ),
+        info = xr.FrameEndInfo(
+            display_time=self._display_time,
+            environment_blend_mode=xr.EnvironmentBlendMode.OPAQUE,
+            layers=[ctypes.byref(layer) for layer in layers],
         )
+        with self._alive():
+            xr.end_frame(self._session, info)
         self._clear_error()
 
     def _clear_error(self) -> None:
@@ -362,10 +376,10 @@ class Headset:
 
     def close(self) -> None:
         """Take everything down, newest first; twice does no harm."""
-        self._over, self._running = True, False
-        self._eyes = []
-        self._closed = True
-        self._stack.close()
+        if not self._closed:
+            self._over, self._running, self._closed = True, False, True
+            self._eyes = []
+            self._stack.close()
 
     def __enter__(self) -> Headset:
         """Itself."""

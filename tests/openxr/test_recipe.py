@@ -75,3 +75,17 @@ def test_the_environment_gives_a_port_of_its_own(tmp_path: Path) -> None:
     assert first["XDG_CONFIG_HOME"] != second["XDG_CONFIG_HOME"]
     config = Path(second["XDG_CONFIG_HOME"], "monado", "config_v0.json").read_text()
     assert '"port": 5002' in config
+
+
+def test_without_root_the_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monado, "_missing", lambda packages: ["libone-dev", "libtwo"])
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(monado.RuntimeUnavailable, match="apt-get install libone-dev libtwo"):
+        monado._install(["libone-dev", "libtwo"], print)
+
+
+def test_no_mirror_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monado, "_os_release", lambda: {"ID": "plan9"})
+    with pytest.raises(monado.RuntimeUnavailable, match="plan9"):
+        monado._mirrors()

@@ -173,7 +173,8 @@ def test_sessions_come_and_go_in_one_process(run_trial: Trial, tmp_path: Path) -
     assert json.loads((tmp_path / "report.json").read_text())["ended"] == [
         "stopped",
         "left",
-        "thrown",
+        "thrown ArithmeticError",
+        "lost HeadsetLost",
         "again",
     ]
     assert "Exception ignored" not in done.stderr

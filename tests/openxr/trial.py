@@ -14,8 +14,9 @@ from typing import Any
 
 import moderngl
 import numpy as np
+import xr
 
-from render.headset import EyeView, HandSample, Headset, HeadsetFrame
+from render.headset import EyeView, HandSample, Headset, HeadsetFrame, HeadsetLost
 from spatial.rigid import Rigid
 from tests.openxr.remote import Remote
 from tests.openxr.script import BLOCKS, EYE_SIZE_PX, FRAMES_PER_BLOCK, LIGHTS_MM, PICTURED, pretences
@@ -152,11 +153,15 @@ def long(out: Path) -> None:
 def twice(out: Path) -> None:
     """Sessions made and destroyed in one process: stopped, left in the loop, thrown out of, and once more."""
     ended: list[str] = []
+    end_session = xr.end_session
+
+    def refuse(session: object) -> None:
+        raise xr.SessionLostError
 
     def paint(view: EyeView, canvas: moderngl.Framebuffer) -> None:
         canvas.clear(0.1, 0.5 if view.side == "left" else 0.9, 0.1)
 
-    for way in ("stopped", "left", "thrown", "again"):
+    for way in ("stopped", "left", "thrown", "lost", "again"):
         try:
             with Headset("trial") as headset:
                 picture = None
@@ -167,13 +172,16 @@ def twice(out: Path) -> None:
                         raise ArithmeticError("thrown in the loop")
                     if number == 5 and way == "left":
                         break
+                    if number == 5 and way == "lost":
+                        xr.end_session = refuse
                     if number == 5:
                         headset.stop()
                 assert picture is not None
                 assert [int(p[0, 0, 1]) for p in picture] == [128, 230]
                 ended.append(way)
-        except ArithmeticError:
-            ended.append(way)
+        except (ArithmeticError, HeadsetLost) as error:
+            ended.append(f"{way} {type(error).__name__}")
+            xr.end_session = end_session
     (out / "report.json").write_text(json.dumps({"ended": ended}))
 
 
