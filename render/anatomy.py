@@ -117,7 +117,7 @@ def bone_labels(
     """Each bone's level or name at its middle, with its side."""
     bones = [twin.bone(name) for name in (twin.bones if names is None else names)]
     return tuple(
-        TextPart(bone_label(bone.name), _middle_mm(bone), height_px, rgb=rgb, layer="labels") for bone in bones
+        TextPart(bone_label(bone.name), _middle_mm(twin, bone), height_px, rgb=rgb, layer="labels") for bone in bones
     )
 
 
@@ -181,6 +181,9 @@ def _levels_of_detail(bones: list[Bone], max_triangles: int) -> list[Any]:
     return [bone.for_drawing(int(share)) for bone, share in zip(bones, shares, strict=True)]
 
 
-def _middle_mm(bone: Bone) -> Array:
-    low, high = bone.for_drawing(0).bounds_mm
-    return np.asarray((low + high) / 2)
+def _middle_mm(twin: Twin, bone: Bone) -> Array:
+    """The middle of a vertebra's body where its endplates are known, else the centre of the bone's volume."""
+    plates = [p.position.mm for p in twin.landmarks if p.bone == bone.name and p.name.startswith("endplate_")]
+    if plates and bone.name.startswith("vertebrae_"):
+        return np.asarray(np.mean(plates, axis=0))
+    return bone.for_drawing(0).centroid_mm

@@ -50,12 +50,15 @@ def gl_info() -> dict[str, str]:
 class Offscreen:
     """A painter with a context of its own. Each picture has its view's size; use it in a `with`, or `release` it."""
 
-    def __init__(self, width_px: int = 0, height_px: int = 0, samples: int = 4) -> None:
-        """Make the context (raises NoGraphics). The size is only a hint: views bring their own."""
+    def __init__(self, width_px: int = 0, height_px: int = 0, samples: int = 4, *, occlusion: bool = True) -> None:
+        """Make the context (raises NoGraphics). The size is only a hint: views bring their own.
+
+        For a live loop on a slow machine leave `occlusion` off and take fewer `samples`.
+        """
         self.width_px, self.height_px = width_px, height_px
         self.context = standalone_context()
         with self.context:
-            self.painter = Painter(self.context, samples)
+            self.painter = Painter(self.context, samples, occlusion=occlusion)
 
     def __enter__(self) -> Offscreen:
         """Itself."""

@@ -25,11 +25,15 @@ _Drawn = tuple[float, MeshPart[Any], StoredMesh]  # depth of the centre, part, i
 
 
 class Painter:
-    """One a context. `samples` a pixel: 4 smooths edges, 0 is fastest."""
+    """One a context. `samples` a pixel: 4 smooths edges, 0 is fastest.
 
-    def __init__(self, context: moderngl.Context, samples: int = 4) -> None:
+    `occlusion` darkens crevices and contacts: for still pictures; never over a camera's picture.
+    """
+
+    def __init__(self, context: moderngl.Context, samples: int = 4, *, occlusion: bool = False) -> None:
         """Compile the shaders."""
         self.context = context
+        self.occlusion = occlusion
         self.samples = min(samples, int(context.max_samples)) if samples > 1 else 0
         self._programs = {
             name: program(context, vertex, name)
@@ -43,11 +47,13 @@ class Painter:
                 "picture": "fullscreen",
                 "composite": "fullscreen",
                 "present": "fullscreen",
+                "occlusion": "fullscreen",
+                "shade": "fullscreen",
             }.items()
         }
         self._fullscreen = {
             name: context.vertex_array(self._programs[name], [])
-            for name in ("gradient", "picture", "composite", "present")
+            for name in ("gradient", "picture", "composite", "present", "occlusion", "shade")
         }
         self._lines = InstanceStream(context, self._programs["line"], strokes.LAYOUT, *strokes.INPUTS)
         self._texts = InstanceStream(context, self._programs["text"], words.LAYOUT, *words.INPUTS)
@@ -102,6 +108,8 @@ class Painter:
         self._backdrop(scene, view)
         self.context.enable_only(moderngl.DEPTH_TEST)
         self._surfaces("lit", solid, scene.light, view)
+        if solid and target.resolved_depth is not None and scene.picture is None:
+            self._shade(target, target.resolved_depth, scene.light, view)
         if clear:
             self._see_through(clear, scene.light, view, target)
         target.drawn.use()
@@ -171,7 +179,7 @@ class Painter:
         if size not in self._targets:
             if len(self._targets) >= _KEPT_SIZES:  # a window that is being dragged larger passes many sizes
                 self._targets.pop(next(iter(self._targets))).release()
-            self._targets[size] = Target(self.context, *size, self.samples)
+            self._targets[size] = Target(self.context, *size, self.samples, with_depth=self.occlusion)
         return self._targets[size]
 
     def _backdrop(self, scene: Scene[Any], view: View[Any]) -> None:
@@ -218,6 +226,32 @@ class Painter:
                 shader["opacity"] = material.opacity
                 shader["xray"] = float(material.mode == "xray")
             self._meshes.vertex_array(stored, shader).render()
+
+    def _shade(self, target: Target, depth: moderngl.Texture, light: Light, view: View[Any]) -> None:
+        framebuffer, openness = target.openness()
+        self.context.copy_framebuffer(target.resolved, target.drawn)
+        framebuffer.use()
+        self.context.enable_only(moderngl.NOTHING)
+        depth.use(0)
+        openness.use(1)
+        shader = self._programs["occlusion"]
+        shader["depth"] = 0
+        shader["eye_from_ndc"] = _gl(np.asarray(np.linalg.inv(view.projection)))
+        shader["viewport_px"] = (view.width_px, view.height_px)
+        scale = view.eye_from_world.scale if isinstance(view.eye_from_world, Similarity) else 1.0
+        shader["radius_mm"] = light.occlusion_mm * scale
+        px_per_mm = float(view.projection[1, 1]) * view.height_px / 2
+        shader["px_per_mm"] = (0.0, px_per_mm) if view.is_parallel else (px_per_mm, 0.0)
+        self._fullscreen["occlusion"].render(moderngl.TRIANGLES, vertices=3)
+        target.drawn.use()
+        target.drawn.depth_mask = False
+        self.context.enable_only(moderngl.BLEND)
+        self.context.blend_func = (moderngl.ZERO, moderngl.SRC_COLOR)
+        shader = self._programs["shade"]
+        shader["openness"] = 1
+        shader["depth"] = 0
+        shader["strength"] = light.occlusion
+        self._fullscreen["shade"].render(moderngl.TRIANGLES, vertices=3)
 
     def _see_through(self, parts: list[_Drawn], light: Light, view: View[Any], target: Target) -> None:
         drawn, resolved, accumulated, weighted = target.sums()

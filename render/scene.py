@@ -163,13 +163,16 @@ class ScreenText:
 class Light:
     """A key light that travels with the eye, and the sky's and the ground's ambient light.
 
-    `toward_key` (3,) points from the scene to the key light, in Eye: x right, y up, z toward the viewer.
+    `toward_key` (3,) points from the scene to the key light, in Eye: x right, y up, z toward the viewer. `occlusion`
+    is how much crevices darken, within `occlusion_mm`, where the painter does that.
     """
 
-    toward_key: Array = field(default_factory=lambda: np.array([-0.35, 0.55, 0.75]))
-    key: float = 0.85
-    sky: Rgb = (0.36, 0.38, 0.42)
-    ground: Rgb = (0.16, 0.13, 0.12)
+    toward_key: Array = field(default_factory=lambda: np.array([-0.45, 0.62, 0.65]))
+    key: float = 0.92
+    sky: Rgb = (0.25, 0.265, 0.295)
+    ground: Rgb = (0.105, 0.085, 0.075)
+    occlusion: float = 0.9
+    occlusion_mm: float = 14.0
 
     def __post_init__(self) -> None:
         """Normalise the direction."""
