@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from spatial.faults import Fault
 from spatial.frames import B
-from spatial.rigid import Array, readonly
+from spatial.rigid import Array, Directions, readonly
 
 
 class BadBody(Fault):
@@ -31,13 +31,15 @@ class Body(Generic[B]):
     """Marker corners (4, 3) mm by id, in the body's frame.
 
     Their order is OpenCV's: top-left, top-right, bottom-right, bottom-left of the upright marker.
-    `dictionary` is OpenCV's name or the path of an OpenCV dictionary file. Raises BadBody.
+    `dictionary` is OpenCV's name or the path of an OpenCV dictionary file. A tool has its tip, and perhaps the unit
+    direction of its shaft from the handle to the tip. Raises BadBody.
     """
 
     name: str
     dictionary: str
     corners_mm: Mapping[int, Array]
-    tip_mm: Array | None = field(default=None)
+    tip_mm: Array | None = None
+    axis: Array | None = None
 
     def __post_init__(self) -> None:
         """Validate every marker and how the markers stand to one another; freeze."""
@@ -53,6 +55,8 @@ class Body(Generic[B]):
         object.__setattr__(self, "corners_mm", MappingProxyType(corners))
         if self.tip_mm is not None:
             object.__setattr__(self, "tip_mm", readonly(self.tip_mm, (3,), "tip_mm"))
+        if self.axis is not None:
+            object.__setattr__(self, "axis", Directions[B](readonly(self.axis, (3,), "axis")).unit)
         _check_handedness(self.name, corners)
 
     @classmethod
@@ -80,6 +84,8 @@ class Body(Generic[B]):
         }
         if self.tip_mm is not None:
             value["tip_mm"] = self.tip_mm.tolist()
+        if self.axis is not None:
+            value["axis"] = self.axis.tolist()
         return value
 
     @classmethod
@@ -101,10 +107,8 @@ class Body(Generic[B]):
             if int(key) in corners:
                 raise BadBody(f"marker id {int(key)} is there twice")
             corners[int(key)] = _numbers(mm, f"corners of marker {key}")
-        tip = value.get("tip_mm")
-        return cls(
-            str(value["name"]), str(value["dictionary"]), corners, None if tip is None else _numbers(tip, "tip_mm")
-        )
+        tip, axis = (None if value.get(key) is None else _numbers(value[key], key) for key in ("tip_mm", "axis"))
+        return cls(str(value["name"]), str(value["dictionary"]), corners, tip, axis)
 
 
 def load(path: str | Path) -> Body[Any]:
@@ -126,6 +130,31 @@ def save(body: Body[Any], path: str | Path) -> None:
     part = file.with_name(f".{file.name}.part")
     part.write_text(json.dumps(body.to_json(), indent=1) + "\n", encoding="utf-8")
     os.replace(part, file)
+
+
+def board(name: str, dictionary: str, ids: Sequence[int], size_mm: float, gap_mm: float, columns: int) -> Body[Any]:
+    """A flat board, ids row by row from the top left: x right, y up, z out of the print, origin at the middle."""
+    if size_mm <= 0 or gap_mm < 0 or columns < 1:
+        raise BadBody(f"size {size_mm} mm, gap {gap_mm} mm, {columns} columns; a board has size and columns above zero")
+    pitch, rows = size_mm + gap_mm, -(-len(ids) // columns)
+    square = size_mm / 2 * np.array([[-1.0, 1, 0], [1, 1, 0], [1, -1, 0], [-1, -1, 0]])
+    corners = {
+        marker: square + pitch * np.array([k % columns - (columns - 1) / 2, (rows - 1) / 2 - k // columns, 0.0])
+        for k, marker in enumerate(ids)
+    }
+    return Body(name, dictionary, corners)
+
+
+def from_bard_files(path: Path, name: str, dictionary: str, tip: Path | None = None) -> Body[Any]:
+    """`from_bard` for files; `tip` holds x y z. Raises BadBody."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        tip_mm = None if tip is None else _numbers(tip.read_text(encoding="utf-8").split(), "tip")
+        return from_bard(text, name, dictionary, tip_mm)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadBody(f"cannot be read as text: {error}", path=path) from None
+    except Fault as fault:
+        raise BadBody(fault.message, path=path) from None
 
 
 def from_bard(text: str, name: str, dictionary: str, tip_mm: ArrayLike | None = None) -> Body[Any]:

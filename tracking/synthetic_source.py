@@ -17,7 +17,7 @@ import numpy as np
 from spatial.frames import Patient
 from spatial.pinhole import Pinhole
 from spatial.rigid import Rigid
-from tracking.body import Body, load
+from tracking.body import Body, board, load
 from tracking.frame import Frame
 from tracking.source import Closing
 from tracking.synthetic import BadSynthetic, Optics, Shot, SyntheticCamera, orbit
@@ -94,10 +94,5 @@ class SyntheticSource(Closing):
 
 
 def tag_board() -> Body[Any]:
-    """Four 40 mm tags (36h11, 0 to 3) in a flat 2 x 2 board, 60 mm apart; x right, y up, z toward the viewer."""
-    square = np.array([[-20.0, 20, 0], [20, 20, 0], [20, -20, 0], [-20, -20, 0]])
-    return Body(
-        "board",
-        "DICT_APRILTAG_36h11",
-        {i: square + np.array([(i % 2 - 0.5) * 60, (0.5 - i // 2) * 60, 0]) for i in range(4)},
-    )
+    """Four 40 mm tags (36h11, 0 to 3) in a flat 2 x 2 board, 60 mm apart."""
+    return board("board", "DICT_APRILTAG_36h11", range(4), 40.0, 20.0, 2)
