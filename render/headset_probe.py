@@ -55,5 +55,5 @@ def probe(timeout_s: float = 20.0) -> dict[str, Any]:
         return {**nothing, "reason": f"the OpenXR runtime crashed (exit {asked.returncode})"}
     answer: dict[str, Any] = json.loads(lines[-1])
     if answer["runtime"] is None:
-        answer["reason"] = f"{answer['reason']}; {HOW_TO_GET_ONE}"
+        answer["reason"] = f"no OpenXR runtime answers ({answer['reason']}); {HOW_TO_GET_ONE}"
     return answer

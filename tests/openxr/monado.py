@@ -1,6 +1,6 @@
 """Monado, a real OpenXR runtime, built once for the tests: no headset, no display, no GPU.
 
-Run it (`python3 tests/openxr/monado.py`) or call `ensure`. Standard library only, so that set-up can use it
+Run it (`python3 tests/openxr/monado.py`, `--export` for a shell) or call `ensure`. Standard library only, so that set-up can use it
 before any package is there. The source is Debian 13's `monado` tarball, fetched by apt from the mirror that
 this machine's own sources name and checked against Debian's archive keyring. The runtime is built to live
 inside the application's process (no service), composes into nothing (null compositor, 20 frames a second)
@@ -421,17 +421,18 @@ def _build(root: Path, say: Say) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def main() -> int:
-    """Build the runtime and print what a shell must export to use it."""
+def main(arguments: Sequence[str]) -> int:
+    """Build the runtime; with --export also print, for a shell's eval, what a process must have to use it."""
     try:
         folder = ensure(lambda line: print(line, file=sys.stderr, flush=True))
     except RuntimeUnavailable as reason:
         print(f"RuntimeUnavailable: {reason}", file=sys.stderr)
         return 1
-    for name, value in environment(folder, free_port()).items():
-        print(f"export {name}={shlex.quote(value)}")
+    if "--export" in arguments:
+        for name, value in environment(folder, free_port()).items():
+            print(f"export {name}={shlex.quote(value)}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
