@@ -23,8 +23,8 @@ class BadVolume(Fault):
 class Grid:
     """Where voxels stand: `size` (columns i, rows j, slices k); arrays are stored (k, j, i).
 
-    The centre of voxel (0, 0, 0) is `origin_mm` (Patient LPS); `axes` (3, 3) has the unit directions of i, j, k as columns,
-    right-handed (a mirrored file is flipped on import, never stored mirrored).
+    The centre of voxel (0, 0, 0) is `origin_mm` (Patient LPS); `axes` (3, 3) has the unit directions of i, j, k as
+    columns, right-handed (a mirrored file is flipped on import, never stored mirrored).
     """
 
     size: tuple[int, int, int]
@@ -62,9 +62,7 @@ class Grid:
 
     def same_as(self, other: Grid, tolerance_mm: float = 0.01) -> bool:
         """Whether the two grids coincide at every corner."""
-        corners = np.array(
-            [[0, 0, 0], [self.size[0] - 1, 0, 0], [0, self.size[1] - 1, 0], [0, 0, self.size[2] - 1]]
-        )
+        corners = np.array([[0, 0, 0], [self.size[0] - 1, 0, 0], [0, self.size[1] - 1, 0], [0, 0, self.size[2] - 1]])
         if self.size != other.size:
             return False
         gap = self.patient_from_index(corners).mm - other.patient_from_index(corners).mm
@@ -100,6 +98,7 @@ class LabelMap:
     grid: Grid
     labels: NDArray[np.uint8] | NDArray[np.uint16]
     names: Mapping[int, str]
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check shape, type and names; frozen in place."""

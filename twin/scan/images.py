@@ -1,0 +1,166 @@
+"""A 3-D image file (NIfTI, NRRD, MetaImage): voxels and their place, right-handed, whatever the file's axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatial.faults import Fault
+from spatial.progress import Progress, silent
+from spatial.rigid import Array
+from twin.scan.digest import content_sha256
+from twin.scan.nifti import read_nifti
+from twin.scan.orientation import Turn
+from twin.scan.refusals import BadImage, BrokenFile, NoScan, NotHounsfield
+from twin.scan.volume import Grid, Volume
+from twin.scan.voxels import AIR_HU, check_range
+
+ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+SHEAR_LIMIT = 1e-3
+KNOWN_SPACES = frozenset(
+    {"left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las"}
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """Voxels (k, j, i) of any number type on a right-handed grid, with words of warning."""
+
+    grid: Grid
+    values: NDArray[Any]
+    warnings: tuple[str, ...] = ()
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether the name is that of a NIfTI, NRRD or MetaImage file."""
+    return path.name.lower().endswith(ENDINGS)
+
+
+def stem(path: Path) -> str:
+    """The file's name without `.nii.gz` or whatever it ends with."""
+    ending = next((e for e in sorted(ENDINGS, key=len, reverse=True) if path.name.lower().endswith(e)), "")
+    return path.name[: len(path.name) - len(ending)]
+
+
+def read_image(path: Path) -> Image:
+    """Read any of the formats; a mirrored (left-handed) file is flipped along i. Raises BadImage or BrokenFile."""
+    if not path.is_file():
+        raise NoScan("there is no such file", path=path)
+    if path.stat().st_size == 0:
+        raise BrokenFile("the file is empty; was the copy interrupted?", path=path)
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        values, matrix, notes = read_nifti(path)
+    else:
+        values, matrix, notes = _read_itk(path)
+    if np.linalg.det(matrix[:3, :3]) < 0:
+        mirror = Turn((0, 1, 2), (True, False, False))
+        matrix = mirror.affine(values.shape[::-1], matrix)
+        values = mirror.array(values)
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    if not np.isfinite(matrix).all() or (spacing <= 1e-6).any():
+        raise BadImage(f"voxel spacing {np.round(spacing, 6).tolist()} mm; is the header damaged?", path=path)
+    axes = matrix[:3, :3] / spacing
+    skewed = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    if skewed > SHEAR_LIMIT:
+        raise BadImage(
+            f"axes are {np.degrees(np.arcsin(min(1.0, skewed))):.1f} degrees off perpendicular (a gantry tilt kept as "
+            "shear?); resample it upright or give the DICOM series",
+            path=path,
+        )
+    u, _, vt = np.linalg.svd(axes)
+    size = (values.shape[2], values.shape[1], values.shape[0])
+    return Image(Grid(size, spacing, matrix[:3, 3], u @ vt), values, notes)
+
+
+def load_image(path: Path, progress: Progress = silent) -> Volume:
+    """A CT from an image file. Raises NotHounsfield when its values can't be HU, SingleSlice-like faults by shape."""
+    progress("reading image", 0.1)
+    image = read_image(path)
+    if image.values.shape[0] < 2 or min(image.values.shape) < 2:
+        raise BadImage(f"{image.values.shape[::-1]} voxels; one slice is no volume", path=path)
+    values, notes = image.values, list(image.warnings)
+    if values.dtype.kind == "f":
+        lost = ~np.isfinite(values)
+        share = float(lost.mean())
+        if share > 0.5:
+            raise BadImage(f"{share:.0%} of the voxels are not finite", path=path)
+        if share > 0:
+            notes.append(f"{int(lost.sum())} voxels are not finite; set to {AIR_HU} HU")
+        values = np.rint(np.where(lost, AIR_HU, values))
+    low, high = float(values.min()), float(values.max())
+    if low < -32768 or high > 32767:
+        raise NotHounsfield(f"values from {low:.0f} to {high:.0f}, HU lie between -32768 and 32767", path=path)
+    hu = np.ascontiguousarray(values, np.int16)
+    if not hu.flags.owndata or not hu.flags.writeable:
+        hu = hu.copy()
+    try:
+        notes.extend(check_range(hu))
+    except NotHounsfield as fault:
+        raise NotHounsfield(fault.message, path=path) from None
+    progress("reading image", 1.0)
+    about = {
+        "format": {".gz": "NIfTI", ".nii": "NIfTI", ".nrrd": "NRRD", ".nhdr": "NRRD"}.get(
+            path.suffix.lower(), "MetaImage"
+        ),
+        "stored_as": str(image.values.dtype),
+        "slices": hu.shape[0],
+        "content_sha256": content_sha256(image.grid, hu),
+    }
+    return Volume(image.grid, hu, about, tuple(notes))
+
+
+def describe_image(path: Path) -> dict[str, Any]:
+    """An image file in the form of `scan list --json`: a series without UID, with its problems."""
+    entry: dict[str, Any] = {"uid": "", "description": path.name, "modality": "CT", "slices": 0, "size": None}
+    try:
+        volume = load_image(path)
+    except Fault as fault:
+        return entry | {"spacing_mm": None, "usable": False, "problems": [str(fault)]}
+    grid = volume.grid
+    entry |= {"slices": grid.size[2], "size": list(grid.size), "spacing_mm": grid.spacing_mm.tolist()}
+    return entry | {"usable": True, "problems": list(volume.warnings)}
+
+
+def _read_itk(path: Path) -> tuple[NDArray[Any], Array, tuple[str, ...]]:
+    """NRRD and MetaImage by SimpleITK, which answers in LPS. Raises BadImage, BrokenFile."""
+    import SimpleITK
+
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    notes: tuple[str, ...] = ()
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
+            found = f"{reader.GetDimension()} dimensions, {reader.GetNumberOfComponents()} values a voxel"
+            raise BadImage(f"{found}; one 3-D volume of one value is needed", path=path)
+        image = reader.Execute()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()[:160]
+        raise BrokenFile(f"cannot be read ({reason}); is the copy complete?", path=path) from None
+    head = _text_header(path)
+    if path.suffix.lower() in (".nrrd", ".nhdr"):
+        space = head.get("space", "")
+        if space.lower() not in KNOWN_SPACES:
+            raise BadImage(
+                f"space is {space or 'absent'!r}, so left and right are unknown; LPS, RAS or LAS is needed", path=path
+            )
+    elif not {"transformmatrix", "rotation", "orientation"} & set(head):
+        notes = ("no orientation in the file; taken as LPS",)
+    values = SimpleITK.GetArrayFromImage(image)
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    matrix[:3, 3] = image.GetOrigin()
+    return values, matrix, notes
+
+
+def _text_header(path: Path) -> dict[str, str]:
+    """`key: value` (NRRD) or `key = value` (MetaImage) lines at the file's beginning, keys in lower case."""
+    with path.open("rb") as file:
+        start = file.read(8192).split(b"\n\n")[0].decode("latin-1")
+    lines = (line.replace(" = ", ":", 1).partition(":") for line in start.splitlines() if not line.startswith("#"))
+    return {key.strip().lower(): value.strip() for key, colon, value in lines if colon}

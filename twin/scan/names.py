@@ -1,0 +1,60 @@
+"""Bone numbers and names as TotalSegmentator v2 ("total") has them, and two of our own: L6 = 201, T13 = 202.
+
+VerSe's L6 (25) is TotalSegmentator's sacrum: never mix the two tables.
+Source: wasserth/TotalSegmentator, totalsegmentator/map_to_binary.py, class_map["total"].
+"""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+
+
+def _vertebrae() -> dict[int, str]:
+    levels = ["S1"]
+    levels += [f"L{n}" for n in range(5, 0, -1)] + [f"T{n}" for n in range(12, 0, -1)]
+    levels += [f"C{n}" for n in range(7, 0, -1)]
+    return {26 + i: f"vertebrae_{level}" for i, level in enumerate(levels)}
+
+
+def _paired(first: int, *names: str) -> dict[int, str]:
+    sides = [f"{name}_{side}" for name in names for side in ("left", "right")]
+    return {first + i: name for i, name in enumerate(sides)}
+
+
+BONES: MappingProxyType[int, str] = MappingProxyType(
+    {
+        25: "sacrum",
+        **_vertebrae(),
+        **_paired(69, "humerus", "scapula", "clavicula", "femur", "hip"),
+        91: "skull",
+        **{91 + n: f"rib_left_{n}" for n in range(1, 13)},
+        **{103 + n: f"rib_right_{n}" for n in range(1, 13)},
+        116: "sternum",
+        201: "vertebrae_L6",
+        202: "vertebrae_T13",
+    }
+)
+"""Number -> bone name. `vertebrae_S1` (26) is read, and joined to `sacrum`: S1 screws belong to the sacrum."""
+
+NUMBERS: MappingProxyType[str, int] = MappingProxyType({name: number for number, name in BONES.items()})
+"""Bone name -> number."""
+
+ORGANS = frozenset(range(1, 118)) - frozenset(BONES)
+"""Numbers of v2 that are no bone (organs, vessels, muscles, cartilage): ignored, with a word about it."""
+
+OWN_FIRST = 210
+"""First number for bones that neither table knows (a mesh called `DeciPelvis`); below 256, so uint8 holds them."""
+
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
+
+
+def is_safe(name: str) -> bool:
+    """Whether a bone or plan name may become a file name on every system: no separators, no leading dot."""
+    return _SAFE.fullmatch(name) is not None and ".." not in name and not name.endswith(".")
+
+
+def numbered(names: list[str]) -> dict[str, int]:
+    """A number a bone: v2's where there is one, else from `OWN_FIRST` upward in the order given."""
+    own = iter(range(OWN_FIRST, 1 << 16))
+    return {name: NUMBERS[name] if name in NUMBERS else next(own) for name in names}

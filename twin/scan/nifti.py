@@ -1,0 +1,183 @@
+"""NIfTI-1 (.nii, .nii.gz), read and written here because a truncated file must be refused, not padded with zeros.
+
+NIfTI is RAS; everything that leaves this module is LPS. Reference: nifti1.h (NIMH, 2003); label names are stored as
+TotalSegmentator stores them, in a header extension with a Caret label table.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatial.rigid import Array, quaternion_from_rotation, rotation_from_quaternion
+from twin.scan.orientation import patient_from_index
+from twin.scan.refusals import BadImage, BrokenFile
+from twin.scan.volume import Grid
+
+TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+DISAGREEMENT_MM = 0.1
+LIMIT_BYTES = 16 << 30
+
+
+def read_nifti(path: Path) -> tuple[NDArray[Any], Array, tuple[str, ...]]:
+    """Voxels (k, j, i) with `scl_slope` applied, the (4, 4) map from (i, j, k) to LPS mm, and words of warning.
+
+    Raises BrokenFile when bytes are missing, BadImage when it is not 3-D, of an odd type, or has no orientation.
+    """
+    data = _bytes(path)
+    if len(data) < 348:
+        raise BrokenFile(f"{len(data)} bytes, a NIfTI header has 348; is the copy complete?", path=path)
+    order = next((o for o in "<>" if struct.unpack_from(o + "i", data)[0] == 348), None)
+    if order is None or data[344:347] not in (b"n+1", b"ni1"):
+        version2 = struct.unpack_from("<i", data)[0] == 540
+        raise BadImage("NIfTI-2; convert it to NIfTI-1" if version2 else "no NIfTI-1 header", path=path)
+    if data[344:347] == b"ni1":
+        raise BadImage("header and voxels in two files (.hdr, .img); convert to one .nii.gz", path=path)
+    dim = struct.unpack_from(order + "8h", data, 40)
+    kind, _ = struct.unpack_from(order + "2h", data, 70)
+    pixdim = struct.unpack_from(order + "8f", data, 76)
+    offset, slope, intercept = struct.unpack_from(order + "3f", data, 108)
+    extent = [n for n in dim[1 : 1 + max(0, min(dim[0], 7))]]
+    while len(extent) > 3 and extent[-1] == 1:
+        extent.pop()
+    if len(extent) != 3 or min(extent) < 1:
+        raise BadImage(f"{len(extent)} dimensions {extent}; one 3-D volume is needed", path=path)
+    if kind not in TYPES:
+        raise BadImage(f"data type {kind} (colour, complex or bits); whole numbers or floats are needed", path=path)
+    dtype = np.dtype(order + TYPES[kind])
+    need = int(np.prod(extent, dtype=np.int64)) * dtype.itemsize
+    if not np.isfinite(offset) or offset < 348 or len(data) - int(offset) < need:
+        raise BrokenFile(
+            f"voxels need {need} bytes, {max(0, len(data) - 352)} are there; is the copy complete?", path=path
+        )
+    values = np.frombuffer(data, dtype, int(np.prod(extent)), int(offset)).reshape(extent[::-1])
+    if np.isfinite(slope) and slope != 0 and (slope, intercept) != (1.0, 0.0):
+        values = values * np.float64(slope) + np.float64(intercept)
+    matrix, notes = _matrix(data, order, pixdim, extent, path)
+    scale = UNITS_MM.get(data[123] & 7, 1.0)
+    if scale != 1.0:
+        notes = (*notes, f"lengths are not in mm in the file; multiplied by {scale:g}")
+    matrix[:3] *= scale
+    return values, RAS_FROM_LPS @ matrix, notes
+
+
+def write_nifti(path: Path, values: NDArray[Any], grid: Grid, names: Mapping[int, str] | None = None) -> None:
+    """Write (k, j, i) voxels on their grid (sform and qform alike), gzipped if the name ends so; atomic.
+
+    `names` are written as a Caret label table, which TotalSegmentator and 3D Slicer read.
+    """
+    matrix = RAS_FROM_LPS @ patient_from_index(grid)
+    code = next(k for k, t in TYPES.items() if np.dtype(t) == values.dtype)
+    extension = b"" if names is None else _label_table(names)
+    header = bytearray(348)
+    struct.pack_into("<i", header, 0, 348)
+    struct.pack_into("<8h", header, 40, 3, *grid.size, 1, 1, 1, 1)
+    struct.pack_into("<2h", header, 70, code, values.dtype.itemsize * 8)
+    rotation = matrix[:3, :3] / grid.spacing_mm
+    qfac = 1.0 if np.linalg.det(rotation) > 0 else -1.0
+    struct.pack_into("<8f", header, 76, qfac, *grid.spacing_mm, 0, 0, 0, 0)
+    struct.pack_into("<3f", header, 108, 352 + len(extension), 1.0, 0.0)
+    header[123] = 2  # mm
+    quaternion = quaternion_from_rotation(rotation @ np.diag([1, 1, qfac]))
+    quaternion = quaternion if quaternion[0] >= 0 else -quaternion
+    struct.pack_into("<2h", header, 252, 1, 1)
+    struct.pack_into("<6f", header, 256, *quaternion[1:], *matrix[:3, 3])
+    struct.pack_into("<12f", header, 280, *matrix[:3].ravel())
+    header[344:348] = b"n+1\0"
+    payload = bytes(header) + (b"\1\0\0\0" if extension else b"\0\0\0\0") + extension
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as raw:
+            if path.suffix == ".gz":
+                with gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
+                    packed.write(payload)
+                    packed.write(np.ascontiguousarray(values).data)
+            else:
+                raw.write(payload)
+                raw.write(np.ascontiguousarray(values).data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _bytes(path: Path) -> bytes:
+    """The whole file, inflated; raises BrokenFile when the compressed stream is cut or damaged."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    if not packed:
+        return path.read_bytes()
+    try:
+        with gzip.open(path) as file:
+            data = file.read(LIMIT_BYTES + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise BrokenFile(
+            f"the compressed data are cut or damaged ({error}); is the copy complete?", path=path
+        ) from None
+    if len(data) > LIMIT_BYTES:
+        raise BadImage(f"inflates beyond {LIMIT_BYTES >> 30} GB", path=path)
+    return data
+
+
+def _matrix(
+    data: bytes, order: str, pixdim: tuple[float, ...], extent: list[int], path: Path
+) -> tuple[Array, tuple[str, ...]]:
+    """The RAS matrix: sform before qform (nifti1.h, method 3 before 2), with a word if they disagree."""
+    qcode, scode = struct.unpack_from(order + "2h", data, 252)
+    found: dict[str, Array] = {}
+    if scode > 0:
+        found["sform"] = np.eye(4)
+        found["sform"][:3] = np.array(struct.unpack_from(order + "12f", data, 280)).reshape(3, 4)
+    if qcode > 0:
+        b, c, d, x, y, z = struct.unpack_from(order + "6f", data, 256)
+        a = np.sqrt(max(0.0, 1.0 - b * b - c * c - d * d))
+        matrix = np.eye(4)
+        qfac = -1.0 if pixdim[0] < 0 else 1.0
+        steps = np.array([pixdim[1], pixdim[2], pixdim[3] * qfac])
+        matrix[:3, :3] = rotation_from_quaternion([a, b, c, d]) * steps
+        matrix[:3, 3] = x, y, z
+        found["qform"] = matrix
+    if not found:
+        raise BadImage(
+            "neither sform nor qform is set, so left and right are unknown; export it again with orientation", path=path
+        )
+    if not all(np.isfinite(m).all() for m in found.values()):
+        raise BadImage("the orientation matrix holds values that are not finite", path=path)
+    notes: tuple[str, ...] = ()
+    if len(found) == 2:
+        corners = np.array(
+            [[i, j, k, 1.0] for i in (0, extent[0] - 1) for j in (0, extent[1] - 1) for k in (0, extent[2] - 1)]
+        )
+        apart = float(np.linalg.norm((corners @ (found["sform"] - found["qform"]).T)[:, :3], axis=1).max())
+        if apart > DISAGREEMENT_MM:
+            notes = (f"sform and qform disagree by up to {apart:.1f} mm; the sform was taken",)
+    return next(iter(found.values())), notes
+
+
+def _label_table(names: Mapping[int, str]) -> bytes:
+    colours = [(230, 205, 165), (205, 120, 95), (130, 170, 205), (170, 200, 130), (215, 180, 90), (175, 140, 195)]
+    rows = []
+    for number, name in names.items():
+        r, g, b = (c / 255 for c in colours[number % len(colours)])
+        rows.append(
+            f'<Label Key="{number}" Red="{r:.4f}" Green="{g:.4f}" Blue="{b:.4f}" Alpha="1">'
+            f"<![CDATA[{escape(name)}]]></Label>"
+        )
+    xml = (
+        '<?xml version="1.0" encoding="UTF-8"?> <CaretExtension><VolumeInformation Index="0"><LabelTable>\n'
+        + "\n".join(rows)
+        + "\n</LabelTable><StudyMetaDataLinkSet></StudyMetaDataLinkSet><VolumeType><![CDATA[Label]]></VolumeType>"
+        "</VolumeInformation></CaretExtension>"
+    ).encode()
+    size = -(-(len(xml) + 8) // 16) * 16  # extensions come in multiples of 16 bytes
+    return struct.pack("<ii", size, 0) + xml.ljust(size - 8)

@@ -1,0 +1,214 @@
+"""The series in a folder, each with what stands against loading it; nothing is read but headers."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from spatial.faults import Fault
+from spatial.progress import Progress, silent
+from twin.scan.geometry import Verdict, judge
+from twin.scan.headers import CT_CLASSES, Header, is_dicom, read_headers
+from twin.scan.refusals import BrokenFile, NoCT, NoScan, SeriesChoice
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Slices that share a SeriesInstanceUID (or, where it is blank, a folder and series number), unsorted.
+
+    `broken` are files that belong here but cannot be read: they forbid loading, since a slice may be among them.
+    """
+
+    uid: str
+    headers: tuple[Header, ...]
+    broken: tuple[BrokenFile, ...] = ()
+
+    @property
+    def description(self) -> str:
+        """The scanner's words for it."""
+        return self.headers[0].description if self.headers else ""
+
+    @property
+    def modality(self) -> str:
+        """CT, MR, …"""
+        return self.headers[0].modality if self.headers else ""
+
+    @property
+    def is_ct(self) -> bool:
+        """Whether its images are CT, whatever their state."""
+        return any(h.modality == "CT" or h.sop_class in CT_CLASSES for h in self.headers) or not self.headers
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether it is worth choosing: a CT of several slices with places, not a scout or a dose report."""
+        placed = [h for h in self.headers if not h.is_localizer and h.position_mm is not None]
+        return self.is_ct and len(placed) > 1
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Geometry and identity, judged from the headers."""
+        verdict = judge(self.headers) if self.headers else Verdict(None, (), ())
+        if self.broken:
+            return replace(verdict, layout=None, faults=(*self.broken, *verdict.faults))
+        return verdict
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One line each: first what forbids loading (`Kind: …`), then what only needs saying."""
+        return tuple(str(fault) for fault in self.verdict.faults) + self.verdict.warnings
+
+    def to_json(self) -> dict[str, Any]:
+        """As `scan list --json` prints it."""
+        layout = self.verdict.layout
+        first = next((h for h in self.headers if h.pixels is not None), None)
+        size: list[int] | None = None
+        spacing: list[float] | None = None
+        if layout is not None:
+            size, spacing = list(layout.grid.size), layout.grid.spacing_mm.tolist()
+        elif first is not None and first.pixels is not None:
+            size = [first.pixels.columns, first.pixels.rows, len(self.headers)]
+            if first.spacing_mm is not None:
+                spacing = [float(first.spacing_mm[1]), float(first.spacing_mm[0])]
+        return {
+            "uid": self.uid,
+            "description": self.description,
+            "modality": self.modality,
+            "slices": len(self.headers),
+            "size": size,
+            "spacing_mm": spacing,
+            "usable": layout is not None,
+            "problems": list(self.problems),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """Everything under a path: the series, and how many files were passed over."""
+
+    series: tuple[Series, ...]
+    not_dicom: int
+    not_images: int
+
+
+def list_series(path: Path, progress: Progress = silent) -> tuple[Series, ...]:
+    """The series under a folder, or the one of a single file. Raises NoScan when there is nothing to read."""
+    return survey(path, progress).series
+
+
+def survey(path: Path, progress: Progress = silent) -> Survey:
+    """Read every header under `path` (a file: its whole series from the same folder). Raises NoScan."""
+    if not path.exists():
+        raise NoScan("there is no such file or folder", path=path)
+    if path.is_file():
+        return _of_file(path, progress)
+    files = list(_files(path))
+    if not files:
+        raise NoScan("the folder is empty", path=path)
+    found = _read(files, progress)
+    if not found.series:
+        raise NoScan(f"none of {len(files)} files is a DICOM image; give the NIfTI, NRRD or MHA file itself", path=path)
+    return found
+
+
+def choose(found: Survey, series_uid: str | None, path: Path) -> Series:
+    """The series to load: the one asked for, or the only stack of CT slices. Raises SeriesChoice, NoCT."""
+    if series_uid is not None:
+        matching = [s for s in found.series if s.uid == series_uid]
+        if len(matching) == 1:
+            return matching[0]
+        wrong = f"{len(matching)} series are" if matching else "no series is"
+        raise SeriesChoice(f"{wrong} called {series_uid!r}; there are: {_listed(found.series)}", path=path)
+    stacks = [s for s in found.series if s.is_stack]
+    candidates = stacks or [s for s in found.series if s.is_ct]
+    if not candidates:
+        kinds = sorted({s.modality or "unknown" for s in found.series})
+        raise NoCT(f"{len(found.series)} series of modality {', '.join(kinds)}; no CT among them", path=path)
+    if len(candidates) > 1:
+        raise SeriesChoice(
+            f"{len(candidates)} CT series; choose one with --series UID: {_listed(candidates)}", path=path
+        )
+    return candidates[0]
+
+
+def _listed(series: Sequence[Series]) -> str:
+    return "; ".join(f"{s.uid or '(blank)'} {s.description!r} {s.modality} {len(s.headers)} slices" for s in series)
+
+
+def _of_file(path: Path, progress: Progress) -> Survey:
+    """One file stands for its series: slices of the same series beside it are taken along."""
+    if path.stat().st_size == 0:
+        raise BrokenFile("the file is empty; was the copy interrupted?", path=path)
+    if not is_dicom(path):
+        raise NoScan("not DICOM, NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd)", path=path)
+    headers = read_headers(path)
+    if not headers:
+        raise NoScan("a DICOM object without an image (a report, a structure set, a directory?)", path=path)
+    if len(headers) > 1:
+        return Survey((Series(headers[0].series_uid, headers),), 0, 0)
+    beside = _read([p for p in sorted(path.parent.iterdir()) if p.is_file()], progress)
+    mine = [s for s in beside.series if any(h.path == path for h in s.headers)]
+    return replace(beside, series=tuple(mine))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            file = Path(root, name)
+            if not name.startswith(".") and file.is_file():
+                yield file
+
+
+def _read(files: Sequence[Path], progress: Progress) -> Survey:
+    groups: dict[tuple[str, ...], list[Header]] = defaultdict(list)
+    broken: list[BrokenFile] = []
+    empty: list[Path] = []
+    not_dicom = not_images = 0
+    for number, path in enumerate(files):
+        if number % 16 == 0:
+            progress("reading headers", number / len(files))
+        try:
+            if path.stat().st_size == 0:
+                empty.append(path)
+                continue
+            if not is_dicom(path):
+                not_dicom += 1
+                continue
+            headers = read_headers(path)
+        except BrokenFile as fault:
+            broken.append(fault)
+            continue
+        except Fault as fault:
+            broken.append(BrokenFile(fault.message, path=path))
+            continue
+        except OSError as error:
+            broken.append(BrokenFile(f"cannot be opened ({error.strerror})", path=path))
+            continue
+        not_images += not headers
+        for header in headers:
+            uid = header.series_uid
+            key = (uid,) if uid else ("", str(path.parent), header.study_uid, header.series_number, header.modality)
+            groups[key].append(header)
+    endings = {h.path.suffix for headers in groups.values() for h in headers} | {
+        f.path.suffix for f in broken if f.path
+    }
+    for path in empty:  # an empty file that is named like a slice was one
+        if path.suffix in endings:
+            broken.append(BrokenFile("the file is empty; was the copy interrupted?", path=path))
+        else:
+            not_dicom += 1
+    series = tuple(Series(key[0], tuple(headers), _nearby(broken, headers)) for key, headers in sorted(groups.items()))
+    if not series and broken:
+        raise broken[0]
+    return Survey(series, not_dicom, not_images)
+
+
+def _nearby(broken: Sequence[BrokenFile], headers: Sequence[Header]) -> tuple[BrokenFile, ...]:
+    """Broken files in the folders of a series: any of them may be one of its slices."""
+    folders = {h.path.parent for h in headers}
+    return tuple(fault for fault in broken if fault.path is not None and fault.path.parent in folders)

@@ -1,0 +1,1 @@
+"""Surface files, a module a format: meshes in, meshes out, millimetres in Patient coordinates (LPS) as they stand."""
