@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from render.orientation import orientation_axes, orientation_labels, orientation_marker
 from render.scene import LinePart, Material, MeshPart, Mode, Rgb, TextPart, View
-from render.solids import pose_along, screw_mesh, square_mesh
+from render.slices import Outline, Stroke, Voxels
+from render.solids import cylinder_mesh, pose_along, screw_mesh, square_mesh
 from spatial.frames import Patient
 from spatial.rigid import Array, Points, Rigid, Similarity
 from spatial.shapes import Plane
 from twin.anatomy.bone import Bone
 from twin.anatomy.twin import Twin
+from twin.plan.screw import Screw
+from twin.scan.volume import Volume
 
 __all__ = [
     "bone_label",
     "bone_labels",
+    "bone_outlines",
     "bone_parts",
     "bone_rgb",
     "cut_plane_parts",
     "orientation_axes",
     "orientation_labels",
     "orientation_marker",
+    "screw_outlines",
     "screw_part",
+    "screw_parts",
     "standard_views",
+    "voxels_of",
 ]
 
 TITANIUM = Material((0.74, 0.77, 0.82), shine=0.6, metal=1.0)
@@ -137,6 +144,50 @@ def screw_part(
         material,
         "plan",
     )
+
+
+def screw_parts(
+    screws: Iterable[Screw], grades: Mapping[str, str] | None = None, *, with_axes: bool = False
+) -> tuple[tuple[MeshPart[Patient], ...], tuple[LinePart[Patient], ...]]:
+    """Screws in titanium, or in the colour of their grade (`grades` by screw id); with prolonged axes if asked."""
+    meshes, lines = [], []
+    for screw in screws:
+        axis = screw.axis
+        grade = (grades or {}).get(screw.id)
+        material = TITANIUM if grade is None else Material(GRADE_RGB.get(grade, GRADE_RGB["E"]), shine=0.6, metal=0.7)
+        meshes.append(screw_part(screw.id, axis.point_mm, axis.direction, screw.diameter_mm, screw.length_mm, material))
+        if with_axes:
+            ends = axis.at(np.array([-35.0, screw.length_mm + 10.0])).mm
+            lines.append(LinePart[Patient](ends, material.rgb, 1.5, 0.9, layer="plan"))
+    return tuple(meshes), tuple(lines)
+
+
+def screw_outlines(
+    screws: Iterable[Screw], grades: Mapping[str, str] | None = None
+) -> tuple[tuple[Outline, ...], tuple[Stroke, ...]]:
+    """Screws for a slice: the cut of each outer thread, lightly filled, and its axis."""
+    outlines, strokes = [], []
+    for screw in screws:
+        axis = screw.axis
+        rgb = GRADE_RGB.get((grades or {}).get(screw.id, "A"), GRADE_RGB["E"])
+        pose = pose_along(axis.point_mm, axis.direction, np.array([0.0, 0.0, 1.0]))
+        solid = cylinder_mesh(round(screw.diameter_mm, 2), round(screw.length_mm, 2)).moved(pose)
+        outlines.append(Outline(solid, rgb, 1.8, 0.30))
+        strokes.append(Stroke(axis.at(np.array([0.0, screw.length_mm])).mm, rgb, 1.0))
+    return tuple(outlines), tuple(strokes)
+
+
+def bone_outlines(twin: Twin, *, names: Collection[str] | None = None, width_px: float = 1.4) -> tuple[Outline, ...]:
+    """Bones for a slice, each in its own clear colour, from the finest surface."""
+    bones = [twin.bone(name) for name in (twin.bones if names is None else names)]
+    return tuple(Outline(bone.surface, bone_rgb(bone.name, "distinct"), width_px) for bone in bones)
+
+
+def voxels_of(volume: Volume) -> Voxels:
+    """A CT as slices take it."""
+    grid = volume.grid
+    turn = grid.axes.T / grid.spacing_mm[:, None]
+    return Voxels(volume.hu, np.column_stack([turn, -turn @ grid.origin_mm]))
 
 
 def cut_plane_parts(

@@ -48,6 +48,12 @@ def rod_mesh(diameter_mm: float, length_mm: float) -> TriangleMesh[Solid]:
 
 
 @lru_cache(maxsize=64)
+def cylinder_mesh(diameter_mm: float, length_mm: float) -> TriangleMesh[Solid]:
+    """A plain cylinder from the origin to z = length: a screw's envelope, to be cut by a slice."""
+    return _turned([(0.0, diameter_mm / 2.0), (length_mm, diameter_mm / 2.0)], segments=48)
+
+
+@lru_cache(maxsize=64)
 def drill_mesh(diameter_mm: float, length_mm: float) -> TriangleMesh[Solid]:
     """A drill whose tip is the origin and which stands along +z, with a handle behind `length_mm`."""
     r = diameter_mm / 2.0
@@ -105,9 +111,11 @@ def pose_along(foot_mm: Array, direction: Array, roll_toward: Array) -> Rigid[An
     return Rigid[Any, Solid](np.column_stack([np.cross(y, z), y, z]), foot_mm)
 
 
-def _turned(profile: list[tuple[float, float]], pointed_mm: float | None = None) -> TriangleMesh[Solid]:
+def _turned(
+    profile: list[tuple[float, float]], pointed_mm: float | None = None, segments: int = _SEGMENTS
+) -> TriangleMesh[Solid]:
     """A profile of (z, radius) turned about z, closed at both ends (at z = -+pointed_mm where given)."""
-    n = _SEGMENTS
+    n = segments
     angles = np.arange(n) * 2 * np.pi / n
     rings = [np.column_stack([r * np.cos(angles), r * np.sin(angles), np.full(n, z)]) for z, r in profile]
     first, last = (profile[0][0], profile[-1][0]) if pointed_mm is None else (-pointed_mm, pointed_mm)
