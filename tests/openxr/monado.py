@@ -1,11 +1,11 @@
 """Monado, a real OpenXR runtime, built once for the tests: no headset, no display, no GPU.
 
 Run it (`python3 tests/openxr/monado.py`, `--export` for a shell) or call `ensure`. Standard library only,
-so that set-up can use it before any package is there. The source is Debian 13's `monado` tarball, fetched by
-apt from the mirror that this machine's own sources name and checked against Debian's archive keyring. The runtime is built to live
-inside the application's process (no service), composes into nothing (null compositor, 20 frames a second)
-and takes head and hands from the scripted client in `remote.py`. Its input port listens on loopback only:
-the recipe patches the source and checks that it did.
+so that set-up can use it before any package is there. The source is Debian 13's `monado` tarball, fetched
+by apt from the mirror that this machine's own sources name and checked against Debian's archive keyring.
+The runtime is built to live inside the application's process (no service), composes into nothing (null
+compositor, 20 frames a second) and takes head and hands from the scripted client in `remote.py`. Its input
+port listens on loopback only: the recipe patches the source and checks that it did.
 """
 
 from __future__ import annotations
