@@ -41,10 +41,10 @@ class Voxels:
         """Values (...,) at points, between voxels by trilinear interpolation; NaN outside."""
         M = self.index_from_patient
         ijk = points.mm @ M[:, :3].T + M[:, 3]
-        kji = np.moveaxis(ijk[..., ::-1], -1, 0)
-        return np.asarray(
-            ndimage.map_coordinates(self.hu, kji, output=np.float64, order=1, mode="constant", cval=np.nan)
+        values = ndimage.map_coordinates(
+            self.hu, ijk[..., ::-1].reshape(-1, 3).T, output=np.float64, order=1, mode="constant", cval=np.nan
         )
+        return np.asarray(values.reshape(points.mm.shape[:-1]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

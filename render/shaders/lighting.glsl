@@ -28,7 +28,7 @@ vec3 lit_colour(vec3 n, vec3 v) {
     float key = max(0.0, (dot(n, toward_key) + 0.12) / 1.12) * key_strength;
     key *= mix(1.0, open, 0.55);
     vec3 toward_fill = normalize(vec3(-toward_key.x * 1.6, -0.15, 0.55));
-    float fill = max(0.0, dot(n, toward_fill)) * 0.20 * open;
+    float fill = max(0.0, dot(n, toward_fill)) * 0.22 * key_strength * open;
     vec3 h = normalize(toward_key + v);
     float n_h = max(0.0, dot(n, h));
     float n_v = max(0.0, dot(n, v));

@@ -26,6 +26,9 @@ void main() {
     bool at_stop = gl_VertexID >= 2;
     float side = (gl_VertexID & 1) == 0 ? -1.0 : 1.0;
     vec2 px = (at_stop ? stop_px + along * reach : start_px - along * reach) + across * side * reach;
-    vec4 end = at_stop ? in_stop : in_start;
-    gl_Position = vec4((px / viewport_px * 2.0 - 1.0) * end.w, end.z, end.w);
+    // Depth is straight along a straight line in the picture; beyond its ends it goes on at the same slope.
+    float start_z = in_start.z / in_start.w;
+    float stop_z = in_stop.z / in_stop.w;
+    float beyond = (stop_z - start_z) / max(length_px, 1.0) * reach;
+    gl_Position = vec4(px / viewport_px * 2.0 - 1.0, at_stop ? stop_z + beyond : start_z - beyond, 1.0);
 }

@@ -1,6 +1,5 @@
 """What is drawn stands on OpenCV's pixels; masks agree with rays against the analytic shape."""
 
-from itertools import product
 from typing import Any
 
 import cv2
@@ -12,45 +11,11 @@ from render.scene import LinePart, Material, MeshPart, Scene, View
 from spatial.frames import Camera, Patient
 from spatial.mesh import TriangleMesh
 from spatial.pinhole import Pinhole
-from spatial.rigid import Array, Points, Rigid, Similarity
+from spatial.rigid import Points, Rigid, Similarity
+from tests.render.shapes import icosphere, quad
 
 LENS = Pinhole(64, 48, 70.0, 71.0, 30.3, 25.6)
 WHITE = Material((1.0, 1.0, 1.0))
-
-
-def icosphere(radius_mm: float, rounds: int = 4) -> TriangleMesh[Any]:
-    """A ball whose vertices lie on the sphere; written here, not with the product's solids."""
-    g = (1 + 5**0.5) / 2
-    v = [np.array(p, float) for s, t in product((1, -1), (g, -g)) for p in ((0, s, t), (s, t, 0), (t, 0, s))]
-    vertices = [p / np.linalg.norm(p) for p in v]
-    edge = min(np.linalg.norm(a - b) for i, a in enumerate(vertices) for b in vertices[:i])
-    near = [[j for j in range(12) if 0 < np.linalg.norm(vertices[i] - vertices[j]) < 1.01 * edge] for i in range(12)]
-    faces = [(i, j, k) for i in range(12) for j in near[i] for k in near[i] if i < j < k and k in near[j]]
-    for _ in range(rounds):
-        middle: dict[tuple[int, int], int] = {}
-
-        def half(a: int, b: int, middle: dict[tuple[int, int], int] = middle) -> int:
-            key = (min(a, b), max(a, b))
-            if key not in middle:
-                p = vertices[a] + vertices[b]
-                vertices.append(p / np.linalg.norm(p))
-                middle[key] = len(vertices) - 1
-            return middle[key]
-
-        split = []
-        for a, b, c in faces:
-            ab, bc, ca = half(a, b), half(b, c), half(c, a)
-            split += [(a, ab, ca), (b, bc, ab), (c, ca, bc), (ab, bc, ca)]
-        faces = split
-    xyz = np.array(vertices)
-    t = np.array(faces)
-    inward = np.einsum("ij,ij->i", np.cross(xyz[t[:, 1]] - xyz[t[:, 0]], xyz[t[:, 2]] - xyz[t[:, 0]]), xyz[t[:, 0]]) < 0
-    t[inward] = t[inward][:, ::-1]
-    return TriangleMesh(radius_mm * xyz, t)
-
-
-def quad(corners_mm: Array) -> TriangleMesh[Any]:
-    return TriangleMesh(corners_mm, [[0, 2, 1], [0, 3, 2]])
 
 
 def pixel_quad(u: int, v: int, lens: Pinhole, depth_mm: float, half_px: float = 0.4) -> TriangleMesh[Any]:
