@@ -9,17 +9,21 @@ from typing import Any
 import moderngl
 import numpy as np
 
-from render.surfaces import corner_normals
+from render.surfaces import corner_normals, drawing_order
 from spatial.mesh import TriangleMesh
 from spatial.rigid import Array
 
 
 @dataclass(eq=False)
 class StoredMesh:
-    """Buffers of one mesh; positions are float32 about `centre_mm`, so that precision does not depend on the place."""
+    """Buffers of one mesh; positions are float32 about `centre_mm`, so that precision does not depend on the place.
+
+    `hides_back_faces`: closed and the right way out, so faces that look away can't be seen.
+    """
 
     centre_mm: Array
     radius_mm: float
+    hides_back_faces: bool
     positions: moderngl.Buffer
     normals: moderngl.Buffer
     indices: moderngl.Buffer
@@ -75,7 +79,7 @@ class MeshStore:
         if array is None:
             content: list[tuple[Any, ...]] = [(stored.positions, "3f4", "in_position")]
             if "in_normal" in program:
-                content.append((stored.normals, "4f4", "in_normal"))
+                content.append((stored.normals, "3f4", "in_normal"))
             array = self._context.vertex_array(program, content, stored.indices, index_element_size=4)
             stored.arrays[program.glo] = array
         return array
@@ -91,11 +95,14 @@ class MeshStore:
         low, high = mesh.bounds_mm
         centre = (low + high) / 2
         vertices, normals, triangles = corner_normals(mesh)
+        order, triangles = drawing_order(vertices, triangles)
+        vertices, normals = vertices[order], normals[order]
         local = (vertices - centre).astype(np.float32)
         radius = float(np.sqrt((local.astype(np.float64) ** 2).sum(axis=1).max())) * (1 + 1e-6)
         return StoredMesh(
             centre,
             radius,
+            mesh.is_closed and mesh.volume_ml > 0,
             self._context.buffer(np.ascontiguousarray(local).tobytes()),
             self._context.buffer(np.ascontiguousarray(normals, dtype=np.float32).tobytes()),
             self._context.buffer(np.ascontiguousarray(triangles, dtype=np.int32).tobytes()),

@@ -145,6 +145,7 @@ class Painter:
             shader["clip_from_mesh"] = _gl(view.projection @ eye_from_mesh)
             shader["depth_from_mesh"] = tuple(-eye_from_mesh[2])
             shader["part"] = float(number)
+            self._hide_back_faces(part, stored)
             self._meshes.vertex_array(stored, shader).render()
         raw = np.frombuffer(framebuffer.read(components=2, dtype="f4"), dtype=np.float32)
         raw = raw.reshape(view.height_px, view.width_px, 2)[::-1]
@@ -225,6 +226,8 @@ class Painter:
             if name == "translucent":
                 shader["opacity"] = material.opacity
                 shader["xray"] = float(material.mode == "xray")
+            else:
+                self._hide_back_faces(part, stored)
             self._meshes.vertex_array(stored, shader).render()
 
     def _shade(self, target: Target, depth: moderngl.Texture, light: Light, view: View[Any]) -> None:
@@ -299,6 +302,12 @@ class Painter:
             self._glyphs_seen = self._atlas.changes
         self._glyphs.use(0)
         self._programs["text"]["glyphs"] = 0
+
+    def _hide_back_faces(self, part: MeshPart[Any], stored: StoredMesh) -> None:
+        if stored.hides_back_faces and not part.material.two_sided:
+            self.context.enable(moderngl.CULL_FACE)
+        else:
+            self.context.disable(moderngl.CULL_FACE)
 
     @staticmethod
     def _eye_from_mesh(part: MeshPart[Any], stored: StoredMesh, view: View[Any]) -> Array:

@@ -11,7 +11,6 @@ uniform float is_parallel;
 
 in vec3 eye_position;
 in vec3 eye_normal;
-in float openness;
 
 vec3 toward_eye() {
     return mix(normalize(-eye_position), vec3(0.0, 0.0, 1.0), is_parallel);
@@ -23,12 +22,10 @@ vec3 facing_normal(vec3 v) {
 }
 
 vec3 lit_colour(vec3 n, vec3 v) {
-    float open = openness;
-    vec3 ambient = mix(ground, sky, 0.5 + 0.5 * n.y) * open;
+    vec3 ambient = mix(ground, sky, 0.5 + 0.5 * n.y);
     float key = max(0.0, (dot(n, toward_key) + 0.12) / 1.12) * key_strength;
-    key *= mix(1.0, open, 0.55);
     vec3 toward_fill = normalize(vec3(-toward_key.x * 1.6, -0.15, 0.55));
-    float fill = max(0.0, dot(n, toward_fill)) * 0.22 * key_strength * open;
+    float fill = max(0.0, dot(n, toward_fill)) * 0.22 * key_strength;
     vec3 h = normalize(toward_key + v);
     float n_h = max(0.0, dot(n, h));
     float n_v = max(0.0, dot(n, v));
@@ -39,5 +36,5 @@ vec3 lit_colour(vec3 n, vec3 v) {
     // Metal mirrors its surroundings: a bright band where it faces the sky stands for them.
     float band = metal * (0.25 * smoothstep(0.1, 0.9, n.y) + 0.55 * pow(n_v, 6.0) + 0.35 * fresnel);
     vec3 diffuse = base_colour * mix(1.0, 0.55, metal) * (ambient + vec3(1.0, 0.98, 0.94) * key + vec3(0.75, 0.85, 1.0) * fill);
-    return diffuse + highlight_colour * highlight * key_strength * open * mix(1.0, 2.2, metal) + base_colour * band * 0.6;
+    return diffuse + highlight_colour * highlight * key_strength * mix(1.0, 2.2, metal) + base_colour * band * 0.6;
 }

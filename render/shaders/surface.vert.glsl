@@ -5,15 +5,13 @@ uniform mat4 clip_from_mesh;
 uniform mat4 eye_from_mesh;
 
 in vec3 in_position;
-in vec4 in_normal;  // w: how open the place is, 0 (deep in a crevice) to 1
+in vec3 in_normal;
 
 out vec3 eye_position;
 out vec3 eye_normal;
-out float openness;
 
 void main() {
     gl_Position = clip_from_mesh * vec4(in_position, 1.0);
     eye_position = (eye_from_mesh * vec4(in_position, 1.0)).xyz;
-    eye_normal = mat3(eye_from_mesh) * in_normal.xyz;
-    openness = in_normal.w;
+    eye_normal = mat3(eye_from_mesh) * in_normal;
 }
