@@ -28,10 +28,14 @@ def graphics() -> tuple[dict[str, str] | None, str | None]:
 
 def openxr() -> tuple[dict[str, Any], str | None]:
     """Runtime and extensions, or why no runtime answers."""
-    from render.headset import probe
+    from render.headset_probe import probe
 
     found = probe()
-    return {"runtime": found.get("runtime"), "extensions": found.get("extensions", [])}, found.get("reason")
+    return {
+        "runtime": found.get("runtime"),
+        "version": found.get("version"),
+        "extensions": found.get("extensions", []),
+    }, found.get("reason")
 
 
 def cameras() -> list[str]:

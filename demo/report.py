@@ -1,4 +1,4 @@
-"""The demo's report: one self-contained page with the pictures, the numbers with their units, and what they were held to."""
+"""The demo's report: one self-contained page with pictures, numbers with their units, and what they were held to."""
 
 from __future__ import annotations
 
@@ -107,7 +107,8 @@ def _figure(picture: Picture) -> str:
     kind = "jpeg" if picture.path.suffix == ".jpg" else "png"
     data = base64.b64encode(picture.path.read_bytes()).decode()
     caption = html.escape(picture.caption)
-    return f'<figure><img alt="{caption}" src="data:image/{kind};base64,{data}"><figcaption>{caption}</figcaption></figure>'
+    image = f'<img alt="{caption}" src="data:image/{kind};base64,{data}">'
+    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
 def timings_table(seconds: Mapping[str, float]) -> Table:

@@ -1,6 +1,7 @@
 """What the demo's results are held against: the phantom's analytic anatomy, measured by code of its own.
 
-Nothing of twin/plan's grading, of the distance grids or of Painter is used here: a mistake there can't hide in the check.
+Nothing of twin/plan's grading, of the distance grids or of Painter is used here: a mistake there can't hide in the
+check.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from twin.plan.screw import Screw
 
 from spatial.mesh import TriangleMesh
-from spatial.rigid import Array, Points
+from spatial.rigid import Array
 from twin.anatomy.bone import Landmark
 from twin.anatomy.twin import Twin
+from twin.plan.screw import Screw
 from twin.scan.phantom.patient import Phantom
 
 ISTHMUS_REACH_MM = 6.0
-GRADES = ((0.0, "A"), (2.0, "B"), (4.0, "C"), (6.0, "D"))
+GRADES = ((2.0, "B"), (4.0, "C"), (6.0, "D"))
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ def dense_samples(mesh: TriangleMesh[Any], count: int, rng: np.random.Generator)
 def surface_error(phantom: Phantom, bone: str, mesh: TriangleMesh[Any], count: int = 4000) -> SurfaceError:
     """Symmetric error: samples of the mesh to the true surface, and samples of the true surface to the mesh.
 
-    The second way measures to a dense sampling of the mesh, corrected by the tangent plane of the nearest sample, which is
-    exact to the sampling's curvature term (below 0.01 mm at 40 samples a square millimetre).
+    The second way measures to a dense sampling of the mesh, corrected by the tangent plane of the nearest sample, which
+    is exact to the sampling's curvature term (below 0.01 mm at 40 samples a square millimetre).
     """
     rng = np.random.default_rng(0)
     to_truth = np.abs(phantom.distance_mm(bone, dense_samples(mesh, count, rng)))
@@ -65,9 +67,9 @@ def surface_error(phantom: Phantom, bone: str, mesh: TriangleMesh[Any], count: i
     return SurfaceError(float(both.mean()), float(np.quantile(both, 0.95)), float(both.max()))
 
 
-def true_grade(phantom: Phantom, screw: Screw) -> dict[str, Any]:
+def true_grade(phantom: Phantom, truth: Mapping[str, Any], screw: Screw) -> dict[str, Any]:
     """Gertzbein-Robbins grade of a planned screw in the analytic bone: rays from the axis to the true outer cortex."""
-    centre, direction = true_pedicle(phantom, screw.bone, screw.side or "left")
+    centre, direction = true_pedicle(truth, screw.bone, screw.side)
     entry, tip = screw.entry.mm, screw.tip.mm
     axis = (tip - entry) / np.linalg.norm(tip - entry)
     along = float((centre - entry) @ axis)
@@ -83,13 +85,13 @@ def true_grade(phantom: Phantom, screw: Screw) -> dict[str, Any]:
     margin = np.where(outside[:, None], 0.0, walls) - screw.diameter_mm / 2
     smallest = float(margin.min())
     breach = max(0.0, -smallest)
-    grade = next((letter for limit, letter in GRADES if breach <= limit), "E")
+    grade = "A" if breach == 0.0 else next((letter for limit, letter in GRADES if breach < limit), "E")
     return {"grade": grade, "breach_mm": breach, "margin_mm": smallest}
 
 
-def true_pedicle(phantom: Phantom, bone: str, side: str) -> tuple[Array, Array]:
-    """Isthmus centre and anterior axis from the phantom's truth."""
-    for pedicle in phantom.truth()["pedicles"]:
+def true_pedicle(truth: Mapping[str, Any], bone: str, side: str) -> tuple[Array, Array]:
+    """Isthmus centre and anterior axis from truth.json."""
+    for pedicle in truth["pedicles"]:
         if pedicle["bone"] == bone and pedicle["side"] == side:
             return np.asarray(pedicle["isthmus_mm"]), np.asarray(pedicle["direction"])
     raise KeyError(f"{bone} {side}")
@@ -119,12 +121,12 @@ def landmark_errors(twin: Twin, truth: list[Mapping[str, Any]]) -> dict[str, dic
     return errors
 
 
-def outline_distance_px(mask: Array, truth: Array) -> tuple[float, float]:
+def outline_distance_px(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[float, float]:
     """Median and 95 % distance (px) from the outline of one silhouette to the outline of the other, both ways.
 
     Outlines at the picture's border belong to the crop, not to the bone, and don't count.
     """
-    a, b = _outline(np.asarray(mask, bool)), _outline(np.asarray(truth, bool))
+    a, b = _outline(mask), _outline(truth)
     if not len(a) or not len(b):
         return float("nan"), float("nan")
     there, _ = cKDTree(b).query(a)
@@ -133,7 +135,7 @@ def outline_distance_px(mask: Array, truth: Array) -> tuple[float, float]:
     return float(np.median(both)), float(np.quantile(both, 0.95))
 
 
-def _outline(mask: Array) -> Array:
+def _outline(mask: NDArray[np.bool_]) -> Array:
     """Points midway between a pixel inside and its neighbour outside, (N, 2) px."""
     points = []
     for axis in (0, 1):
@@ -145,13 +147,3 @@ def _outline(mask: Array) -> Array:
     h, w = mask.shape
     inside = (outline > 3).all(axis=1) & (outline[:, 0] < h - 4) & (outline[:, 1] < w - 4)
     return np.asarray(outline[inside])
-
-
-def moved_normal(planned_from_patient: Array, normal: Array) -> Array:
-    """A direction under a (4, 4) motion."""
-    return np.asarray(planned_from_patient[:3, :3] @ normal)
-
-
-def as_points(mm: Array) -> Points[Any]:
-    """Shorthand for points in whatever frame the caller names."""
-    return Points(mm)
