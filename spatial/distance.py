@@ -24,6 +24,7 @@ from spatial.mesh import TriangleMesh
 from spatial.rigid import Array, Directions, Points, readonly
 
 MAX_NODES = 400_000_000  # 1.6 GB of float32
+FEW = 10_000  # so few points are done before a second thread has woken up
 
 
 class NotClosed(Fault):
@@ -90,13 +91,13 @@ class DistanceGrid(Generic[A]):
     def distance_mm(self, points: Points[A]) -> Array:
         """Signed distance (...,); outside the grid an upper bound (by way of the nearest point of the grid)."""
         flat = np.ascontiguousarray(points.mm.reshape(-1, 3))
-        out = kernels.lookup(self.values_mm, self.origin_mm, self.spacing_mm, flat)
+        out = (kernels.lookup if len(flat) > FEW else kernels.lookup_few)(self.values_mm, self.origin_mm, self.spacing_mm, flat)
         return np.asarray(out.reshape(points.mm.shape[:-1]))
 
     def gradient(self, points: Points[A]) -> Array:
         """Gradient (..., 3) by central differences; shows outward, of unit length away from the medial axis."""
         flat = np.ascontiguousarray(points.mm.reshape(-1, 3))
-        out = kernels.gradient(self.values_mm, self.origin_mm, self.spacing_mm, flat)
+        out = (kernels.gradient if len(flat) > FEW else kernels.gradient_few)(self.values_mm, self.origin_mm, self.spacing_mm, flat)
         return np.asarray(out.reshape(points.mm.shape))
 
     def trace(self, origins: Points[A], directions: Directions[A], max_mm: float = 1000.0) -> Array:
@@ -107,7 +108,8 @@ class DistanceGrid(Generic[A]):
         """
         start, along = np.broadcast_arrays(origins.mm, directions.unit)
         starts, ways = np.ascontiguousarray(start.reshape(-1, 3)), np.ascontiguousarray(along.reshape(-1, 3))
-        out = kernels.trace(self.values_mm, self.origin_mm, self.spacing_mm, starts, ways, float(max_mm))
+        trace = kernels.trace if len(starts) > FEW else kernels.trace_few
+        out = trace(self.values_mm, self.origin_mm, self.spacing_mm, starts, ways, float(max_mm))
         return np.asarray(out.reshape(start.shape[:-1]))
 
 

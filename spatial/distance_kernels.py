@@ -367,17 +367,47 @@ def lookup(values: NDArray[np.float32], origin: Array, spacing: float, points: A
     return out
 
 
+@njit
+def lookup_few(values: NDArray[np.float32], origin: Array, spacing: float, points: Array) -> Array:
+    """`lookup` on one thread."""
+    out = np.empty(len(points))
+    for n in range(len(points)):
+        out[n] = value_at(values, origin, spacing, points[n, 0], points[n, 1], points[n, 2])
+    return out
+
+
+@njit
+def _slope(
+    values: NDArray[np.float32], origin: Array, spacing: float, x: float, y: float, z: float
+) -> tuple[float, float, float]:
+    h = spacing / 2
+    return (
+        (value_at(values, origin, spacing, x + h, y, z) - value_at(values, origin, spacing, x - h, y, z)) / spacing,
+        (value_at(values, origin, spacing, x, y + h, z) - value_at(values, origin, spacing, x, y - h, z)) / spacing,
+        (value_at(values, origin, spacing, x, y, z + h) - value_at(values, origin, spacing, x, y, z - h)) / spacing,
+    )
+
+
 @njit_parallel
 def gradient(values: NDArray[np.float32], origin: Array, spacing: float, points: Array) -> Array:
     """Central differences (N, 3) over one spacing at points (N, 3) mm."""
     out = np.empty((len(points), 3))
-    h = spacing / 2
     for n in prange(len(points)):
-        x, y, z = points[n, 0], points[n, 1], points[n, 2]
-        out[n, 0] = value_at(values, origin, spacing, x + h, y, z) - value_at(values, origin, spacing, x - h, y, z)
-        out[n, 1] = value_at(values, origin, spacing, x, y + h, z) - value_at(values, origin, spacing, x, y - h, z)
-        out[n, 2] = value_at(values, origin, spacing, x, y, z + h) - value_at(values, origin, spacing, x, y, z - h)
-    return out / spacing
+        out[n, 0], out[n, 1], out[n, 2] = _slope(
+            values, origin, spacing, points[n, 0], points[n, 1], points[n, 2]
+        )
+    return out
+
+
+@njit
+def gradient_few(values: NDArray[np.float32], origin: Array, spacing: float, points: Array) -> Array:
+    """`gradient` on one thread."""
+    out = np.empty((len(points), 3))
+    for n in range(len(points)):
+        out[n, 0], out[n, 1], out[n, 2] = _slope(
+            values, origin, spacing, points[n, 0], points[n, 1], points[n, 2]
+        )
+    return out
 
 
 @njit
@@ -432,10 +462,24 @@ def trace_ray(
 @njit_parallel
 def trace(
     values: NDArray[np.float32], origin: Array, spacing: float, starts: Array, directions: Array, max_mm: float
-) -> Any:
+) -> Array:
     """`trace_ray` for rays (N, 3), (N, 3)."""
     out = np.empty(len(starts))
     for n in prange(len(starts)):
+        out[n] = trace_ray(
+            values, origin, spacing,
+            starts[n, 0], starts[n, 1], starts[n, 2], directions[n, 0], directions[n, 1], directions[n, 2], max_mm,
+        )  # fmt: skip
+    return out
+
+
+@njit
+def trace_few(
+    values: NDArray[np.float32], origin: Array, spacing: float, starts: Array, directions: Array, max_mm: float
+) -> Array:
+    """`trace` on one thread."""
+    out = np.empty(len(starts))
+    for n in range(len(starts)):
         out[n] = trace_ray(
             values, origin, spacing,
             starts[n, 0], starts[n, 1], starts[n, 2], directions[n, 0], directions[n, 1], directions[n, 2], max_mm,

@@ -1,0 +1,37 @@
+"""A bone's anatomical axes from its landmarks: x right, y anterior, z cranial, origin at the body's centre."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spatial.frames import Bone, Patient
+from spatial.rigid import Array, Rigid
+from twin.anatomy.bone import Landmark
+from twin.anatomy.twin import NoLandmark, Twin
+
+PATIENT_RIGHT = np.array([-1.0, 0.0, 0.0])  # LPS: +x is the patient's left
+PATIENT_CRANIAL = np.array([0.0, 0.0, 1.0])
+
+
+def bone_frame(twin: Twin, bone: str) -> Rigid[Patient, Bone]:
+    """Patient from bone axes. z: mean normal of the endplates; x: from the left pedicle to the right, across z.
+
+    Without pedicles x is the patient's right; without endplates the frame can't be known and NoLandmark is raised. The
+    sacrum has its cranial endplate alone: its z is across the S1 plateau and its origin on it.
+    """
+    plates = [p for n in ("endplate_superior", "endplate_inferior") if (p := _find(twin, n, bone)) is not None]
+    normals = [p.direction.unit for p in plates if p.direction is not None]
+    if not normals:
+        raise NoLandmark(f"no endplate of {bone} could be measured, so its axes are not known; is it a vertebra?")
+    z = np.sum(normals, axis=0)
+    z /= np.linalg.norm(z)
+    left, right = _find(twin, "pedicle_left", bone), _find(twin, "pedicle_right", bone)
+    x: Array = PATIENT_RIGHT if left is None or right is None else right.position.mm - left.position.mm
+    x = x - (x @ z) * z
+    x = x / np.linalg.norm(x)
+    origin = np.mean([p.position.mm for p in plates], axis=0)
+    return Rigid[Patient, Bone](np.column_stack([x, np.cross(z, x), z]), origin)
+
+
+def _find(twin: Twin, name: str, bone: str) -> Landmark | None:
+    return next((m for m in twin.landmarks if m.name == name and m.bone == bone), None)

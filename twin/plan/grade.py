@@ -1,0 +1,156 @@
+"""The Gertzbein-Robbins grade of a screw, and its margins, measured on the bone's actual surface.
+
+Walls are those within 6 mm of the isthmus along the axis; the outer thread radius is held against the outer cortex;
+breach = max(0, -smallest wall margin); the anterior cortex stands apart. A 0, B below 2, C below 4, D below 6 mm, else
+E (modified Gertzbein & Robbins, Spine 1990;15:11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from spatial.distance import DistanceGrid
+from spatial.faults import Fault
+from spatial.frames import Bone, Patient
+from spatial.rigid import Directions, Points, Rigid
+from spatial.shapes import Line
+from twin.anatomy.bone import Side
+from twin.anatomy.twin import Twin
+from twin.plan.axes import bone_frame
+from twin.plan.density import screw_hu
+from twin.plan.screw import Screw
+from twin.plan.walls import STATIONS, WALLS, WINDOW_MM, Across, Walls, measure_walls
+from twin.scan.volume import Volume
+
+GRADES = ((0.0, "A"), (2.0, "B"), (4.0, "C"), (6.0, "D"))
+ANTERIOR_KEEP_MM = 2.0
+HOLD_UNKNOWN = "hold is not predicted: the published formulas are not yet verified against their papers"
+
+
+class OffBone(Fault):
+    """An axis that does not run through the bone it is meant for."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScrewGrade:
+    """The grade with its evidence. Margins in mm, negative = beyond the cortex; directions in the bone's axes.
+
+    `binding` names the margin that leaves least room (the anterior one counts with its 2 mm to keep). `chord_mm` is the
+    way from the entry to the anterior cortex along the axis, `width_mm` the narrowest chord across it (None when the
+    axis leaves the bone), `isthmus_mm` the place of the isthmus along the axis.
+    """
+
+    grade: str
+    breach_mm: float
+    breach_direction: str | None
+    margin_mm: Mapping[str, float]
+    hu: Mapping[str, float | None]
+    hold_n: tuple[float, float, float] | None
+    binding: str
+    chord_mm: float
+    width_mm: float | None
+    isthmus_mm: float
+
+    def __post_init__(self) -> None:
+        """Freeze the mappings."""
+        object.__setattr__(self, "margin_mm", MappingProxyType(dict(self.margin_mm)))
+        object.__setattr__(self, "hu", MappingProxyType(dict(self.hu)))
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys of the command line."""
+        return {
+            "grade": self.grade,
+            "breach_mm": self.breach_mm,
+            "breach_direction": self.breach_direction,
+            "margin_mm": dict(self.margin_mm),
+            "hu": dict(self.hu),
+            "hold_n": None if self.hold_n is None else list(self.hold_n),
+            "hold_reason": HOLD_UNKNOWN if self.hold_n is None else None,
+            "binding": self.binding,
+            "chord_mm": self.chord_mm,
+            "width_mm": self.width_mm,
+        }
+
+
+def grade_letter(breach_mm: float) -> str:
+    """A: none, B: below 2 mm, C: 2 to below 4, D: 4 to below 6, E: 6 and more."""
+    if breach_mm <= 0.0:
+        return "A"
+    return next((letter for limit, letter in GRADES if breach_mm < limit), "E")
+
+
+def entry_on_bone(
+    grid: DistanceGrid[Patient], point: Points[Patient], direction: Directions[Patient]
+) -> Points[Patient]:
+    """Where the axis through `point` meets the outer bone: backward from inside, else forward. Raises OffBone."""
+    inside = float(grid.distance_mm(point)) < 0
+    way = -direction.unit if inside else direction.unit
+    run = float(grid.trace(point, Directions[Patient](way)))
+    if not np.isfinite(run):
+        raise OffBone("the axis does not meet the bone; are entry and target in patient coordinates (LPS, mm)?")
+    return Points[Patient](point.mm + run * way)
+
+
+def anterior_cortex_mm(grid: DistanceGrid[Patient], axis: Line[Patient]) -> float:
+    """Way from the axis' point to the last crossing of the bone in front of it, seen from the front. Raises OffBone."""
+    low, high = grid.bounds_mm
+    far = float(np.linalg.norm(high - low))
+    start = axis.at(far)
+    back = float(grid.trace(start, Directions[Patient](-axis.direction), max_mm=far))
+    if not np.isfinite(back):
+        raise OffBone("the axis leaves the bone at the entry and meets no bone beyond it; is the target in the body?")
+    return far - back
+
+
+def pedicle_isthmus_mm(twin: Twin, bone: str, side: Side, axis: Line[Patient]) -> float:
+    """The place along the axis that is nearest to the isthmus of the pedicle."""
+    return float(axis.along_mm(twin.landmark(f"pedicle_{side}", bone).position))
+
+
+def grade_screw(
+    twin: Twin,
+    screw: Screw,
+    volume: Volume | None = None,
+    *,
+    patient_from_bone: Rigid[Patient, Bone] | None = None,
+    stations: int = STATIONS,
+) -> ScrewGrade:
+    """Grade a screw against the twin; HU need the CT. Raises NoBone, NoLandmark, OffBone."""
+    grid = DistanceGrid[Patient].of(twin.bone(screw.bone).surface)
+    frame = bone_frame(twin, screw.bone) if patient_from_bone is None else patient_from_bone
+    axis = screw.axis
+    isthmus = pedicle_isthmus_mm(twin, screw.bone, screw.side, axis)
+    across = Across.of(axis.direction, frame, screw.side)
+    walls = _walls(grid, screw, isthmus, across, stations)
+    chord = anterior_cortex_mm(grid, axis)
+    radius = screw.diameter_mm / 2
+    margin = {name: walls.wall_mm[name] - radius for name in WALLS}
+    margin["anterior"] = chord - screw.length_mm
+    worst = min(WALLS, key=lambda name: margin[name])
+    breach = max(0.0, -margin[worst])
+    room = {**margin, "anterior": margin["anterior"] - ANTERIOR_KEEP_MM}
+    return ScrewGrade(
+        grade=grade_letter(breach),
+        breach_mm=breach,
+        breach_direction=worst if breach > 0 else None,
+        margin_mm={name: margin[name] for name in ("medial", "lateral", "superior", "inferior", "anterior")},
+        hu=screw_hu(volume, screw, (isthmus - WINDOW_MM, isthmus + WINDOW_MM), (across.medial, across.superior)),
+        hold_n=None,
+        binding=min(room, key=lambda name: room[name]),
+        chord_mm=chord,
+        width_mm=None if np.isnan(walls.width_mm) else walls.width_mm,
+        isthmus_mm=isthmus,
+    )
+
+
+def _walls(grid: DistanceGrid[Patient], screw: Screw, isthmus_mm: float, across: Across, stations: int) -> Walls:
+    """Walls along the part of the window that the screw passes; the whole window when it never gets there."""
+    first, last = max(-WINDOW_MM, -isthmus_mm), min(WINDOW_MM, screw.length_mm - isthmus_mm)
+    if first >= last:
+        first, last = -WINDOW_MM, WINDOW_MM
+    return measure_walls(grid, screw.axis, isthmus_mm, across, window_mm=(first, last), stations=stations)
