@@ -68,7 +68,9 @@ def judge(headers: Sequence[Header]) -> Verdict:
     notes: list[str] = []
     slices = _without_localizers(headers, notes)
     if not slices:
-        return Verdict(None, (NoCT("only localizer (scout) views; choose the series of slices"),), tuple(notes))
+        return Verdict(
+            None, (NoCT("only localizer (scout) views; give the series of slices", path=headers[0].path),), tuple(notes)
+        )
     _check_identity(slices, faults, notes)
     _check_greys(slices, faults, notes)
     if not _check_planes(slices, faults):
@@ -214,24 +216,20 @@ def _stack(slices: Sequence[Header], faults: list[Fault], notes: list[str]) -> L
     index = np.arange(len(slices))
     pitch, start = np.round(np.polyfit(index, along, 1), 9)
     offsets = (places - places[0]) @ across
-    lean_deg = (
-        float(np.degrees(np.arctan2(np.linalg.norm(offsets[-1]), along[-1])))
-        if np.linalg.norm(offsets[-1]) > DRIFT_TOLERANCE_MM
-        else 0.0
-    )
+    shift, origin, lean_deg = np.zeros(2), places[0] + start * normal, 0.0
+    uneven_mm = 0.0
+    if np.linalg.norm(offsets, axis=1).max() > DRIFT_TOLERANCE_MM:
+        shift, first_mm = np.polyfit(index, offsets, 1)
+        uneven_mm = float(np.abs(offsets - first_mm - index[:, None] * shift).max())
+        origin = origin + across @ first_mm
+        lean_deg = float(np.degrees(np.arctan2(np.linalg.norm(shift), pitch)))
     if np.abs(along - (start + pitch * index)).max() > POSITION_TOLERANCE_MM:
         faults.append(_irregular(slices, np.diff(along), lean_deg))
         return None
-    shift, origin = np.zeros(2), places[0] + (start * normal)
-    if lean_deg:
-        shift = np.polyfit(index, offsets, 1)[0]
-        if np.abs(offsets - index[:, None] * shift).max() > DRIFT_TOLERANCE_MM:
-            faults.append(
-                IrregularSlices(
-                    "slices are displaced sideways unevenly, so no gantry tilt explains it", path=slices[0].path
-                )
-            )
-            return None
+    if uneven_mm > DRIFT_TOLERANCE_MM:
+        uneven = f"slices are displaced sideways unevenly, by up to {uneven_mm:.2f} mm"
+        faults.append(IrregularSlices(f"{uneven}; no gantry tilt explains that", path=slices[0].path))
+        return None
     first = slices[0]
     assert first.spacing_mm is not None
     assert first.pixels is not None

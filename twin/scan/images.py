@@ -46,8 +46,11 @@ def stem(path: Path) -> str:
     return path.name[: len(path.name) - len(ending)]
 
 
-def read_image(path: Path) -> Image:
-    """Read any of the formats; a mirrored (left-handed) file is flipped along i. Raises BadImage or BrokenFile."""
+def read_placed(path: Path) -> tuple[NDArray[Any], Array, tuple[str, ...]]:
+    """Voxels (k, j, i), the (4, 4) map from (i, j, k) to LPS mm (it may shear, but does not mirror), words of warning.
+
+    A left-handed file is flipped along i. Raises BadImage, BrokenFile, NoScan.
+    """
     if not path.is_file():
         raise NoScan("there is no such file", path=path)
     if path.stat().st_size == 0:
@@ -63,6 +66,13 @@ def read_image(path: Path) -> Image:
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     if not np.isfinite(matrix).all() or (spacing <= 1e-6).any():
         raise BadImage(f"voxel spacing {np.round(spacing, 6).tolist()} mm; is the header damaged?", path=path)
+    return values, matrix, notes
+
+
+def read_image(path: Path) -> Image:
+    """Read any of the formats onto a grid. Raises BadImage (a sheared file too), BrokenFile, NoScan."""
+    values, matrix, notes = read_placed(path)
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     axes = matrix[:3, :3] / spacing
     skewed = float(np.abs(axes.T @ axes - np.eye(3)).max())
     if skewed > SHEAR_LIMIT:

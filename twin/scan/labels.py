@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spatial.frames import Patient
 from spatial.progress import Progress, silent
-from twin.scan.images import Image, is_image_file, read_image, stem
+from spatial.rigid import Array, Points
+from twin.scan.images import is_image_file, read_placed, stem
 from twin.scan.names import BONES, NUMBERS, ORGANS
-from twin.scan.orientation import nearest_turn
+from twin.scan.orientation import nearest_turn, patient_from_index
 from twin.scan.refusals import BadLabels
+from twin.scan.relabel import mapped, nearest, present
 from twin.scan.volume import Grid, LabelMap
 
 SACRUM, S1 = NUMBERS["sacrum"], NUMBERS["vertebrae_S1"]
 INSIDE_SHARE = 0.9
+SAMPLE = 200_000  # labelled voxels that are looked up to see whether they lie in the CT
 SAME_PLACE_VOXELS = 0.05
 
 
@@ -30,20 +34,23 @@ def load_labels(path: Path, grid: Grid, progress: Progress = silent) -> LabelMap
         labels, notes = _from_folder(path, grid, progress)
     else:
         labels, notes = _from_map(path, grid)
-    if (labels == S1).any():
-        labels[labels == S1] = SACRUM
+    numbers = present(labels)
+    if S1 in numbers:
+        table = np.arange(256, dtype=np.uint8)
+        table[S1] = SACRUM
+        labels = mapped(labels, table)
+        numbers = sorted({*numbers, SACRUM} - {S1})
         notes.append("vertebrae_S1 joined to sacrum: S1 screws belong to it")
-    numbers = [int(n) for n in np.flatnonzero(np.bincount(labels.ravel(), minlength=1)) if n]
     if not numbers:
         raise BadLabels("no voxel is labelled as bone", path=path)
     return LabelMap(grid, labels, {n: BONES[n] for n in numbers}, tuple(notes))
 
 
 def _from_map(path: Path, grid: Grid) -> tuple[NDArray[np.uint8], list[str]]:
-    image = read_image(path)
-    values = _whole_numbers(image.values, path)
-    present = [int(n) for n in np.unique(values) if n != 0]
-    unknown = [n for n in present if n not in BONES and n not in ORGANS]
+    stored, matrix, said = read_placed(path)
+    values = _whole_numbers(stored, path)
+    found = present(values)
+    unknown = [n for n in found if n not in BONES and n not in ORGANS]
     if unknown:
         shown = ", ".join(str(n) for n in unknown[:12])
         raise BadLabels(
@@ -51,13 +58,13 @@ def _from_map(path: Path, grid: Grid) -> tuple[NDArray[np.uint8], list[str]]:
             "other bones, 201 L6, 202 T13); is it another program's numbering?",
             path=path,
         )
-    organs = [n for n in present if n in ORGANS]
-    notes = list(image.warnings)
+    organs = [n for n in found if n in ORGANS]
+    notes = list(said)
     if organs:
         notes.append(f"{len(organs)} labels that are no bones ignored ({', '.join(map(str, organs[:8]))})")
     known = np.zeros(256, np.uint8)
     known[list(BONES)] = list(BONES)
-    return _onto(Image(image.grid, known[values], ()), grid, path, notes), notes
+    return _onto(mapped(values, known), matrix, grid, path, notes), notes
 
 
 def _from_folder(folder: Path, grid: Grid, progress: Progress) -> tuple[NDArray[np.uint8], list[str]]:
@@ -79,9 +86,9 @@ def _from_folder(folder: Path, grid: Grid, progress: Progress) -> tuple[NDArray[
     for done, path in enumerate(bones):
         progress("reading masks", done / len(bones))
         own: list[str] = []
-        image = read_image(path)
-        mask = _onto(Image(image.grid, _binary(image.values, path, own), ()), grid, path, own).astype(bool)
-        said.update([*image.warnings, *own])
+        stored, matrix, noted = read_placed(path)
+        mask = _onto(_binary(stored, path, own), matrix, grid, path, own).astype(bool)
+        said.update([*noted, *own])
         if not mask.any():
             notes.append(f"{stem(path)} is empty and left out")
             continue
@@ -107,6 +114,8 @@ def _whole_numbers(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:
                 "values with fractions; a label map has whole numbers (is it a probability or a CT?)", path=path
             )
         values = np.rint(values)
+    if values.dtype == np.uint8:
+        return values
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 255:
         raise BadLabels(f"numbers from {low:.0f} to {high:.0f}, 0 to 255 can be; is it the CT itself?", path=path)
@@ -126,37 +135,26 @@ def _binary(values: NDArray[Any], path: Path, notes: list[str]) -> NDArray[np.ui
     return (values >= 0.5).astype(np.uint8)
 
 
-def _onto(image: Image, grid: Grid, path: Path, notes: list[str]) -> NDArray[np.uint8]:
+def _onto(values: NDArray[np.uint8], matrix: Array, grid: Grid, path: Path, notes: list[str]) -> NDArray[np.uint8]:
     """Label values on the CT's grid: turned where the voxels coincide, else the nearest one. Raises BadLabels."""
-    turn = nearest_turn(image.grid.axes, grid.axes)
-    turned = turn.grid(image.grid)
-    if turned.same_as(grid, SAME_PLACE_VOXELS * float(grid.spacing_mm.min())):
-        return turn.array(image.values).astype(np.uint8)
-    k, j, i = np.nonzero(image.values)
+    size = values.shape[::-1]
+    turn = nearest_turn(matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0), grid.axes)
+    if tuple(size[old] for old in turn.order) == grid.size:
+        corners = np.array(
+            [[i, j, k, 1] for i in (0, grid.size[0]) for j in (0, grid.size[1]) for k in (0, grid.size[2])]
+        )
+        apart = (corners @ (turn.affine(size, matrix) - patient_from_index(grid)).T)[:, :3]
+        if np.linalg.norm(apart, axis=1).max() <= SAME_PLACE_VOXELS * float(grid.spacing_mm.min()):
+            return turn.array(values)
+    labelled = np.flatnonzero(values)
+    k, j, i = np.unravel_index(labelled[:: max(1, len(labelled) // SAMPLE)], values.shape)
     if len(i):
-        at = grid.index_from_patient(image.grid.patient_from_index(np.column_stack([i, j, k])))
+        places = np.column_stack([i, j, k]) @ matrix[:3, :3].T + matrix[:3, 3]
+        at = grid.index_from_patient(Points[Patient](places))
         inside = float(((at > -0.5) & (at < np.array(grid.size) - 0.5)).all(axis=1).mean())
         if inside < INSIDE_SHARE:
             share = f"{inside:.0%} of the labelled voxels lie inside the CT, {INSIDE_SHARE:.0%} must"
             raise BadLabels(f"{share}; are they of another scan?", path=path)
-    shown = " x ".join(str(n) for n in image.grid.size)
+    shown = " x ".join(str(n) for n in size)
     notes.append(f"labels on another grid ({shown}) than the CT; each voxel took its nearest label")
-    return nearest(image, grid)
-
-
-def nearest(image: Image, grid: Grid) -> NDArray[np.uint8]:
-    """The image's value nearest to each voxel of `grid`; 0 outside it."""
-    out = np.zeros(grid.shape, np.uint8)
-    size = np.array(image.grid.size)
-    jj, ii = np.mgrid[0 : grid.size[1], 0 : grid.size[0]]
-    plane = np.stack([ii, jj, np.zeros_like(ii)], axis=-1).reshape(-1, 3).astype(float)
-    base = image.grid.index_from_patient(grid.patient_from_index(plane))
-    first = image.grid.index_from_patient(grid.patient_from_index(np.array([0.0, 0.0, 0.0])))
-    step = image.grid.index_from_patient(grid.patient_from_index(np.array([0.0, 0.0, 1.0]))) - first
-    for slice_k in range(grid.size[2]):
-        at = np.floor(base + slice_k * step + 0.5).astype(np.int64)
-        valid = ((at >= 0) & (at < size)).all(axis=1)
-        values = np.zeros(len(at), np.uint8)
-        values[valid] = image.values[at[valid, 2], at[valid, 1], at[valid, 0]]
-        out[slice_k] = values.reshape(grid.size[1], grid.size[0])
-    return out
+    return nearest(values, matrix, grid)

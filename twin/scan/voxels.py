@@ -8,12 +8,13 @@ from io import BufferedReader
 from typing import Any
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 
 from spatial.progress import Progress, silent
 from spatial.rigid import Array
 from twin.scan.geometry import Layout
-from twin.scan.headers import Header, Pixels
+from twin.scan.headers import DEFLATED, Header, Pixels
 from twin.scan.refusals import BrokenFile, NotHounsfield
 from twin.scan.volume import BadVolume
 
@@ -112,7 +113,8 @@ def _decoded(header: Header, pixels: Pixels, note: Callable[[str], None]) -> NDA
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             index = header.frame if pixels.frames > 1 else None
-            stored = np.asarray(pixel_array(header.path, index=index, raw=True))
+            source = pydicom.dcmread(header.path) if pixels.transfer_syntax == DEFLATED else header.path
+            stored = np.asarray(pixel_array(source, index=index, raw=True))
         for warning in caught:
             note(f"decoder: {str(warning.message).splitlines()[0][:160]}")
     except (RuntimeError, NotImplementedError) as missing:  # no decoder for this syntax, or it gave up
