@@ -23,8 +23,8 @@ from spatial.frames import Camera
 from spatial.pinhole import BadLens, Pinhole
 from spatial.rigid import Array, Points
 
-SMALLEST_CELL_PX = 1.8  # thinner, and the black border blends with the code inside it
-FLOOR_PX = 0.004  # what the model leaves out (sampling, slight asymmetry of the blur); added to each end of a side
+SMALLEST_CELL_PX = 1.2  # thinner, and the black border blends with the code inside it
+FLOOR_PX = 0.0025  # what the model leaves out (sampling, slight asymmetry of the blur); added to each end of a side
 FAILED_SD_PX = 1.5  # a side that can't be fitted (glare, finger) keeps OpenCV's coarse line with this uncertainty
 MAX_PIXELS = 6000
 
@@ -227,15 +227,17 @@ def _fit_side(
         return failed
     covariance = np.linalg.inv(normal)
     noise = max(noise, 0.3)  # below a third of a grey level the digitising itself is the noise
-    return (
-        1.0, p[0], p[1], p[2], covariance[0, 0] * noise**2, covariance[0, 1] * noise**2, covariance[1, 1] * noise**2
-    )  # fmt: skip
+    bleed = (
+        0.025 * max(0.0, 3.0 - cell)
+    ) ** 2  # thin borders: the code's light reaches across (fitted on rendered tags)
+    e00, e01, e11 = covariance[0, 0] * noise**2, covariance[0, 1] * noise**2, covariance[1, 1] * noise**2
+    return 1.0, p[0], p[1], p[2], e00 + bleed, e01, e11 + bleed
 
 
 @njit
 def _start(work: Array, count: int, half: float, p: Array) -> bool:
     """First guess by areas: in each half of the side, the share of dark pixels tells where the edge lies."""
-    if count < 24:
+    if count < 16:
         return False
     sums = np.zeros((2, 6))
     for i in range(count):
@@ -273,7 +275,7 @@ def _gauss_newton(work: Array, count: int, p: Array, normal: Array, iterations: 
 
     The noise is negative on failure. `normal` receives the weighted normal matrix at the solution.
     """
-    if count < 24:
+    if count < 16:
         return -1.0
     J = np.zeros(7)
     right = np.zeros(7)

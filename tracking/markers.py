@@ -20,7 +20,7 @@ from tracking.edges import fit_corners
 
 cv2.setNumThreads(2)
 
-SUBPIX_SD_PX = 0.25  # RMS of OpenCV's SUBPIX on rendered markers with uneven light (docs/ACCURACY.md)
+SUBPIX_SD_PX = 0.7  # its RMS on rendered markers with sides of 8 to 14 px, where the edge fit gives up
 
 
 class UnknownDictionary(Misuse):

@@ -177,7 +177,7 @@ def _starts(evidence: _Evidence, prior: Rigid[Camera, Any] | None) -> list[tuple
     for R, t in found:
         if (evidence.mm @ R.T + t)[:, 2].min() > 1.0:
             residual = _residuals(R, t, evidence)
-            scored.append((float(np.minimum((residual**2).sum(axis=1), 1e6).sum()), R, t))
+            scored.append((float(np.sqrt((residual**2).sum(axis=1)).sum()), R, t))
     scored.sort(key=lambda item: item[0])
     starts: list[tuple[Array, Array]] = []
     for _, R, t in scored:
@@ -214,7 +214,6 @@ def _refine(start: tuple[Array, Array], evidence: _Evidence) -> _Fit | None:
     """Iteratively re-weighted Gauss-Newton; None where it leaves the space before the camera."""
     R, t = start
     n = len(evidence.whitening)
-    scale = np.inf
     for iteration in range(25):
         rotated = evidence.mm @ R.T
         p = rotated + t
@@ -237,8 +236,8 @@ def _refine(start: tuple[Array, Array], evidence: _Evidence) -> _Fit | None:
         r = np.einsum("nij,nj->ni", evidence.whitening, error.reshape(n, 8)).reshape(4 * n, 2)
         J = (evidence.whitening @ J.reshape(n, 8, 6)).reshape(4 * n, 2, 6)
         squares = (r**2).sum(axis=1)
-        if iteration > 1:  # the median of a chi-square with two degrees of freedom is 1.386
-            scale = max(1.0, float(np.median(squares)) / 1.386 * (8 * n / max(8 * n - 6, 2)))
+        # robust from the first step on; the median of a chi-square with two degrees of freedom is 1.386
+        scale = max(1.0, float(np.median(squares)) / 1.386 * (8 * n / max(8 * n - 6, 2)))
         weights = 1.0 / (1.0 + squares / (GEMAN_SD**2 * scale)) ** 2
         normal = np.einsum("gki,g,gkj->ij", J, weights, J)
         right = np.einsum("gki,g,gk->i", J, weights, r)

@@ -31,7 +31,7 @@ BONE_RGB = (0.80, 0.74, 0.62)
 STEEL_RGB = (0.55, 0.57, 0.60)
 DRAPE_RGB = (0.12, 0.26, 0.33)
 CHUNK = 200_000
-SUBRAYS = 16  # rays a pixel on outlines
+SUBRAYS_ACROSS = 3  # rays a pixel on outlines, across and down
 
 
 class BadSynthetic(Misuse):
@@ -135,8 +135,10 @@ class SyntheticCamera:
 def truth_mask(surface: Surface, pinhole: Pinhole, camera_from_patient: Rigid[Camera, Patient]) -> NDArray[np.bool_]:
     """Which pixels (h, w) see the surface at their centre: the silhouette that an overlay has to match."""
     grid = ray_grid(pinhole)
-    t_mm, _, _ = _cast_all(surface, grid.reshape(-1, 2), camera_from_patient)
-    return np.asarray(np.isfinite(t_mm).reshape(grid.shape[:2]))
+    rows, _, _, _ = _cast_all(surface, grid.reshape(-1, 2), camera_from_patient)
+    mask = np.zeros(grid.shape[0] * grid.shape[1], dtype=bool)
+    mask[rows] = True
+    return mask.reshape(grid.shape[:2])
 
 
 @lru_cache(maxsize=4)
@@ -199,69 +201,80 @@ def _drape(grid: Array, camera_from_patient: Rigid[Camera, Patient]) -> NDArray[
 def _draw(
     surface: Surface, grid: Array, camera_from_frame: Rigid[Camera, Any], picture: NDArray[np.float32], depth_mm: Array
 ) -> None:
-    """Draw a surface into the picture and the depth, its outlines with `SUBRAYS` rays a pixel."""
+    """Draw a surface into the picture and the depth, its outlines with several rays a pixel."""
     height, width = depth_mm.shape
     flat = grid.reshape(-1, 2)
-    t, index, normals = _cast_all(surface, flat, camera_from_frame)
-    z = t / np.sqrt(1.0 + (flat**2).sum(axis=1))
-    seen = z < depth_mm.ravel()
+    rows, t_mm, index, normals = _cast_all(surface, flat, camera_from_frame)
+    z = t_mm / np.sqrt(1.0 + (flat[rows] ** 2).sum(axis=1))
+    seen = z < depth_mm.ravel()[rows]
     if not seen.any():
         return
-    colour = picture.reshape(-1, 3)
-    behind = colour.copy()
-    rows = np.flatnonzero(seen)
-    colour[rows] = _shade(surface, flat[rows], index[rows], normals[rows], camera_from_frame)
-    tag = np.where(seen, index, -1).reshape(height, width)
-    z_map = np.where(seen, z, 1e6).reshape(height, width)
-    rim = np.zeros((height, width), dtype=bool)
-    for axis in (0, 1):
-        jump = (np.diff(tag, axis=axis) != 0) | (np.abs(np.diff(z_map, axis=axis)) > 3.0)
-        first, second = [slice(None)] * 2, [slice(None)] * 2
-        first[axis], second[axis] = slice(None, -1), slice(1, None)
-        rim[tuple(first)] |= jump
-        rim[tuple(second)] |= jump
-    v, u = np.nonzero(rim)
-    du, dv = np.meshgrid((np.arange(4) - 1.5) / 4, (np.arange(4) - 1.5) / 4)
-    step_u = np.gradient(grid, axis=1)[v, u] if len(v) else np.zeros((0, 2))
-    step_v = np.gradient(grid, axis=0)[v, u] if len(v) else np.zeros((0, 2))
+    rows, z, index, normals = rows[seen], z[seen], index[seen], normals[seen]
+    behind, depth_behind = picture.copy(), depth_mm.copy()
+    picture.reshape(-1, 3)[rows] = _shade(surface, flat[rows], index, normals, camera_from_frame)
+    depth_mm.ravel()[rows] = z
+    v, u = _rim(rows, index, z, height, width)
+    n = SUBRAYS_ACROSS
+    du, dv = np.meshgrid((np.arange(n) - (n - 1) / 2) / n, (np.arange(n) - (n - 1) / 2) / n)
+    right, below = np.minimum(u + 1, width - 1), np.minimum(v + 1, height - 1)
+    step_u = grid[v, right] - grid[v, right - 1]
+    step_v = grid[below, u] - grid[below - 1, u]
     fine = (
         grid[v, u][:, None] + du.ravel()[None, :, None] * step_u[:, None] + dv.ravel()[None, :, None] * step_v[:, None]
     ).reshape(-1, 2)
-    t, index, normals = _cast_all(surface, fine, camera_from_frame)
-    z = t / np.sqrt(1.0 + (fine**2).sum(axis=1))
-    hit = z < np.repeat(depth_mm[v, u], SUBRAYS)
-    samples = np.repeat(behind.reshape(height, width, 3)[v, u], SUBRAYS, axis=0)
-    samples[hit] = _shade(surface, fine[hit], index[hit], normals[hit], camera_from_frame)
-    picture[v, u] = samples.reshape(-1, SUBRAYS, 3).mean(axis=1)
-    np.minimum(depth_mm, np.where(seen.reshape(height, width), z_map, np.inf), out=depth_mm)
+    hits, t_mm, index, normals = _cast_all(surface, fine, camera_from_frame)
+    near = t_mm / np.sqrt(1.0 + (fine[hits] ** 2).sum(axis=1)) < np.repeat(depth_behind[v, u], n * n)[hits]
+    hits = hits[near]
+    samples = np.repeat(behind[v, u], n * n, axis=0)
+    samples[hits] = _shade(surface, fine[hits], index[near], normals[near], camera_from_frame)
+    picture[v, u] = samples.reshape(-1, n * n, 3).mean(axis=1)
+
+
+def _rim(
+    rows: NDArray[np.int64], index: NDArray[np.int64], z_mm: Array, height: int, width: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pixels (v, u) where the object or the depth jumps to a neighbour: outlines, which need more than one ray."""
+    tag = np.full((height, width), -1, dtype=np.int64)
+    tag.ravel()[rows] = index
+    depth = np.full((height, width), 1e6)
+    depth.ravel()[rows] = z_mm
+    rim = np.zeros((height, width), dtype=bool)
+    jump = (tag[:, 1:] != tag[:, :-1]) | (np.abs(depth[:, 1:] - depth[:, :-1]) > 3.0)
+    rim[:, 1:] |= jump
+    rim[:, :-1] |= jump
+    jump = (tag[1:] != tag[:-1]) | (np.abs(depth[1:] - depth[:-1]) > 3.0)
+    rim[1:] |= jump
+    rim[:-1] |= jump
+    v, u = np.nonzero(rim)
+    return v, u
 
 
 def _cast_all(
     surface: Surface, xy: Array, camera_from_frame: Rigid[Camera, Any]
-) -> tuple[Array, NDArray[np.int64], Array]:
-    """Follow the rays (x, y, 1) that meet the surface's box, in chunks: distance, index, normal."""
+) -> tuple[NDArray[np.int64], Array, NDArray[np.int64], Array]:
+    """Follow the rays (x, y, 1) that meet the surface's box: rows that hit, distance mm, index, normal in its frame."""
     back = camera_from_frame.inverse()
-    directions = np.concatenate([xy, np.ones((len(xy), 1))], axis=1)
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    directions = directions @ back.rotation.T
     eye = back.translation_mm
-    rows = np.flatnonzero(_meets_box(directions, eye, surface.low_mm, surface.high_mm))
-    t = np.full(len(xy), np.inf)
-    index = np.full(len(xy), -1, dtype=np.int64)
-    normals = np.zeros((len(xy), 3))
+    rows = np.flatnonzero(_meets_box(xy, back.rotation, eye, surface.low_mm, surface.high_mm))
+    t_mm = np.full(len(rows), np.inf)
+    index = np.full(len(rows), -1, dtype=np.int64)
+    normals = np.zeros((len(rows), 3))
     farthest = float(np.linalg.norm(np.maximum(abs(surface.low_mm - eye), abs(surface.high_mm - eye)))) + 1.0
     for start in range(0, len(rows), CHUNK):
-        part = rows[start : start + CHUNK]
-        origins = np.broadcast_to(eye, (len(part), 3)).copy()
-        t[part], index[part], normals[part] = surface.cast(origins, directions[part], farthest)
-    return np.where(np.isfinite(t), t, np.inf), index, normals
+        part = slice(start, start + CHUNK)
+        rays = np.concatenate([xy[rows[part]], np.ones((len(rows[part]), 1))], axis=1)
+        directions = (rays / np.linalg.norm(rays, axis=1, keepdims=True)) @ back.rotation.T
+        origins = np.broadcast_to(eye, directions.shape).copy()
+        t_mm[part], index[part], normals[part] = surface.cast(origins, directions, farthest)
+    hit = np.isfinite(t_mm)
+    return rows[hit], t_mm[hit], index[hit], normals[hit]
 
 
 def _shade(
     surface: Surface, xy: Array, index: NDArray[np.int64], normals: Array, camera_from_frame: Rigid[Camera, Any]
 ) -> NDArray[np.float32]:
     """A lamp beside the camera, and some light from everywhere; each object a slightly different tone."""
-    n = np.nan_to_num(normals) @ camera_from_frame.rotation.T
+    n = normals @ camera_from_frame.rotation.T
     view = np.concatenate([xy, np.ones((len(xy), 1))], axis=1)
     lamp = -view + np.array([0.35, -0.5, 0.0])
     lamp /= np.linalg.norm(lamp, axis=1, keepdims=True)
@@ -283,13 +296,13 @@ def _rod(shaft: Cylinder[Any]) -> Surface:
 
 
 @njit
-def _meets_box(directions: Array, eye: Array, low: Array, high: Array) -> NDArray[np.bool_]:
-    """Slab test of rays from one point."""
-    out = np.zeros(len(directions), dtype=np.bool_)
-    for i in range(len(directions)):
+def _meets_box(xy: Array, R: Array, eye: Array, low: Array, high: Array) -> NDArray[np.bool_]:
+    """Slab test of the rays R (x, y, 1) from one point."""
+    out = np.zeros(len(xy), dtype=np.bool_)
+    for i in range(len(xy)):
         near, far = 0.0, 1e30
         for k in range(3):
-            d = directions[i, k]
+            d = R[k, 0] * xy[i, 0] + R[k, 1] * xy[i, 1] + R[k, 2]
             if abs(d) < 1e-12:
                 if eye[k] < low[k] or eye[k] > high[k]:
                     far = -1.0
