@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from render.orientation import orientation_axes, orientation_labels, orientation_marker
-from render.scene import LinePart, Material, MeshPart, Mode, Rgb, TextPart, View
+from render.scene import Anchor, LinePart, Material, MeshPart, Mode, Rgb, TextPart, View
 from render.slices import Outline, Stroke, Voxels
 from render.solids import cylinder_mesh, pose_along, screw_mesh, square_mesh
 from spatial.frames import Patient
@@ -17,6 +18,8 @@ from spatial.rigid import Array, Points, Rigid, Similarity
 from spatial.shapes import Plane
 from twin.anatomy.bone import Bone
 from twin.anatomy.twin import Twin
+from twin.plan.plan import Plan
+from twin.plan.reduction import Fragments
 from twin.plan.screw import Screw
 from twin.scan.volume import Volume
 
@@ -26,10 +29,13 @@ __all__ = [
     "bone_outlines",
     "bone_parts",
     "bone_rgb",
+    "Parts",
     "cut_plane_parts",
     "orientation_axes",
     "orientation_labels",
     "orientation_marker",
+    "plan_parts",
+    "planned_parts",
     "screw_outlines",
     "screw_part",
     "screw_parts",
@@ -38,6 +44,7 @@ __all__ = [
 ]
 
 TITANIUM = Material((0.74, 0.77, 0.82), shine=0.6, metal=1.0)
+WEDGE = Material((0.88, 0.30, 0.27), 0.5, "translucent", shine=0.1)
 GRADE_RGB: Mapping[str, Rgb] = {
     "A": (0.35, 0.78, 0.50),
     "B": (0.72, 0.80, 0.30),
@@ -204,6 +211,100 @@ def cut_plane_parts(
     )
     corners = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0], [-1, -1, 0]]) * half_mm
     return square, LinePart[Any](corners @ turn.rotation.T + turn.translation_mm, rgb, 2.0, layer="plan")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """What to put into a scene of the patient: `scene.plus(parts.meshes, parts.lines, parts.labels)`."""
+
+    meshes: tuple[MeshPart[Patient], ...] = ()
+    lines: tuple[LinePart[Patient], ...] = ()
+    labels: tuple[TextPart[Patient], ...] = ()
+
+
+def plan_parts(
+    twin: Twin,
+    plan: Plan,
+    *,
+    grades: Mapping[str, str] | None = None,
+    with_axes: bool = False,
+    with_sizes: bool = False,
+    made: Sequence[Fragments] = (),
+) -> Parts:
+    """The plan on the bones as they lie: screws, cut planes, where the planes meet the bone, and the wedges of `made`.
+
+    `with_sizes` writes diameter x length beside each screw. Keep `Fragments` from frame to frame: cutting takes time.
+    """
+    meshes, lines = screw_parts(plan.screws.values(), grades, with_axes=with_axes)
+    more_meshes: list[MeshPart[Patient]] = []
+    more_lines: list[LinePart[Patient]] = []
+    for cut in plan.osteotomies.values():
+        surface = twin.bone(cut.bone).surface
+        for number, plane in enumerate(cut.planes):
+            square, border = cut_plane_parts(f"{cut.id} {number}", plane)
+            met = LinePart[Patient](surface.section(plane), border.rgb, 2.5, layer="plan")
+            more_meshes.append(square)
+            more_lines += [border, met]
+    for fragments in made:
+        for name, piece in (("wedge", fragments.pieces.wedge), ("loose", fragments.pieces.loose)):
+            if len(piece.triangles):
+                more_meshes.append(MeshPart(f"{fragments.osteotomy.id} {name}", piece, None, WEDGE, "plan"))
+    labels = []
+    for screw in plan.screws.values() if with_sizes else ():
+        words = f"{screw.diameter_mm:g} \u00d7 {screw.length_mm:g}"
+        anchor: Anchor = "right" if screw.side == "right" else "left"
+        labels.append(TextPart[Patient](words, screw.axis.at(-18.0).mm, 12.0, anchor=anchor, layer="labels"))
+    return Parts((*meshes, *more_meshes), (*lines, *more_lines), tuple(labels))
+
+
+def planned_parts(
+    twin: Twin,
+    plan: Plan,
+    made: Sequence[Fragments],
+    *,
+    names: Collection[str] | None = None,
+    mode: Mode = "lit",
+    opacity: float = 1.0,
+    grades: Mapping[str, str] | None = None,
+) -> Parts:
+    """The spine after the osteotomies: wedges gone, what is cranial turned about the hinges, screws riding along."""
+    chosen = list(twin.bones if names is None else names)
+    cut = {fragments.osteotomy.bone: fragments for fragments in made}
+    moves = {name: _motion(name, made) for name in chosen}
+    whole = [name for name in chosen if name not in cut]
+    meshes = list(
+        bone_parts(twin, names=whole, mode=mode, opacity=opacity, patient_from_planned={n: moves[n] for n in whole})
+    )
+    for name in chosen:
+        if name in cut:
+            own = cut[name]
+            turn = moves[name] @ _in_patient(own)
+            material = Material(bone_rgb(name), opacity, mode)
+            meshes.append(MeshPart(f"{name}:cranial", own.pieces.cranial, turn, material, "bones"))
+            meshes.append(MeshPart(f"{name}:caudal", own.pieces.caudal, moves[name], material, "bones"))
+    screws = []
+    for screw in plan.screws.values():
+        motion = _motion(screw.bone, made)
+        if screw.bone in cut and cut[screw.bone].osteotomy.bisector.signed_distance_mm(screw.entry) > 0:
+            motion = motion @ _in_patient(cut[screw.bone])
+        screws.append(replace(screw, entry=motion @ screw.entry, target=motion @ screw.target))
+    meshes += screw_parts(screws, grades)[0]
+    return Parts(tuple(meshes))
+
+
+def _in_patient(made: Fragments) -> Rigid[Patient, Patient]:
+    """The plan's motion drawn in the patient's world: Planned has the same axes."""
+    turn = made.planned_from_patient
+    return Rigid[Patient, Patient](turn.rotation, turn.translation_mm)
+
+
+def _motion(bone: str, made: Sequence[Fragments]) -> Rigid[Patient, Patient]:
+    """All turns that a whole bone takes part in; those nearer the head come first, so each hinge is still in place."""
+    motion: Rigid[Patient, Patient] = Rigid.identity()
+    for fragments in sorted(made, key=lambda f: -float(f.osteotomy.hinge.point_mm[2])):
+        if bone in fragments.moving:
+            motion = _in_patient(fragments) @ motion
+    return motion
 
 
 def standard_views(

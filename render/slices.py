@@ -186,18 +186,29 @@ def mosaic(pictures: Sequence[NDArray[np.uint8]], columns: int, gap_px: int = 6)
 
 def _stroked(picture: Array, segments_px: Array, rgb: Rgb, width_px: float) -> Array:
     """Segments (K, 2, 2) px drawn smoothly over the picture."""
-    h, w, _ = picture.shape
+    height, width, _ = picture.shape
     finite = segments_px[np.isfinite(segments_px).all(axis=(1, 2))]
-    image = Image.new("L", (w * _FINER, h * _FINER))
+    if not len(finite):
+        return picture
+    low = np.clip(np.floor(finite.min(axis=(0, 1)) - width_px - 1), 0, (width, height)).astype(int)
+    high = np.clip(np.ceil(finite.max(axis=(0, 1)) + width_px + 2), 0, (width, height)).astype(int)
+    (left, top), (w, h) = low, high - low
+    if w <= 0 or h <= 0:
+        return picture
+    image = Image.new("L", (int(w) * _FINER, int(h) * _FINER))
     pen = ImageDraw.Draw(image)
     wide = max(1, round(width_px * _FINER))
-    for (x0, y0), (x1, y1) in (finite + 0.5) * _FINER:
+    for (x0, y0), (x1, y1) in (finite - low + 0.5) * _FINER:
         pen.line((float(x0), float(y0), float(x1), float(y1)), fill=255, width=wide)
         if wide > 2:  # round the joints
             r = wide / 2 - 0.5
             pen.ellipse((float(x0) - r, float(y0) - r, float(x0) + r, float(y0) + r), fill=255)
     cover = np.asarray(image, dtype=np.float64).reshape(h, _FINER, w, _FINER).mean(axis=(1, 3))[..., None] / 255.0
-    return np.asarray(picture * (1 - cover) + 255.0 * np.array(rgb) * cover)
+    out = picture.copy()
+    block = out[top : top + h, left : left + w]
+    block *= 1 - cover
+    block += 255.0 * np.array(rgb) * cover
+    return out
 
 
 def _inside(segments_px: Array, width_px: int, height_px: int) -> Array:

@@ -122,6 +122,15 @@ class Window:
         _ = self.context.error  # moderngl asks a window for a colour attachment first; reading the error clears it
         return np.frombuffer(data, dtype=np.uint8).reshape(height, width, 3)[::-1].copy()
 
+    def pointer(self) -> tuple[float, float, frozenset[str], float]:
+        """Where the mouse is (px from the top-left), the buttons it holds, the notches scrolled since the last call."""
+        x, y = glfw.get_cursor_pos(self._handle)
+        wide, high = glfw.get_window_size(self._handle)
+        width, height = self.size_px
+        held = {name for button, name in _BUTTONS.items() if glfw.get_mouse_button(self._handle, button) == glfw.PRESS}
+        scrolled, self.scrolled = self.scrolled, 0.0
+        return x * width / max(wide, 1), y * height / max(high, 1), frozenset(held), scrolled
+
     def moved(self, state: ViewerState) -> ViewerState:
         """The state after what mouse and keys did since it was last asked."""
         x, y = glfw.get_cursor_pos(self._handle)
