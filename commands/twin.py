@@ -150,9 +150,8 @@ def confirm(
         raise Misuse("say what is confirmed: --levels")
     if not by.strip():
         raise Misuse("--by needs a name")
-    opened = Case.open(case)
-    entry = opened.confirm_levels(by.strip())
-    opened.journal.close()
+    with Case.open(case) as opened:
+        entry = opened.confirm_levels(by.strip())
     value = opened.twin.levels
     if as_json:
         emit(

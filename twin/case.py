@@ -43,7 +43,10 @@ from twin.scan.volume import LabelMap, Volume
 
 
 class Case:
-    """An opened case: `twin` in memory, CT and labels on demand, plans and journal."""
+    """An opened case: `twin` in memory, CT and labels on demand, plans and journal.
+
+    The first change takes the writer's lock, which lasts until `close` (or the end of a `with` block).
+    """
 
     def __init__(self, folder: Path, document: Mapping[str, Any], twin: Twin, journal: Journal) -> None:
         """Use `Case.open` or `Case.create`."""
@@ -115,6 +118,18 @@ class Case:
             if not (folder / name).is_file():
                 raise CaseCorrupt(f"{name} is missing from the case", path=folder)
         return cls(folder, document, twin, journal)
+
+    def __enter__(self) -> Case:
+        """Use as a context manager."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Release the journal."""
+        self.close()
+
+    def close(self) -> None:
+        """Release the journal and its lock; the case can still be read."""
+        self.journal.close()
 
     @cached_property
     def files(self) -> Mapping[str, str]:

@@ -89,7 +89,7 @@ def sideways(data, k):
 
 
 REFUSED = {
-    "missing slice": (without(9), IrregularSlices, "gap of 8.00 mm after slice 9, the others are 4.00 mm apart; is a slice"),
+    "missing slice": (without(9), IrregularSlices, "gap of 8.00 mm after slice 9, the others are 4.00 mm apart"),
     "two missing together": (without(9, 10), IrregularSlices, "are 2 slices missing"),
     "one slice moved": (moved(9, 1.0), IrregularSlices, "one distance is needed"),
     "uneven sideways shift": (sideways, IrregularSlices, "sideways"),
