@@ -23,7 +23,7 @@ from twin.anatomy.bone import Side
 WALLS = ("medial", "superior", "lateral", "inferior")
 WINDOW_MM = 6.0
 REACH_MM = 25.0  # no wall of a pedicle is further; the ala of the sacrum may be
-RAYS = 72
+RAYS = 120
 STATIONS = 49
 
 
@@ -84,10 +84,11 @@ class Walls:
     outside_mm: float
 
 
-def sectors(angle_count: int) -> Array:
-    """Which of WALLS each ray belongs to (T,); a ray on a border belongs to the direction after it."""
-    angle_deg = 360.0 * np.arange(angle_count) / angle_count
-    return np.asarray((np.floor((angle_deg + 45.0) / 90.0) % 4).astype(np.int64))
+def sectors(rays: int) -> NDArray[np.bool_]:
+    """Which rays (4, T) lie within 45 degrees of each of WALLS; a ray on the border belongs to both neighbours."""
+    angle_deg = 360.0 * np.arange(rays) / rays
+    middle_deg = 90.0 * np.arange(4)[:, None]
+    return np.asarray(np.abs((angle_deg - middle_deg + 180.0) % 360.0 - 180.0) <= 45.0 + 1e-9)
 
 
 def measure_walls(
@@ -107,14 +108,12 @@ def measure_walls(
         along, rays, REACH_MM,
     )  # fmt: skip
     inside = on_axis < 0
-    sector = sectors(rays)
     half = rays // 2
     found = np.full(4, np.inf)
     width = np.nan
     if inside.any():
         seen = np.minimum(ways[inside], REACH_MM)
-        for n in range(4):
-            found[n] = seen[:, sector == n].min()
+        found = np.array([seen[:, near].min() for near in sectors(rays)])
         if inside.all():
             width = float((seen[:, :half] + seen[:, half:]).min())
     outside = 0.0
@@ -144,8 +143,8 @@ def _from_outside(
     reach = np.minimum(_trace(grid, middle, fan), REACH_MM)
     shift = (middle.mm - point) @ fan.T
     sector = sectors(rays)
-    walls = np.array([(shift + reach)[sector == n].min() for n in range(4)])
-    walls[sector[(nearest + rays // 2) % rays]] = -first
+    walls = np.array([(shift + reach)[near].min() for near in sector])
+    walls[sector[:, (nearest + rays // 2) % rays]] = -first
     return walls
 
 

@@ -1,0 +1,360 @@
+"""`osteotwin plan`: screws and osteotomies on a case, each edit an event that can be undone."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.console import command, emit, say, tell
+from spatial.faults import Fault, Misuse
+
+if TYPE_CHECKING:
+    from twin.anatomy.bone import Side
+    from twin.case import Case
+    from twin.plan.autoplan import Proposal
+    from twin.plan.edits import Edit
+    from twin.plan.grade import ScrewGrade
+    from twin.plan.osteotomy import Osteotomy
+    from twin.plan.plan import Plan
+    from twin.plan.screw import Screw
+    from twin.scan.volume import Volume
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+CaseFolder = Annotated[Path, typer.Argument(metavar="CASE", help="The case folder.")]
+PlanName = Annotated[str, typer.Option("--plan", metavar="NAME", help="Which plan of the case.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+Author = Annotated[str, typer.Option("--by", metavar="NAME", help="Who edits, as the journal shall keep it.")]
+USUAL_DEG = {"PSO": 30.0, "close-wedge": 10.0, "open-wedge": 10.0, "plane": 0.0}
+
+
+class NothingToUndo(Fault):
+    """No edit of this plan is in force."""
+
+
+@app.callback()
+def plan() -> None:
+    """Screws and osteotomies, graded on the twin."""
+
+
+@app.command()
+@command
+def screw(
+    folder: CaseFolder,
+    bone: Annotated[str, typer.Option(help="vertebrae_L4, or sacrum for S1.")],
+    side: Annotated[str, typer.Option(help="left or right, the patient's.")],
+    auto: Annotated[bool, typer.Option("--auto", help="Propose entry, target and size.")] = False,
+    entry: Annotated[str | None, typer.Option(metavar="X,Y,Z", help="On or near the bone, patient mm (LPS).")] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="X,Y,Z", help="A point that the axis runs to, in the body.")
+    ] = None,
+    diameter: Annotated[float | None, typer.Option(metavar="MM", help="Outer thread diameter.")] = None,
+    length: Annotated[float | None, typer.Option(metavar="MM", help="From the entry to the tip.")] = None,
+    name: PlanName = "plan",
+    author: Author = "planner",
+    as_json: AsJson = False,
+) -> None:
+    """Place one pedicle screw: proposed (--auto) or given by entry, target, diameter and length."""
+    from twin.case import Case
+    from twin.plan.autoplan import propose_screw
+
+    if side not in ("left", "right"):
+        raise Misuse(f"side {side!r}; left or right")
+    given = {"--entry": entry, "--target": target, "--diameter": diameter, "--length": length}
+    if auto and any(value is not None for value in given.values()):
+        raise Misuse(
+            f"--auto proposes all of them; leave out {', '.join(k for k, v in given.items() if v is not None)}"
+        )
+    if not auto and any(value is None for value in given.values()):
+        raise Misuse(f"give {', '.join(k for k, v in given.items() if v is None)}, or --auto for a proposal")
+    case = Case.open(folder)
+    volume = _volume(case)
+    if auto:
+        proposals = [propose_screw(case.twin, bone, "left" if side == "left" else "right", volume)]
+    else:
+        case.twin.bone(bone)
+        proposals = [_by_hand(case, bone, side, entry or "", target or "", diameter or 0.0, length or 0.0, volume)]
+    _place(case, name, author, proposals, as_json)
+
+
+@app.command()
+@command
+def auto(
+    folder: CaseFolder,
+    levels: Annotated[str, typer.Option(help="L1-S1, or L1,L2,L4.")],
+    name: PlanName = "plan",
+    author: Author = "planner",
+    as_json: AsJson = False,
+) -> None:
+    """Propose a screw for both pedicles of each level."""
+    from twin.case import Case
+    from twin.plan.autoplan import Proposal, propose_screw
+    from twin.plan.levels import RARE, bone_of, levels_between
+
+    asked = levels_between(levels)
+    case = Case.open(folder)
+    volume = _volume(case)
+    sides: tuple[Side, ...] = ("left", "right")
+    proposals = []
+    for level in asked:
+        bone = bone_of(level)
+        if bone in case.twin.bones:
+            proposals += [propose_screw(case.twin, bone, side, volume) for side in sides]
+        elif level not in RARE:
+            reason, instead = f"{bone} is not in this twin", f"it has {', '.join(sorted(case.twin.bones))}"
+            proposals += [Proposal(bone, side, None, None, reason, instead) for side in sides]
+    _place(case, name, author, proposals, as_json)
+
+
+@app.command()
+@command
+def osteotomy(
+    folder: CaseFolder,
+    kind: Annotated[str, typer.Option(help="PSO, close-wedge, open-wedge or plane.")],
+    bone: Annotated[str, typer.Option(help="The vertebra to cut: vertebrae_L3.")],
+    angle_deg: Annotated[
+        float | None, typer.Option(help="How far it closes or opens; the usual angle if left out.")
+    ] = None,
+    height_mm: Annotated[float, typer.Option(help="Hinge above the middle of the body.")] = 0.0,
+    name: PlanName = "plan",
+    author: Author = "planner",
+    as_json: AsJson = False,
+) -> None:
+    """Plan an osteotomy of a vertebra: planes, hinge, fragments, and the lordosis that it gives."""
+    from twin.case import Case
+    from twin.plan.edits import Edit
+    from twin.plan.osteotomy import Osteotomy, check_kind
+
+    check_kind(kind)
+    angle = USUAL_DEG[kind] if angle_deg is None else angle_deg
+    case = Case.open(folder)
+    cut = Osteotomy.make(case.twin, kind, bone, math.radians(angle), height_mm=height_mm)
+    report = _osteotomy_report(case, cut)
+    before = _fold(case, name)
+    after = _append(case, name, author, before, [Edit.osteotomy(before, cut)])
+    report["conflicts"] = _conflicts(after)
+    if as_json:
+        emit({"plan": name, **report})
+        return
+    tell(*_osteotomy_words(report), *report["conflicts"])
+
+
+@app.command()
+@command
+def assess(folder: CaseFolder, name: PlanName = "plan", as_json: AsJson = False) -> None:
+    """Grade every screw, carry out every osteotomy, and measure the alignment before and after."""
+    from twin.case import Case
+    from twin.plan.alignment import measure_alignment
+    from twin.plan.edits import fold
+    from twin.plan.grade import grade_screw
+    from twin.plan.reduction import planned_landmarks
+
+    case = Case.open(folder)
+    if name not in case.plan_names:
+        case.load_plan(name)  # raises, and says which plans there are
+    found, skipped = fold(case.journal.entries(), name, case.twin.twin_id)
+    volume = _volume(case)
+    before = measure_alignment(case.twin.landmarks)
+    after = measure_alignment(planned_landmarks(case.twin, found.osteotomies.values()))
+    report: dict[str, Any] = {
+        "plan": name,
+        "twin_id": case.twin.twin_id,
+        "screws": [_screw_report(s, grade_screw(case.twin, s, volume)) for _, s in sorted(found.screws.items())],
+        "osteotomies": [_osteotomy_report(case, o) for _, o in sorted(found.osteotomies.items())],
+        "alignment": {"before": before.to_json(), "after": after.to_json()},
+        "conflicts": _conflicts(found),
+        "skipped": [s.to_json() for s in skipped],
+    }
+    if as_json:
+        emit(report)
+        return
+    tell(*(_screw_words(s) for s in report["screws"]))
+    for cut in report["osteotomies"]:
+        tell(*_osteotomy_words(cut))
+    change = [f"{v:.1f}" for v in (before.lumbar_lordosis_deg, after.lumbar_lordosis_deg) if v is not None]
+    tell(f"Lordosis {' -> '.join(change)} degrees ({before.posture})" if change else "Lordosis: landmarks are missing")
+    tell(*report["conflicts"], *(f"skipped {s['kind']}: {s['reason']}" for s in report["skipped"]))
+
+
+@app.command()
+@command
+def undo(
+    folder: CaseFolder,
+    name: PlanName = "plan",
+    redo: Annotated[bool, typer.Option("--redo", help="Take back the last undo instead.")] = False,
+    only: Annotated[str | None, typer.Option("--of", metavar="NAME", help="Only what this author did.")] = None,
+    author: Author = "planner",
+    as_json: AsJson = False,
+) -> None:
+    """Take back the last edit of a plan (or, with --redo, the last undo). Undoing is an event too."""
+    from twin.case import Case
+    from twin.plan.edits import UNDO, fold, redoable, undoable
+
+    case = Case.open(folder)
+    entries = case.journal.entries()
+    target = redoable(entries, name, only) if redo else undoable(entries, name, only)
+    if target is None:
+        verb = "redo" if redo else "undo"
+        raise NothingToUndo(f"nothing to {verb} in plan {name!r}" + (f" of {only}" if only else ""))
+    case.journal.append(author, UNDO, {"plan": name, "undoes": target.id})
+    found, skipped = fold(case.journal.entries(), name, case.twin.twin_id)
+    case.save_plan(name, found.to_json(), author)
+    report: dict[str, Any] = {
+        "plan": name,
+        "undone": {"entry": target.id, "kind": target.kind},
+        "screws": sorted(found.screws),
+        "osteotomies": sorted(found.osteotomies),
+        "skipped": [s.to_json() for s in skipped],
+    }
+    if as_json:
+        emit(report)
+        return
+    held = ", ".join([*report["screws"], *report["osteotomies"]]) or "nothing"
+    tell(f"{'Redone' if redo else 'Undone: ' + target.kind}. The plan holds {held}.")
+
+
+def _by_hand(
+    case: Case, bone: str, side: str, entry: str, target: str, diameter: float, length: float, volume: Volume | None
+) -> Proposal:
+    """The screw that was asked for, its entry moved along the axis onto the bone."""
+    import numpy as np
+
+    from spatial.distance import DistanceGrid
+    from spatial.frames import Patient
+    from spatial.rigid import Directions, Points
+    from twin.plan.autoplan import Proposal, screw_id
+    from twin.plan.grade import entry_on_bone, grade_screw
+    from twin.plan.screw import BadScrew, Screw
+
+    which: Side = "left" if side == "left" else "right"
+    asked = Screw(
+        screw_id(bone, which), bone, which, Points[Patient](_point(entry, "--entry")),
+        Points[Patient](_point(target, "--target")), diameter, length,
+    )  # fmt: skip
+    way = asked.axis.direction
+    grid = DistanceGrid[Patient].of(case.twin.bone(bone).surface)
+    at = entry_on_bone(grid, asked.entry, Directions[Patient](way))
+    if float(np.dot(asked.target.mm - at.mm, way)) < 0.1:
+        raise BadScrew("the target lies before the bone on this axis; give a target in the body")
+    made = Screw(asked.id, bone, which, at, asked.target, diameter, length)
+    moved = float(np.linalg.norm(at.mm - asked.entry.mm))
+    if moved > 1.0:
+        say(f"The axis meets the bone {moved:.1f} mm from the given entry; the screw starts there.")
+    return Proposal(bone, which, made, grade_screw(case.twin, made, volume))
+
+
+def _place(case: Case, name: str, author: str, proposals: list[Proposal], as_json: bool) -> None:
+    """Append the screws as edits, save the plan, report screws and refusals."""
+    from twin.plan.edits import Edit
+
+    before = _fold(case, name)
+    edits = [Edit.screw(before, p.screw) for p in proposals if p.screw is not None]
+    after = _append(case, name, author, before, edits)
+    screws = [_screw_report(p.screw, p.grade) for p in proposals if p.screw is not None and p.grade is not None]
+    refused = [p.refusal() for p in proposals if p.screw is None]
+    if case.twin.levels.confirmed_by is None:
+        say("Nobody has confirmed the levels of this twin yet (osteotwin twin confirm).")
+    if as_json:
+        emit({"plan": name, "screws": screws, "refused": refused, "conflicts": _conflicts(after)})
+        return
+    tell(*(_screw_words(s) for s in screws))
+    tell(*(f"{r['bone']} {r['side']}: no screw; {r['reason']}. Instead: {r['instead']}." for r in refused))
+    tell(*_conflicts(after))
+
+
+def _fold(case: Case, name: str) -> Plan:
+    """The plan as the journal leaves it; says which edits no longer apply."""
+    from twin.plan.edits import fold
+
+    found, skipped = fold(case.journal.entries(), name, case.twin.twin_id)
+    for item in skipped:
+        say(f"An earlier {item.kind} no longer applies: {item.reason}.")
+    return found
+
+
+def _append(case: Case, name: str, author: str, before: Plan, edits: list[Edit]) -> Plan:
+    """Each edit that changes something becomes an entry of the journal; then the plan is saved."""
+    from twin.plan.edits import apply
+
+    found = before
+    for edit in edits:
+        changed = apply(found, edit)
+        if changed != found:
+            case.journal.append(author, edit.kind, edit.payload(name))
+        found = changed
+    if found != before or name not in case.plan_names:
+        case.save_plan(name, found.to_json(), author)
+    return found
+
+
+def _conflicts(found: Plan) -> list[str]:
+    """What of a plan does not go together."""
+    taken = {o.bone: o.id for o in found.osteotomies.values() if o.kind == "PSO"}
+    return [
+        f"{s.id} sits in a pedicle that {taken[s.bone]} takes out" for s in found.screws.values() if s.bone in taken
+    ]
+
+
+def _screw_report(screw: Screw, grade: ScrewGrade) -> dict[str, Any]:
+    return {**screw.to_json(), **grade.to_json()}
+
+
+def _screw_words(s: dict[str, Any]) -> str:
+    margins = ", ".join(f"{name} {value:.1f}" for name, value in s["margin_mm"].items())
+    breach = f", breach {s['breach_mm']:.1f} mm {s['breach_direction']}" if s["breach_direction"] else ""
+    return f"{s['id']}: {s['diameter_mm']:g} x {s['length_mm']:g} mm, grade {s['grade']}{breach}; margins mm: {margins}"
+
+
+def _osteotomy_report(case: Case, cut: Osteotomy) -> dict[str, Any]:
+    """The osteotomy carried out on its own: volumes, who moves, and the alignment before and after."""
+    from twin.plan.alignment import measure_alignment
+    from twin.plan.reduction import fragments, planned_landmarks
+
+    done = fragments(case.twin, cut)
+    before = measure_alignment(case.twin.landmarks)
+    after = measure_alignment(planned_landmarks(case.twin, [cut]))
+    was, will = before.lumbar_lordosis_deg, after.lumbar_lordosis_deg
+    wedge = done.pieces.wedge
+    return {
+        **cut.to_json(),
+        "wedge_height_mm": cut.wedge_height_mm,
+        "cranial_ml": done.pieces.cranial.volume_ml,
+        "caudal_ml": done.pieces.caudal.volume_ml,
+        "wedge_ml": wedge.volume_ml if len(wedge.triangles) else 0.0,
+        "removed_ml": done.pieces.removed_ml,
+        "moving": list(done.moving),
+        "fixed": list(done.fixed),
+        "planned_from_patient": done.planned_from_patient.to_json(),
+        "alignment": {"before": before.to_json(), "after": after.to_json()},
+        "lordosis_change_deg": None if was is None or will is None else will - was,
+    }
+
+
+def _osteotomy_words(report: dict[str, Any]) -> list[str]:
+    change = report["lordosis_change_deg"]
+    gain = "unknown (landmarks are missing)" if change is None else f"{change:+.1f} degrees"
+    return [
+        f"{report['id']}: {report['angle_deg']:g} degrees, wedge {report['wedge_height_mm']:.1f} mm high at "
+        f"{report['depth_mm']:.1f} mm from the hinge, {report['removed_ml']:.1f} mL taken out; lordosis {gain}",
+        *(f"  {note}" for note in report["notes"]),
+    ]
+
+
+def _volume(case: Case) -> Volume | None:
+    return case.volume() if case.has_volume else None
+
+
+def _point(text: str, option: str) -> Any:
+    """`x,y,z` in patient mm; raises Misuse."""
+    import numpy as np
+
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 3 or not all(math.isfinite(v) for v in values):
+        raise Misuse(f"{option} {text!r}; write three numbers x,y,z (patient LPS, mm)")
+    return np.array(values)
