@@ -1,0 +1,69 @@
+"""The rehearsal in a headset: frames in, both eyes and haptics out, every event recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from rehearsal.controls import sample_of
+from rehearsal.log import Recording
+from rehearsal.session import step
+from rehearsal.staging import stage
+from rehearsal.state import State
+from render.painter import Painter
+from render.scene import Scene, View
+from spatial.frames import Stage
+
+if TYPE_CHECKING:
+    from render.headset import EyeView, Headset, HeadsetFrame
+
+Watch = Callable[["HeadsetFrame", State, Any], None]
+
+
+def view_of(eye: EyeView) -> View[Stage]:
+    """An eye of the headset as the painter takes it."""
+    return View(eye.stage_from_eye.inverse(), eye.projection, *eye.size_px)
+
+
+def _paint(painter: Painter, scene: Scene[Stage], eye: EyeView, canvas: Any) -> None:
+    painter.draw(scene, view_of(eye), canvas)
+
+
+def rehearse(
+    headset: Headset,
+    state: State,
+    recording: Recording | None = None,
+    *,
+    frames: int | None = None,
+    capture_every: int = 0,
+    watch: Watch | None = None,
+) -> State:
+    """Until the runtime ends the session, or for so many drawn frames. Returns the last state.
+
+    The headset should have been made with `samples=1`: the painter smooths. `watch(frame, state, pictures)` sees every
+    frame after it was drawn; pictures are (left, right) each `capture_every` frames, else None.
+    """
+    painter = Painter(headset.context)
+    drawn = 0
+    try:
+        for frame in headset.frames():
+            event = sample_of(frame)
+            state = step(state, event)
+            if recording is not None:
+                recording.take(event, state)
+            for pulse in state.pulses:
+                frame.pulse(pulse.side, pulse.amplitude, pulse.seconds)
+            pictures = None
+            if frame.should_render and frame.views is not None:
+                scene = stage(state)
+                capture = capture_every > 0 and drawn % capture_every == 0
+                pictures = frame.draw(partial(_paint, painter, scene), capture=capture)
+                drawn += 1
+            if watch is not None:
+                watch(frame, state, pictures)
+            if frames is not None and drawn >= frames:
+                headset.stop()
+    finally:
+        painter.release()
+    return state
