@@ -161,12 +161,18 @@ def screw_parts(
     for screw in screws:
         axis = screw.axis
         grade = (grades or {}).get(screw.id)
-        material = TITANIUM if grade is None else Material(GRADE_RGB.get(grade, GRADE_RGB["E"]), shine=0.6, metal=0.7)
+        material = TITANIUM if grade is None else replace(TITANIUM, rgb=_tinted(GRADE_RGB.get(grade, GRADE_RGB["E"])))
         meshes.append(screw_part(screw.id, axis.point_mm, axis.direction, screw.diameter_mm, screw.length_mm, material))
         if with_axes:
             ends = axis.at(np.array([-35.0, screw.length_mm + 10.0])).mm
             lines.append(LinePart[Patient](ends, material.rgb, 1.5, 0.9, layer="plan"))
     return tuple(meshes), tuple(lines)
+
+
+def _tinted(rgb: Rgb) -> Rgb:
+    """Titanium anodised in a colour."""
+    r, g, b = (0.7 * colour + 0.3 * metal for colour, metal in zip(rgb, TITANIUM.rgb, strict=True))
+    return r, g, b
 
 
 def screw_outlines(
@@ -241,8 +247,9 @@ def plan_parts(
     for cut in plan.osteotomies.values():
         surface = twin.bone(cut.bone).surface
         for number, plane in enumerate(cut.planes):
-            square, border = cut_plane_parts(f"{cut.id} {number}", plane)
-            met = LinePart[Patient](surface.section(plane), border.rgb, 2.5, layer="plan")
+            met_mm = surface.section(plane)
+            square, border = cut_plane_parts(f"{cut.id} {number}", *_about_section(plane, met_mm))
+            met = LinePart[Patient](met_mm, border.rgb, 2.5, layer="plan")
             more_meshes.append(square)
             more_lines += [border, met]
     for fragments in made:
@@ -290,6 +297,16 @@ def planned_parts(
         screws.append(replace(screw, entry=motion @ screw.entry, target=motion @ screw.target))
     meshes += screw_parts(screws, grades)[0]
     return Parts(tuple(meshes))
+
+
+def _about_section(plane: Plane[Patient], met_mm: Array) -> tuple[Plane[Patient], float]:
+    """The same plane about the middle of what it cuts, and half the side of a square that covers it."""
+    if not len(met_mm):
+        return plane, 32.0
+    low, high = met_mm.min(axis=(0, 1)), met_mm.max(axis=(0, 1))
+    middle = (low + high) / 2
+    on_plane = middle - ((middle - plane.point_mm) @ plane.normal) * plane.normal
+    return Plane[Patient](on_plane, plane.normal), 0.5 * float((high - low).max()) + 6.0
 
 
 def _in_patient(made: Fragments) -> Rigid[Patient, Patient]:

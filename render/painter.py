@@ -21,6 +21,7 @@ from render.targets import Target
 from spatial.rigid import Array, Similarity
 
 _KEPT_SIZES = 6
+_LIFT_MM = 0.15
 _Drawn = tuple[float, MeshPart[Any], StoredMesh]  # depth of the centre, part, its buffers
 
 
@@ -215,10 +216,11 @@ class Painter:
         shader["sky"] = light.sky
         shader["ground"] = light.ground
         shader["is_parallel"] = float(view.is_parallel)
-        for _, part, stored in parts:
+        for depth_mm, part, stored in parts:
             material = part.material
             eye_from_mesh = self._eye_from_mesh(part, stored, view)
-            shader["clip_from_mesh"] = _gl(view.projection @ eye_from_mesh)
+            clip_from_eye = view.projection if name == "lit" else view.projection @ _nearer(view, depth_mm)
+            shader["clip_from_mesh"] = _gl(clip_from_eye @ eye_from_mesh)
             shader["eye_from_mesh"] = _gl(eye_from_mesh)
             shader["base_colour"] = linear_from_display(material.rgb)
             shader["shine"] = material.shine
@@ -321,6 +323,17 @@ def linear_from_display(rgb: Rgb) -> Rgb:
     """sRGB to linear light (IEC 61966-2-1)."""
     r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb)
     return r, g, b
+
+
+def _nearer(view: View[Any], depth_mm: float) -> Array:
+    """Brings a see-through part a little nearer on the same pixels, so that it wins where it lies on a solid."""
+    lift_mm = _LIFT_MM * (view.eye_from_world.scale if isinstance(view.eye_from_world, Similarity) else 1.0)
+    if view.is_parallel:
+        out = np.eye(4)
+        out[2, 3] = lift_mm
+        return out
+    shrink = 1.0 - lift_mm / max(depth_mm, 10.0 * lift_mm)
+    return np.diag([shrink, shrink, shrink, 1.0])
 
 
 def _gl(matrix: Array) -> tuple[float, ...]:

@@ -38,13 +38,13 @@ class Voxels:
     index_from_patient: Array
 
     def at(self, points: Points[Patient]) -> Array:
-        """Values (...,) at points, between voxels by trilinear interpolation; NaN outside."""
+        """Values (...,) at points, between voxels by trilinear interpolation; NaN beyond the outermost voxels."""
         M = self.index_from_patient
         ijk = points.mm @ M[:, :3].T + M[:, 3]
-        values = ndimage.map_coordinates(
-            self.hu, ijk[..., ::-1].reshape(-1, 3).T, output=np.float64, order=1, mode="constant", cval=np.nan
-        )
-        return np.asarray(values.reshape(points.mm.shape[:-1]))
+        kji = ijk[..., ::-1].reshape(-1, 3)
+        values = ndimage.map_coordinates(self.hu, kji.T, output=np.float64, order=1, mode="nearest")
+        outside = ((kji < -0.5) | (kji > np.array(self.hu.shape) - 0.5)).any(axis=1)
+        return np.asarray(np.where(outside, np.nan, values).reshape(points.mm.shape[:-1]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
