@@ -59,7 +59,8 @@ def write(
         emit(found)
     else:
         a = document["alignment"]
+        angles = f"PI {a['PI_deg']:.1f} = PT {a['PT_deg']:.1f} + SS {a['SS_deg']:.1f} deg"
         say(
             f"Wrote {found['slices']} slices, {len(found['bones'])} bones to {folder}.",
-            f"L1-S1 lordosis {a['LL_deg']:.1f}, PI {a['PI_deg']:.1f} = PT {a['PT_deg']:.1f} + SS {a['SS_deg']:.1f} deg.",
+            f"L1-S1 lordosis {a['LL_deg']:.1f} deg, {angles}.",
         )

@@ -6,6 +6,7 @@ can matter in that cell; other cells know whose inside they are, and how far the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from spatial.compiled import njit_parallel, prange
+from spatial.compiled import njit, njit_parallel, prange
 from twin.scan.phantom import shapes
 from twin.scan.phantom.solids import Solid
 
@@ -55,7 +56,8 @@ class Bones:
             raise ValueError(f"{max(np.diff(starts))} rows in one bone; at most {KEPT_MOST}")
         outline = np.concatenate([*outlines, np.zeros((1, 2))]).ravel()
         return cls(
-            tuple(s.name for s in solids), np.array(rows), outline, np.array(program, np.int32), np.array(starts, np.int32),
+            tuple(s.name for s in solids), np.array(rows), outline, np.array(program, np.int32), np.array(starts,
+            np.int32),
             np.array([s.low for s in solids]), np.array([s.high for s in solids]),
         )  # fmt: skip
 
@@ -69,9 +71,21 @@ class Bones:
         return out
 
 
+@njit
+def cell_entry(entry: NDArray[np.int32], corner: F64, cell: float, x: float, y: float, z: float) -> int:
+    """The first entry of the cell that holds a point, -1 where it is unmarked or outside the grid."""
+    i = math.floor((x - corner[0]) / cell)
+    j = math.floor((y - corner[1]) / cell)
+    k = math.floor((z - corner[2]) / cell)
+    if i < 0 or j < 0 or k < 0 or i >= entry.shape[0] or j >= entry.shape[1] or k >= entry.shape[2]:
+        return -1
+    return int(entry[i, j, k])
+
+
 @njit_parallel
 def _cull_cells(
-    table: F64, outline: F64, program: I32, start: int, stop: int, centres: F64, reach_mm: float, kept: I32, counts: I32,
+    table: F64, outline: F64, program: I32, start: int, stop: int, centres: F64, reach_mm: float, kept: I32,
+    counts: I32,
 ) -> None:  # fmt: skip
     for n in prange(centres.shape[0]):
         counts[n] = shapes.cull(
@@ -119,7 +133,7 @@ class CellGrid:
             centres = low + (near + i0 + 0.5) * cell_mm
             kept = np.empty((len(near), stop - start + 1), np.int32)
             counts = np.empty(len(near), np.int32)
-            _cull_cells(bones.table, bones.outline, bones.program, start, stop, centres, radius + 1e-6, kept, counts)
+            _cull_cells(bones.table, bones.outline, bones.program, start, stop, centres, radius + 1e-3, kept, counts)
             mask = np.arange(kept.shape[1]) < counts[:, None]
             cells.append(np.ravel_multi_index(tuple((near + i0).T), shape).astype(np.int64))
             owners.append(np.full(len(near), b, np.int32))

@@ -33,9 +33,7 @@ S1_MM = np.array([3.0, 28.0, -410.0])  # away from the origin and off the mid-pl
 CELL_MM = 3.0
 
 
-def _bones(
-    anatomy: Anatomy, pedicle_scale: dict[str, F64]
-) -> tuple[list[Solid], list[Solid], list[Stand], pelvic.Pelvis]:
+def _bones(anatomy: Anatomy) -> tuple[list[Solid], list[Solid], list[Stand], pelvic.Pelvis]:
     pelvis = pelvic.place(anatomy, S1_MM)
     stands = stack(anatomy, pelvis.s1)
     s = pelvis.scale
@@ -57,13 +55,8 @@ def _bones(
     solids = []
     for n, stand in reversed(list(enumerate(stands))):
         above = stands[n + 1] if n + 1 < len(stands) else None
-        name = f"vertebrae_{stand.size.level}"
-        solids.append(
-            vertebra_solid(
-                anatomy, stand, owns[n], owns[n + 1] if above else [], above.size.facet_gap_mm if above else 0.0,
-                FACET_DEG[above.size.level] if above else 80.0, pedicle_scale.get(name, np.ones((2, 2))), name,
-            )
-        )  # fmt: skip
+        gap, angle = (above.size.facet_gap_mm, FACET_DEG[above.size.level]) if above else (0.0, 80.0)
+        solids.append(vertebra_solid(anatomy, stand, owns[n], owns[n + 1] if above else [], gap, angle))
     solids.append(pelvic.sacrum_solid(anatomy, pelvis, owns[0], stands[0].size.facet_gap_mm))
     for name, side in SIDES:
         solids.append(pelvic.hip_solid(anatomy, pelvis, f"hip_{name}", side))
@@ -92,7 +85,7 @@ class Phantom:
     def make(cls, seed: int = 1, *, osteoporosis: bool = False) -> Phantom:
         """The patient of a seed."""
         anatomy = Anatomy.sample(seed, osteoporosis=osteoporosis)
-        solids, discs, stands, pelvis = _bones(anatomy, {})
+        solids, discs, stands, pelvis = _bones(anatomy)
         return cls(anatomy, Bones.pack(solids), Bones.pack(discs), tuple(stands), pelvis)
 
     @property
@@ -107,7 +100,7 @@ class Phantom:
         return self.bones.names.index(bone)
 
     def value(self, bone: str, points_mm: ArrayLike) -> F64:
-        """The implicit field at (..., 3) patient points: negative inside, zero on the surface, elsewhere no distance."""
+        """The implicit field at (..., 3) patient points: negative inside, zero on the surface, no distance."""
         points = np.asarray(points_mm, float)
         return self.bones.value(self.index(bone), points.reshape(-1, 3)).reshape(points.shape[:-1])
 
@@ -120,24 +113,33 @@ class Phantom:
         """A bone's surface samples and nearest-point search (kept)."""
         n = self.index(bone)
         if n not in self._distances:
-            self._distances[n] = SurfaceDistance(self.bones, n)
+            self._distances[n] = SurfaceDistance(self.bones, n, self.cells([n]))
         return self._distances[n]
 
     def cast(
         self, origins_mm: ArrayLike, directions: ArrayLike, t_max_mm: float = 5000.0, bones: Sequence[str] | None = None
     ) -> tuple[F64, NDArray[np.int32], F64]:
-        """First hits of rays (N, 3) from outside the bones: distance in units of |direction| mm (inf: none), bone index (-1), normals."""
-        chosen = tuple(range(len(self.bones.names))) if bones is None else tuple(sorted(self.index(b) for b in bones))
-        if chosen not in self._grids:
-            self._grids[chosen] = CellGrid.build(self.bones, chosen, CELL_MM, 0.0)
+        """First hits of rays from outside the bones: distance (inf: none), bone index (-1: none), outward normals.
+
+        `origins_mm` (3,) or (N, 3), unit `directions` (N, 3); `bones`: only these stand in the way.
+        """
+        chosen = range(len(self.bones.names)) if bones is None else [self.index(b) for b in bones]
         return cast(
-            self.bones, self._grids[chosen], np.asarray(origins_mm, float), np.asarray(directions, float), t_max_mm
-        )
+            self.bones, self.cells(chosen), np.asarray(origins_mm, float), np.asarray(directions, float), t_max_mm
+        )  # fmt: skip
+
+    def cells(self, chosen: Sequence[int]) -> CellGrid:
+        """The cell grid of some bones, by number (kept)."""
+        key = tuple(sorted(chosen))
+        if key not in self._grids:
+            self._grids[key] = CellGrid.build(self.bones, key, CELL_MM, 0.0)
+        return self._grids[key]
 
     def crossings(self, bone: str, origins_mm: ArrayLike, directions: ArrayLike, t_max_mm: float = 200.0) -> F64:
         """Distance along rays to the first crossing of one bone's surface, starting inside or outside (inf: none)."""
+        n = self.index(bone)
         return crossings(
-            self.bones, self.index(bone), np.asarray(origins_mm, float), np.asarray(directions, float), t_max_mm
+            self.bones, n, self.cells([n]), np.asarray(origins_mm, float), np.asarray(directions, float), t_max_mm
         )
 
     def stand(self, level: str) -> Stand:

@@ -1,15 +1,16 @@
 """Sacrum, hip bones and proximal femora, on the sacral endplate and the hip axis.
 
 The sacrum hangs on the S1 endplate's frame; hip bones and femora stand in the pelvic frame (origin midway between the
-femoral heads), which turns about the hip axis with pelvic tilt. Sacroiliac joint: one plane a side with the gap between.
+femoral heads),
+which turns about the hip axis with pelvic tilt. Sacroiliac joint: one plane a side with the gap between.
 """
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from twin.scan.phantom import shapes
 from twin.scan.phantom.anatomy import Anatomy
@@ -19,14 +20,26 @@ from twin.scan.phantom.vertebra import FACET_DEG, SIDES, Process
 JOINT_SPACE_MM = 3.5  # hip: head to socket
 SACROILIAC_GAP_MM = 2.2
 
-# S1 to S5: half width, half depth, height, curve (deg, concave forward), half reach and radius of the lateral mass, canal half width and half depth
+# S1 to S5: half width, half depth, height, curve (deg, concave forward), half reach and radius of the lateral mass,
+# canal half width and half depth
 _SEGMENTS = (
-    (25.0, 16.5, 29.0, -2.0, 45.0, 12.0, 14.5, 8.0),
+    (25.0, 16.5, 29.0, 0.0, 45.0, 12.0, 14.5, 8.0),
     (18.5, 11.5, 24.0, 7.0, 45.0, 11.0, 11.5, 6.0),
     (15.5, 8.5, 20.0, 26.0, 34.0, 8.5, 8.5, 4.2),
     (13.0, 7.0, 17.0, 46.0, 27.0, 6.5, 6.5, 3.0),
     (10.5, 5.5, 15.0, 60.0, 19.5, 5.5, 5.0, 2.4),
 )
+
+
+# the masses beside and behind the bodies, S1 to S5: middle behind and below the segment's front edge, half sizes,
+# rounding
+_MASSES = (
+    (22.5, -21.5, 22.0, 20.0, 10.5, 9.0),
+    (21.5, -12.0, 47.0, 16.0, 14.0, 10.0),
+    (16.0, -10.0, 43.0, 11.5, 12.0, 8.0),
+    (12.0, -8.5, 34.0, 8.5, 10.0, 6.5),
+    (9.0, -7.0, 26.0, 6.0, 8.5, 5.0),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,15 @@ def _segments(pelvis: Pelvis) -> list[Placed]:
     return frames
 
 
+def sacral_middles(pelvis: Pelvis) -> list[tuple[F64, F64]]:
+    """Middles of the body and of the canal, S1 to S4."""
+    s = pelvis.scale
+    return [
+        (f.at(0.0, half_d * s, -height * 0.5 * s), f.at(0.0, (2 * half_d + canal_d) * s, -height * 0.55 * s))
+        for f, (_, half_d, height, _, _, _, _, canal_d) in zip(_segments(pelvis)[:4], _SEGMENTS[:4], strict=True)
+    ]
+
+
 def sacroiliac_plane(pelvis: Pelvis, side: float) -> tuple[F64, F64]:
     """A point of the joint's middle and the normal, pointing from the sacrum to the ilium."""
     s = pelvis.scale
@@ -103,49 +125,30 @@ def sacrum_solid(anatomy: Anatomy, pelvis: Pelvis, above: list[Process], gap_mm:
     tail = frames[5]
     solid.ellipsoid(tail.at(0, 4 * s, -5 * s), tail.rotation, (7.5 * s, 4.0 * s, 8 * s), k=3.0)
     solid.ellipsoid(tail.at(0, 2 * s, -17 * s), tail.rotation, (5.0 * s, 3.2 * s, 7 * s), k=2.0)
-    outer: dict[float, list[F64]] = {1.0: [], -1.0: []}
-    for _, side in SIDES:
-        for n, (half_w, half_d, height, _, reach, radius, *_) in enumerate(_SEGMENTS):
-            f = frames[n]
-            depth = 1.35 * half_d * s
-            inner = f.at(side * half_w * 0.75 * s, depth * 0.85, -height * 0.50 * s)
-            end = f.at(
-                side * (reach - radius * 0.6) * s,
-                depth + (3.0 if n < 2 else 0.0) * s,
-                -height * (0.68 if n == 0 else 0.5) * s,
-            )
-            outer[side].append(end)
-            solid.cone(inner, end, radius * 0.85 * s, radius * s, k=6.0)
-            if n == 0:  # the ala: its broad upper surface, sloping down and forward
-                solid.cone(
-                    f.at(side * 20 * s, 11 * s, -12 * s), f.at(side * 44 * s, 16 * s, -22 * s), 9.5 * s, 11.0 * s, k=7.0
-                )
-                solid.cone(
-                    f.at(side * 22 * s, 30 * s, -13 * s), f.at(side * 44 * s, 36 * s, -24 * s), 8.5 * s, 10.0 * s, k=7.0
-                )
-        for n in range(4):
-            r0, r1 = _SEGMENTS[n][5] * 0.85, _SEGMENTS[n + 1][5] * 0.85
-            solid.cone(outer[side][n], outer[side][n + 1], r0 * s, r1 * s, k=4.0)
-    # dorsal wall and median crest
-    behind = []
-    for n, (_, half_d, height, _, _, _, _canal_w, canal_d) in enumerate(_SEGMENTS[:4]):
+    for n, (y, z, *half, rounding) in enumerate(_MASSES):
         f = frames[n]
-        y = (2 * half_d + 2 * canal_d + 1.5) * s
-        z = -height * (0.55 if n == 0 else 0.5) * s
-        half = (17.0, 15.0, 12.0, 9.0)[n] * s
-        solid.cone(
-            f.at(-half, y - 1.5, z),
-            f.at(half, y - 1.5, z),
-            3.2,
-            3.2,
-            k=3.0,
-            stretch=height * s / 2 / 3.4,
-            wide=f.along(0, 0, 1),
-        )
-        behind.append(f.at(0.0, y + (5.0, 4.5, 3.5, 2.5)[n] * s, z))
-    for n, point in enumerate(behind):
-        lower = behind[n] + frames[n].along(0.0, 1.0, -(7.0 - n) * s)
-        solid.cone(point + frames[n].along(0.0, -1.0, (6.0 - n) * s), lower, 2.8 * s, 3.4 * s, k=4.0)
+        sides = SIDES if n == 0 else SIDES[:1]  # S1 has an ala each side; below, one fused mass
+        for _, side in sides:
+            x = side * 31.0 if n == 0 else 0.0
+            tilt = np.radians(side * 14.0 if n == 0 else 0.0)  # sloping down to the side
+            turn = np.array([[np.cos(tilt), 0, np.sin(tilt)], [0, 1, 0], [-np.sin(tilt), 0, np.cos(tilt)]])
+            k = 6.0 if n == 0 else 9.0
+            solid.box(f.at(x * s, y * s, z * s), f.rotation @ turn, [h * s for h in half], rounding * s, k=k)
+    ridge = []  # the median crest, on a shallow roof behind the canal
+    for n, (y, span, fall) in enumerate(((46.5, 26.0, 8.0), (38.5, 22.0, 6.0), (29.0, 17.0, 5.0), (22.0, 13.0, 4.0))):
+        f, height = frames[n], _SEGMENTS[n][2]
+        z = -height * (0.72 if n == 0 else 0.5) * s
+        stretch = (height * (0.42 if n == 0 else 0.5) + 1.0) * s / 3.4
+        for _, side in SIDES:
+            end = f.at(side * span * s, (y - fall) * s, z)
+            solid.cone(f.at(0.0, y * s, z), end, 3.4, 3.4, k=5.0, stretch=stretch, wide=f.along(0.0, 0.0, 1.0))
+        ridge.append(f.at(0.0, (y + (3.5, 4.0, 3.0, 2.0)[n]) * s, z))
+    for n, point in enumerate(ridge):
+        run = frames[n].along(0.0, 0.3, -1.0) * (7.0 - n) * s
+        start = point - run * (0.3 if n == 0 else 1.0)
+        solid.cone(start, point + run, 2.6 * s, 3.4 * s, k=6.0)
+    for _, side in SIDES:  # the borders run together toward the coccyx
+        solid.cut(pelvis.s1.at(side * 47.0 * s, 8.0 * s, -36.0 * s), pelvis.s1.along(side * 0.90, 0.0, -0.43), k=7.0)
     # S1 superior articular processes
     for i, (_, side) in enumerate(SIDES):
         tip = pelvis.s1.rotation.T @ (above[i].tip - pelvis.s1.origin)
@@ -154,7 +157,7 @@ def sacrum_solid(anatomy: Anatomy, pelvis: Pelvis, above: list[Process], gap_mm:
         at = pelvis.s1
         solid.cone(at.at(side * x, y, -14.0), at.at(side * x, y, -1.0), 7.0, 5.8, k=5.0, cortex_mm=1.2 * shell)
         solid.cone(
-            at.at(side * x, y, -2.0), at.at(side * (x - 0.5), y + 0.5, 4.5), 5.6, 4.0, k=3.0, cortex_mm=1.2 * shell
+            at.at(side * x, y, -2.0), at.at(side * (x - 0.5), y + 0.5, 2.5), 5.6, 4.0, k=3.0, cortex_mm=1.2 * shell
         )
     _sacral_openings(solid, frames, s)
     for process in above:
@@ -180,7 +183,7 @@ def _sacral_openings(solid: Solid, frames: list[Placed], s: float) -> None:
             wide=frames[n].along(1.0, 0.0, 0.0), operation=shapes.SUBTRACT,
         )  # fmt: skip
     for _, side in SIDES:
-        for n, (x, r) in enumerate(((17.0, 5.6), (15.0, 5.0), (13.0, 4.3), (11.0, 3.6))):
+        for n, (x, r) in enumerate(((20.0, 6.0), (16.5, 5.2), (13.0, 4.3), (11.0, 3.6))):
             f, half_d = frames[n + 1], _SEGMENTS[n + 1][1]
             front = f.at(side * (x + 2.5) * s, -5.0 * s, 0.5 * s)
             middle = f.at(side * x * s, (1.5 * half_d) * s, 0.0)
@@ -189,22 +192,24 @@ def _sacral_openings(solid: Solid, frames: list[Placed], s: float) -> None:
             solid.cone(middle, back, r * s, (r - 1.6) * s, k=2.0, operation=shapes.SUBTRACT)
 
 
-# the iliac wing's border, from the anterior superior spine over the crest to the notch and back (left, mm from mid-hips)
+# the iliac wing's border, from the anterior superior spine over the crest to the notch and back (left, mm from
+# mid-hips)
 _WING = (
-    (121, -42, 80), (127, -33, 101), (132, -12, 123), (130, 14, 137), (119, 42, 141), (97, 69, 131), (70, 90, 114),
-    (45, 101, 93), (44, 95, 70), (60, 72, 54), (72, 50, 46), (82, 34, 26), (84, 20, 10), (90, -8, 8), (98, -28, 22),
-    (105, -37, 40), (112, -36, 58),
+    (121, -42, 80), (127, -33, 101), (132, -12, 123), (130, 14, 137), (118, 42, 141), (95, 67, 132), (68, 87, 115),
+    (45, 100, 93), (44, 94, 70), (58, 72, 54), (72, 50, 44), (82, 34, 26), (84, 20, 10), (90, -8, 8), (98, -28, 22),
+    (105, -37, 40), (113, -35, 58),
 )  # fmt: skip
 _FOSSA = (
     (110, 0, 82),
-    (99, 28, 88),
-    (76, 56, 84),
-    (60, 74, 86),
+    (97, 26, 88),
+    (70, 54, 86),
+    (55, 74, 88),
     (97, 2, 42),
     (117, 22, 116),
-    (84, 34, 52),
+    (82, 34, 54),
     (119, -20, 95),
 )
+_CREST = 8  # so many of the border's points lie on the crest
 ASIS = (121.0, -42.0, 80.0)
 
 
@@ -217,51 +222,67 @@ def hip_solid(anatomy: Anatomy, pelvis: Pelvis, name: str, side: float) -> Solid
         return pelvis.point(side, x, y, z)
 
     border = np.array([p(*q) for q in _WING])
-    inner = np.array([p(*q) for q in _FOSSA])
     middle = border.mean(axis=0)
     axes = np.linalg.svd(border - middle)[2].T
     if np.linalg.det(axes) < 0:
         axes[:, 2] *= -1
-    solid.sheet(middle, axes, inner, border, 3.0 * s, k=2.0)
-    crest = [(*q, 4.6) for q in _WING[:8]]
-    crest[0] = (120.0, -41.0, 79.0, 5.6)
-    for a, b in itertools.pairwise(crest):
-        solid.cone(p(*a[:3]), p(*b[:3]), a[3] * s, b[3] * s, k=4.0)
-    solid.cone(p(*ASIS), p(113, -36, 62), 4.6 * s, 3.6 * s, k=4.0)
-    solid.cone(p(104, -35, 42), p(95, -18, 20), 6.0 * s, 11.0 * s, k=6.0)  # anterior inferior spine
-    solid.cone(p(98, 0, 26), p(126, -4, 118), 6.5 * s, 4.5 * s, k=9.0)  # pillar of the wing
-    solid.cone(
-        p(88, 14, 26), p(66, 52, 60), 12.0 * s, 10.0 * s, k=9.0
-    )  # from the socket's roof to the sacroiliac joint
-    solid.cone(p(64, 56, 62), p(60, 66, 98), 9.0 * s, 8.0 * s, k=8.0)
-    solid.cone(p(60, 70, 84), p(47, 96, 86), 9.0 * s, 7.0 * s, k=8.0)  # posterior spines
-    solid.cone(p(47, 97, 92), p(47, 92, 72), 6.0 * s, 5.5 * s, k=5.0)
+    solid.sheet(middle, axes, np.array([p(*q) for q in _FOSSA]), border, 3.2 * s, k=2.0)
+    t = np.linspace(0.0, _CREST - 1.0, 19)
+    crest = CubicSpline(np.arange(_CREST), border[:_CREST])(t)
+    thick = np.interp(t, [0, 0.5, 2.2, 3, 5, 7], [5.4, 4.4, 5.6, 4.6, 4.2, 5.6]) * s
+    for n in range(len(crest) - 1):
+        solid.cone(crest[n], crest[n + 1], thick[n], thick[n + 1], k=3.0 if n == 0 else 0.3)
+    solid.cone(p(119, -41, 77), p(113, -35, 62), 4.4 * s, 3.4 * s, k=4.0)
+    solid.cone(p(105, -35, 41), p(94, -16, 20), 5.4 * s, 11.0 * s, k=8.0)  # anterior inferior spine
+    solid.cone(p(96, 2, 34), p(122, -2, 112), 5.0 * s, 2.6 * s, k=14.0)  # pillar of the wing
+    solid.cone(p(90, 6, 34), p(92, -8, 30), 12.0 * s, 11.0 * s, k=12.0)  # body above the socket
+    solid.cone(p(88, 14, 28), p(66, 46, 62), 12.0 * s, 9.0 * s, k=10.0)  # along the brim to the sacroiliac joint
+    solid.cone(p(61, 40, 68), p(58, 52, 100), 9.5 * s, 9.0 * s, k=10.0)
+    solid.cone(p(58, 62, 70), p(53, 74, 96), 9.0 * s, 8.0 * s, k=10.0)
+    solid.cone(p(54, 78, 88), p(47, 94, 84), 8.5 * s, 6.5 * s, k=8.0)  # posterior spines
+    solid.cone(p(46, 97, 91), p(46, 91, 73), 6.0 * s, 5.0 * s, k=6.0)
     point, normal = sacroiliac_plane(pelvis, side)
     frame = axes_along(normal, (0.0, 0.4, 0.9))
     solid.box(
-        point + normal * (SACROILIAC_GAP_MM - 40.0), frame, (45.0, 45.0, 40.0), 0.5, k=1.5, operation=shapes.SUBTRACT
+        point + normal * (SACROILIAC_GAP_MM - 40.0), frame, (55.0, 55.0, 40.0), 0.5, k=3.0, operation=shapes.SUBTRACT
     )  # fmt: skip
-    socket = anatomy.head_radius_mm + JOINT_SPACE_MM
     head = pelvis.head(side)
+    socket = anatomy.head_radius_mm + JOINT_SPACE_MM
     opening = unit(pelvis.hips.along(side * 0.74, -0.34, -0.58))
     with solid.group(shapes.UNION, 8.0):
         solid.sphere(head, socket + 6.5)
         solid.cut(head + opening * 5.0, opening, k=3.0)
-    # ischium
-    solid.cone(p(80, 20, -10), p(70, 32, -42), 14.0 * s, 11.5 * s, k=9.0)
-    solid.cone(p(70, 32, -42), p(58, 24, -66), 12.0 * s, 13.5 * s, k=6.0)
-    solid.cone(p(72, 36, -2), p(59, 47, -12), 7.0 * s, 2.6 * s, k=6.0)  # ischial spine
-    # pubis
-    solid.cone(p(82, 8, 22), p(70, -18, 8), 9.0 * s, 9.5 * s, k=9.0)
-    solid.cone(p(74, -18, 4), p(40, -43, -6), 11.0 * s, 6.8 * s, k=8.0)
-    solid.cone(p(40, -43, -6), p(14, -50, -17), 6.6 * s, 7.0 * s, k=5.0)
-    solid.cone(p(11, -49, -20), p(9, -45, -45), 7.0 * s, 6.0 * s, k=5.0)
-    solid.cone(p(56, 16, -71), p(28, -27, -58), 7.5 * s, 5.0 * s, k=6.0)
-    solid.cone(p(28, -27, -58), p(10, -45, -44), 5.0 * s, 6.0 * s, k=5.0)
-    solid.cut(pelvis.hips.at(side * 2.6, 0.0, 0.0), pelvis.hips.along(-side, 0.0, 0.0), k=2.0)
+    _ischium_and_pubis(solid, pelvis, side)
     solid.sphere(head, socket, k=1.5, operation=shapes.SUBTRACT)
     solid.cone(head + opening * 2.0, head + opening * 45.0, socket, socket + 9.0, k=3.0, operation=shapes.SUBTRACT)
     return solid
+
+
+def _ischium_and_pubis(solid: Solid, pelvis: Pelvis, side: float) -> None:
+    s = pelvis.scale
+
+    def p(x: float, y: float, z: float) -> F64:
+        return pelvis.point(side, x, y, z)
+
+    solid.cone(p(80, 20, -10), p(70, 31, -42), 14.5 * s, 12.0 * s, k=10.0)
+    solid.cone(p(70, 31, -42), p(58, 23, -66), 12.5 * s, 14.0 * s, k=6.0)
+    solid.cone(p(58, 23, -66), p(50, 8, -72), 12.5 * s, 8.0 * s, k=4.0)
+    solid.cone(p(74, 34, -4), p(60, 46, -12), 6.5 * s, 2.4 * s, k=8.0, stretch=1.5)  # ischial spine
+    solid.cone(p(84, 8, 24), p(70, -18, 7), 9.0 * s, 10.0 * s, k=10.0)
+    line = CubicSpline(
+        np.arange(6), [p(74, -17, 4), p(56, -33, -1), p(36, -45, -8), p(15, -51, -19), p(10, -48, -33), p(11, -43, -46)]
+    )
+    way = line(np.linspace(0, 5, 13))
+    thick = np.interp(np.linspace(0, 5, 13), [0, 1, 2, 3, 4, 5], [11.5, 8.6, 7.4, 8.4, 7.6, 6.6]) * s
+    for n in range(len(way) - 1):
+        solid.cone(way[n], way[n + 1], thick[n], thick[n + 1], k=6.0 if n == 0 else 0.2)
+    line = CubicSpline(np.arange(4), [p(54, 14, -72), p(40, -10, -67), p(25, -30, -58), p(12, -43, -46)])
+    way = line(np.linspace(0, 3, 9))
+    thick = np.interp(np.linspace(0, 3, 9), [0, 1, 2, 3], [8.5, 6.0, 5.6, 6.6]) * s
+    for n in range(len(way) - 1):
+        stretch = 1.25
+        solid.cone(way[n], way[n + 1], thick[n] * 0.85, thick[n + 1] * 0.85, k=4.0 if n == 0 else 0.2, stretch=stretch)
+    solid.cut(pelvis.hips.at(side * 2.6, 0.0, 0.0), pelvis.hips.along(-side, 0.0, 0.0), k=2.0)
 
 
 def femur_solid(anatomy: Anatomy, pelvis: Pelvis, name: str, side: float) -> Solid:

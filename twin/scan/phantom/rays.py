@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 
 from spatial.compiled import njit, njit_parallel, prange
 from twin.scan.phantom import shapes
-from twin.scan.phantom.field import I32, Bones, CellGrid
+from twin.scan.phantom.field import I32, Bones, CellGrid, cell_entry
 
 F64 = NDArray[np.float64]
 
 
 @njit_parallel
 def _cast(
-    table: F64, outline: F64, program: I32, corner: F64, cell: float, entry: NDArray[np.int32], skip: NDArray[np.float32],
+    table: F64, outline: F64, program: I32, corner: F64, cell: float, entry: NDArray[np.int32],
+    skip: NDArray[np.float32],
     entry_bone: I32, entry_start: I32, entry_last: NDArray[np.bool_], origins: F64, directions: F64, t_max: float,
     t_out: F64, bone_out: I32, normal_out: F64,
 ) -> None:  # fmt: skip
@@ -124,8 +125,10 @@ def cast(bones: Bones, grid: CellGrid, origins_mm: F64, directions: F64, t_max_m
     count = len(directions)
     t, bone, normal = np.empty(count), np.empty(count, np.int32), np.zeros((count, 3))
     _cast(
-        bones.table, bones.outline, grid.program, grid.corner_mm, grid.cell_mm, grid.entry, grid.skip_mm, grid.entry_bone,
-        grid.entry_start, grid.entry_last, origins, np.ascontiguousarray(directions, np.float64), float(t_max_mm), t, bone, normal,
+        bones.table, bones.outline, grid.program, grid.corner_mm, grid.cell_mm, grid.entry, grid.skip_mm,
+        grid.entry_bone,
+        grid.entry_start, grid.entry_last, origins, np.ascontiguousarray(directions, np.float64), float(t_max_mm), t,
+        bone, normal,
     )  # fmt: skip
     t[t > t_max_mm] = np.inf
     missed = ~np.isfinite(t)
@@ -135,54 +138,60 @@ def cast(bones: Bones, grid: CellGrid, origins_mm: F64, directions: F64, t_max_m
 
 
 @njit
-def _sign_change(
-    table: F64, outline: F64, program: I32, start: int, stop: int, o: F64, d: F64, t_max: float, step_least: float
-) -> float:
-    f0 = shapes.fold(table, outline, program, start, stop, o[0], o[1], o[2])[0]
-    sign = 1.0 if f0 > 0.0 else -1.0
-    t = 0.0
-    before = 0.0
-    while t < t_max:
-        f = (
-            sign
-            * shapes.fold(table, outline, program, start, stop, o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2])[0]
-        )
-        if f <= 0.0 and t > 0.0:
-            lo = before
-            hi = t
-            for _ in range(40):
-                mid = 0.5 * (lo + hi)
-                g = (
-                    sign
-                    * shapes.fold(
-                        table, outline, program, start, stop, o[0] + mid * d[0], o[1] + mid * d[1], o[2] + mid * d[2]
-                    )[0]
-                )
-                if g > 0.0:
-                    lo = mid
-                else:
-                    hi = mid
-            return hi
-        before = t
-        t += max(f / shapes.LIPSCHITZ, step_least)
-    return math.inf
+def _value(
+    table: F64, outline: F64, program: I32, start: int, stop: int, cells: I32, entry: NDArray[np.int32],
+    entry_start: I32,
+    corner: F64, cell: float, x: float, y: float, z: float,
+) -> float:  # fmt: skip
+    e = cell_entry(entry, corner, cell, x, y, z)
+    if e >= 0:  # the few rows that matter here
+        return shapes.fold(table, outline, cells, entry_start[e], entry_start[e + 1], x, y, z)[0]
+    return shapes.fold(table, outline, program, start, stop, x, y, z)[0]
 
 
 @njit_parallel
 def _crossings(
-    table: F64, outline: F64, program: I32, start: int, stop: int, origins: F64, directions: F64, t_max: float, out: F64
-) -> None:
+    table: F64, outline: F64, program: I32, start: int, stop: int, cells: I32, entry: NDArray[np.int32],
+    entry_start: I32,
+    corner: F64, cell: float, origins: F64, directions: F64, t_max: float, out: F64,
+) -> None:  # fmt: skip
     for n in prange(origins.shape[0]):
-        out[n] = _sign_change(table, outline, program, start, stop, origins[n], directions[n], t_max, 0.004)
+        ox, oy, oz = origins[n, 0], origins[n, 1], origins[n, 2]
+        dx, dy, dz = directions[n, 0], directions[n, 1], directions[n, 2]
+        t = 0.0
+        before = 0.0
+        after = -1.0  # the far end of the bracket, once crossed
+        sign = 0.0
+        while t < t_max:
+            f = _value(
+                table, outline, program, start, stop, cells, entry, entry_start, corner, cell, ox + t * dx,
+                oy + t * dy, oz + t * dz
+            )  # fmt: skip
+            if sign == 0.0:
+                sign = 1.0 if f > 0.0 else -1.0
+            if sign * f <= 0.0 and t > 0.0:
+                after = t
+            elif after < 0.0:
+                before = t
+                t += max(sign * f / shapes.LIPSCHITZ, 0.004)
+                continue
+            else:
+                before = t
+            if after - before < 1e-9:
+                break
+            t = 0.5 * (before + after)
+        out[n] = after if after >= 0.0 else math.inf
 
 
-def crossings(bones: Bones, bone: int, origins_mm: F64, directions: F64, t_max_mm: float = 200.0) -> F64:
+def crossings(
+    bones: Bones, bone: int, grid: CellGrid, origins_mm: F64, directions: F64, t_max_mm: float = 200.0
+) -> F64:
     """Distance along each ray to where one bone's surface is first crossed, from inside or outside (inf: never)."""
     directions = np.ascontiguousarray(directions, np.float64)
     origins = np.ascontiguousarray(np.broadcast_to(origins_mm, directions.shape), np.float64)
     out = np.empty(len(directions))
     _crossings(
-        bones.table, bones.outline, bones.program, int(bones.starts[bone]), int(bones.starts[bone + 1]), origins, directions,
-        t_max_mm, out,
+        bones.table, bones.outline, bones.program, int(bones.starts[bone]), int(bones.starts[bone + 1]), grid.program,
+        grid.entry, grid.entry_start, grid.corner_mm, grid.cell_mm, origins, directions, t_max_mm, out,
     )  # fmt: skip
     return out

@@ -11,8 +11,10 @@ from twin.scan.phantom.vertebra import SIDES, Stand
 
 # from the head outward: lateral beyond the body's side, backward of the body's centre, down (mm)
 _COURSE = {
-    11: ((4.5, 11.0, 3.0), (14.0, 20.5, 2.0), (32.0, 33.0, -3.0), (58.0, 36.0, -17.0), (86.0, 17.0, -42.0), (99.0, -22.0, -72.0), (98.0, -54.0, -94.0)),
-    12: ((4.5, 12.0, 1.0), (14.0, 22.0, -1.0), (32.0, 33.0, -8.0), (54.0, 34.0, -24.0), (74.0, 22.0, -44.0), (84.0, 6.0, -59.0)),
+    11: ((6.0, 11.0, 3.0), (14.0, 20.5, 2.0), (32.0, 33.0, -3.0), (58.0, 36.0, -17.0), (86.0, 17.0, -42.0), (99.0,
+    -22.0, -72.0), (98.0, -54.0, -94.0)),
+    12: ((5.0, 12.0, 1.0), (14.0, 22.0, -1.0), (32.0, 33.0, -8.0), (54.0, 34.0, -24.0), (74.0, 22.0, -44.0), (84.0,
+    6.0, -59.0)),
 }  # fmt: skip
 
 
@@ -27,7 +29,7 @@ def rib_solid(anatomy: Anatomy, stand: Stand, number: int, side_index: int) -> S
     )  # fmt: skip
     s = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     line = CubicSpline(s, points)
-    count = 15
+    count = 22
     knots = np.linspace(0.0, s[-1], count + 1)
     along = line(knots)
     fraction = knots / s[-1]
@@ -37,6 +39,6 @@ def rib_solid(anatomy: Anatomy, stand: Stand, number: int, side_index: int) -> S
         outward = np.array([along[n, 0] - stand.body.origin[0], along[n, 1] - stand.body.origin[1] - 5.0, 0.0])
         run = along[n + 1] - along[n]
         solid.cone(
-            along[n], along[n + 1], thick[n], thick[n + 1], k=2.0, stretch=float(flat[n]), wide=np.cross(outward, run)
+            along[n], along[n + 1], thick[n], thick[n + 1], k=0.2, stretch=float(flat[n]), wide=np.cross(outward, run)
         )
     return solid

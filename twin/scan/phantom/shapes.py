@@ -1,11 +1,14 @@
 """The bones' building blocks: implicit primitives and the fold that joins them, compiled.
 
-A bone is a list of rows of one table. Each row is a primitive placed in the patient frame, with the operation that joins
-it to what came before: smooth union, subtraction or intersection (cubic polynomial minimum of width k: exactly the plain
+A bone is a list of rows of one table. Each row is a primitive placed in the patient frame,
+with the operation that joins
+it to what came before: smooth union,
+subtraction or intersection (cubic polynomial minimum of width k: exactly the plain
 minimum where the two fields differ by k or more, twice differentiable elsewhere). A row may open a group, which a later
 MERGE row joins to the rest; groups don't nest.
 
-Every field is negative inside, zero on the surface, and changes by at most LIPSCHITZ per mm; away from its zero level set
+Every field is negative inside, zero on the surface,
+and changes by at most LIPSCHITZ per mm; away from its zero level set
 it is no distance (see `distance.py` for that).
 
 Row layout: type, operation, k_mm, cortex_mm, trabecular_hu, origin_mm (3), local_from_patient rotation (9, rows),
@@ -148,7 +151,7 @@ def _sheet(x: float, y: float, z: float, p: NDArray[np.float64], outline: NDArra
     r = p[11]
     du = plate + r
     dv = edge + r
-    return math.hypot(max(du, 0.0), max(dv, 0.0)) + min(max(du, dv), 0.0) - r
+    return float(math.hypot(max(du, 0.0), max(dv, 0.0)) + min(max(du, dv), 0.0) - r)
 
 
 @njit
@@ -169,7 +172,7 @@ def primitive(row: NDArray[np.float64], outline: NDArray[np.float64], x: float, 
     if kind == BOX:
         return _box(u, v, w, p[0], p[1], p[2], p[3])
     if kind == HALF_SPACE:
-        return w
+        return float(w)
     if kind == BODY:
         return _body(u, v, w, p)
     if kind == PEDICLE:
@@ -178,7 +181,7 @@ def primitive(row: NDArray[np.float64], outline: NDArray[np.float64], x: float, 
         return _sheet(u, v, w, p, outline)
     # CYLINDER: endless along z, elliptic
     k0 = math.sqrt((u / p[0]) ** 2 + (v / p[1]) ** 2)
-    return (k0 - 1.0) * min(p[0], p[1])
+    return float((k0 - 1.0) * min(p[0], p[1]))
 
 
 @njit
@@ -328,26 +331,25 @@ def gradient(
     table: NDArray[np.float64], outline: NDArray[np.float64], program: NDArray[np.int32], start: int, stop: int,
     x: float, y: float, z: float,
 ) -> tuple[float, float, float]:  # fmt: skip
-    """Central differences of the field over 0.2 um."""
+    """The field's slope from four points 0.17 um around (a tetrahedron); good to 1e-4 of its length."""
     h = 1e-4
-    gx = (
-        fold(table, outline, program, start, stop, x + h, y, z)[0]
-        - fold(table, outline, program, start, stop, x - h, y, z)[0]
-    )
-    gy = (
-        fold(table, outline, program, start, stop, x, y + h, z)[0]
-        - fold(table, outline, program, start, stop, x, y - h, z)[0]
-    )
-    gz = (
-        fold(table, outline, program, start, stop, x, y, z + h)[0]
-        - fold(table, outline, program, start, stop, x, y, z - h)[0]
-    )
-    return gx / (2 * h), gy / (2 * h), gz / (2 * h)
+    gx = 0.0
+    gy = 0.0
+    gz = 0.0
+    for n in range(4):
+        a = 1.0 if n == 0 or n == 3 else -1.0
+        b = 1.0 if n == 1 or n == 3 else -1.0
+        c = 1.0 if n == 2 or n == 3 else -1.0
+        f = fold(table, outline, program, start, stop, x + a * h, y + b * h, z + c * h)[0]
+        gx += a * f
+        gy += b * f
+        gz += c * f
+    return gx / (4 * h), gy / (4 * h), gz / (4 * h)
 
 
 @njit
 def below(d: float, a: float, b: float, c: float) -> float:
-    """The share of a box (plane normal's extents a, b, c over its edges) on the inner side of a plane at signed distance d."""
+    """The share of a box behind a plane d from its middle; a, b, c: its edges along the plane's normal."""
     if 2.0 * abs(d) >= a + b + c:
         return 0.0 if d > 0.0 else 1.0
     least = 0.03 * (a + b + c)

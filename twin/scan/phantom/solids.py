@@ -41,11 +41,11 @@ class Placed:
 
     def at(self, x: float, y: float, z: float) -> F64:
         """A local point in the patient frame."""
-        return self.origin + self.rotation @ np.array([x, y, z])
+        return np.asarray(self.origin + self.rotation @ np.array([x, y, z]))
 
     def along(self, x: float, y: float, z: float) -> F64:
         """A local direction in the patient frame (not normalised)."""
-        return self.rotation @ np.array([x, y, z], float)
+        return np.asarray(self.rotation @ np.array([x, y, z], float))
 
     def turned(self, about_x_deg: float) -> Placed:
         """The same origin, rotated about the frame's own left axis."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from spatial.compiled import njit
 from twin.scan.phantom.patient import Phantom
+from twin.scan.phantom.pelvis import sacral_middles
 
 F64 = NDArray[np.float64]
 STEP_MM = 0.5
@@ -76,7 +77,7 @@ def soft_hu(x: float, y: float, z: float, row: F64) -> float:
     e = (dx / 9.0) ** 2 + ((y - cy) / 6.2) ** 2
     if e < 1.0:
         return CORD
-    if dx < 12.5 and abs(y - cy) < 8.0:
+    if (dx / 12.5) ** 2 + ((y - cy) / 8.5) ** 2 < 1.0:
         return -70.0
     # erector spinae, either side of the spinous processes, and their fascia
     e = ((dx - 31.0) / 30.0) ** 2 + ((y - cy - 19.0) / 23.0) ** 2
@@ -97,12 +98,12 @@ def soft_hu(x: float, y: float, z: float, row: F64) -> float:
     vx += 24.0
     if vx * vx * 0.7 + vy * vy < 90.0:
         return BLOOD  # inferior vena cava
-    if dx < 30.0 and y > row[BODY_Y] - 20.0 and y < cy + 30.0:
+    if (dx / 34.0) ** 2 + ((y - cy + 8.0) / 42.0) ** 2 < 1.0:
         return MUSCLE  # the ligaments and small muscles that wrap the column
     if depth < fat + 13.0:
         return MUSCLE + 8.0 * grain(x, y, z, 9.0)
-    if y > row[BODY_Y] + 8.0:
-        return FAT if dx > 45.0 else MUSCLE
+    if y > row[BODY_Y] + 8.0 + 6.0 * grain(x, y, z, 30.0):
+        return FAT if dx > 38.0 else MUSCLE
     g = grain(x, y, z, 26.0) + 0.35 * grain(x, y, z, 9.0)
     return VISCERA + 10.0 * g if g > -0.08 else FAT
 
@@ -114,16 +115,14 @@ def table_of(phantom: Phantom, z_low_mm: float, z_high_mm: float) -> F64:
     up = (z - hips[2]) / scale
     bones = phantom.bones
     back = float(bones.high_mm[:, 1].max()) + 13.0
-    centre = float(S1_X := phantom.s1.origin[0])
     rows = np.zeros((len(z), 13))
-    rows[:, CENTRE_X] = rows[:, BODY_X] = S1_X
+    rows[:, CENTRE_X] = rows[:, BODY_X] = phantom.s1.origin[0]
     rows[:, BACK_Y] = back - np.interp(up, [60, 150, 230, 330], [0, 6, 6, 0])
     rows[:, FRONT_Y] = back - np.interp(up, [-100, 0, 90, 160, 260, 420], [205, 222, 226, 228, 232, 236])
     rows[:, HALF_WIDTH] = np.interp(up, [-100, -20, 40, 120, 190, 260, 420], [180, 184, 181, 170, 157, 158, 163])
     rows[:, FAT_MM] = phantom.anatomy.skin_mm * np.interp(up, [-40, 60, 200, 400], [1.1, 1.2, 1.0, 0.6])
     rows[:, TABLE_Y] = back + 1.0
-    marks = [phantom.pelvis.s1.at(0, 60, -115), phantom.pelvis.s1.at(0, 34, -45), phantom.pelvis.s1.at(0, 25, -5)]
-    middles = [phantom.pelvis.s1.at(0, 40, -115), phantom.pelvis.s1.at(0, 12, -45), phantom.pelvis.s1.at(0, 0, -5)]
+    middles, marks = (list(points) for points in zip(*sacral_middles(phantom.pelvis), strict=True))
     for stand in phantom.stands:
         marks.append(stand.body.at(0.0, stand.size.depth_mm / 2 + stand.size.canal_depth_mm / 2, 0.0))
         middles.append(stand.body.origin)
@@ -134,5 +133,4 @@ def table_of(phantom: Phantom, z_low_mm: float, z_high_mm: float) -> F64:
     rows[:, PSOAS_Y] = rows[:, BODY_Y] + np.interp(up, [-40, 20, 80, 140, 280], [-70, -62, -22, 2, 10])
     rows[:, PSOAS_MM] = np.interp(up, [-40, 0, 120, 200, 285, 300], [14, 17, 21, 16, 7, 0])
     rows[:, PELVIC] = up < 118
-    _ = centre
     return rows

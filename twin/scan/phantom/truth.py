@@ -38,16 +38,18 @@ def truth(phantom: Phantom, options: dict[str, Any] | None = None, *, surfaces: 
         ],
         "landmarks": [
             {
-                "name": m.name, "bone": m.bone, **({"side": m.side} if m.side else {}), "position_mm": _list(m.position_mm),
+                "name": m.name, "bone": m.bone, **({"side": m.side} if m.side else {}),
+                "position_mm": _list(m.position_mm),
                 **({} if m.direction is None else {"direction": _list(m.direction, 6)}),
                 **({} if m.radius_mm is None else {"radius_mm": round(m.radius_mm, 3)}), "sd_mm": 0.0,
             }
             for m in marks
         ],
         "bones": {
-            name: {"volume_ml": round(volume_ml(phantom, name), 3), "label": LABELS[name]} for name in phantom.bone_names
+            name: {"volume_ml": round(volume_ml(phantom, name), 3), "label": LABELS[name]}
+            for name in phantom.bone_names
         },
-        "volume_error_percent": 0.1,
+        "volume_error_percent": 0.05,
         "alignment": {"posture": "supine", **{k: round(v, 3) for k, v in alignment(marks).items()}},
         "density": {
             "cortical_hu": anatomy.cortical_hu,

@@ -1,6 +1,7 @@
 """Vertebrae T10 to L5: where each stands in the lordosis, and its body, pedicles, arch and processes.
 
-Local frame of a vertebra: origin at the body's centre, x left, y posterior, z cranial. A facet joint is made by carving:
+Local frame of a vertebra: origin at the body's centre, x left, y posterior,
+z cranial. A facet joint is made by carving:
 the inferior process of the upper vertebra, grown by the joint gap, is taken out of the lower bone, so both faces are
 congruent and the gap holds over the whole joint.
 """
@@ -19,6 +20,9 @@ SIDES = (("left", 1.0), ("right", -1.0))
 
 # angle of each joint plane from the sagittal plane, named by the upper vertebra
 FACET_DEG = {"T10": 76.0, "T11": 68.0, "T12": 32.0, "L1": 28.0, "L2": 33.0, "L3": 40.0, "L4": 48.0, "L5": 52.0}
+
+
+LAMINA_STRETCH = 2.9  # height over thickness
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,32 @@ class Process:
     tip_mm: float
     stretch: float
     wide: F64
+    arch: F64  # where the isthmus of the arch begins, behind the pedicle
+    arch_mm: float
+    lamina: tuple[F64, F64]  # outer and midline end
+    lamina_mm: float
+    lamina_wide: F64
 
     def add(self, solid: Solid, *, grow_mm: float = 0.0, k: float = 2.0, operation: int = shapes.UNION) -> None:
-        """Join the process (grown by an even margin) to a bone, or carve it out."""
+        """Join the process and the isthmus above it (grown by an even margin) to a bone, or carve them out."""
+        if grow_mm:
+            # the smooth joins of the upper bone add up to half a millimetre near the root
+            solid.cone(
+                self.arch,
+                self.root,
+                self.arch_mm + grow_mm + 1.5,
+                self.root_mm + grow_mm + 1.9,
+                k=k,
+                operation=operation,
+            )
+            r = self.lamina_mm + grow_mm + 1.2
+            stretch = (LAMINA_STRETCH * self.lamina_mm + grow_mm + 1.2) / r
+            solid.cone(*self.lamina, r, r + 0.3, k=k, operation=operation, stretch=stretch, wide=self.lamina_wide)
         solid.cone(
-            self.root, self.tip, self.root_mm + grow_mm, self.tip_mm + grow_mm, k=k, wide=self.wide, operation=operation,
-            stretch=(self.root_mm * self.stretch + grow_mm) / (self.root_mm + grow_mm), cortex_mm=1.3,
+            self.root, self.tip, self.root_mm + grow_mm + (0.3 if grow_mm else 0.0), self.tip_mm + grow_mm, k=k,
+            wide=self.wide, operation=operation,
+            stretch=(self.tip_mm * self.stretch + grow_mm) / (self.tip_mm + grow_mm),
+            cortex_mm=1.3,
         )  # fmt: skip
 
 
@@ -72,7 +96,7 @@ def inferior_process(stand: Stand, lower: Placed, lower_depth_mm: float, lower_c
     phi = np.radians(FACET_DEG[size.level])
     if phi < np.radians(60):
         x = size.facet_half_distance_mm - 4.0
-        root = v.at(side * (x + 0.2), back + size.canal_depth_mm + 1.2, -0.28 * size.height_mm)
+        root = v.at(side * (x + 0.2), back + size.canal_depth_mm + 1.2, -0.24 * size.height_mm)
         tip = lower.at(side * (x + 0.4), lower_depth_mm / 2 + lower_canal_mm + 2.3, -3.0)
         thick, stretch = 4.4, 1.32
     else:
@@ -81,7 +105,16 @@ def inferior_process(stand: Stand, lower: Placed, lower_depth_mm: float, lower_c
         tip = lower.at(side * (x + 0.4), lower_depth_mm / 2 + lower_canal_mm - 0.5, 0.0)
         thick, stretch = 3.1, 1.75
     plane = v.along(side * np.sin(phi), np.cos(phi), 0.0)  # in the joint, horizontal: lateral for a coronal facet
-    return Process(root, tip, thick + 0.4, thick, stretch, plane)
+    centre, frame = pedicle_frame(stand, 0 if side > 0 else 1)
+    behind = v.rotation.T @ (centre - frame[:, 2] * (9.0 if size.lumbar else 6.5) - v.origin)
+    arch = centre - frame[:, 2] * (8.0 if size.lumbar else 6.0) + v.along(-side * 1.5, 1.0, -2.0)
+    wall = back + size.canal_depth_mm
+    outer = v.at(side * max(abs(behind[0]) - 4.0, x), min(behind[1] + 3.0, wall - 1.0), -1.5)
+    inner = v.at(0.0, wall + 4.0, -0.25 * size.height_mm)
+    return Process(
+        root, tip, thick + 0.8, thick, stretch, plane, arch, 4.7 if size.lumbar else 4.0, (outer, inner),
+        3.1 if size.lumbar else 2.8, v.along(0.0, 0.22, 1.0),
+    )  # fmt: skip
 
 
 def disc_solid(stand: Stand, below: Placed, below_width_mm: float, below_depth_mm: float) -> Solid:
@@ -98,83 +131,49 @@ def disc_solid(stand: Stand, below: Placed, below_width_mm: float, below_depth_m
 
 
 def vertebra_solid(
-    anatomy: Anatomy, stand: Stand, own: list[Process], above: list[Process], above_gap_mm: float, above_deg: float,
-    pedicle_scale: F64, name: str,
-) -> Solid:  # fmt: skip
-    """The whole bone. `own`/`above`: inferior processes of this vertebra and of the one above (left, right); scale (side, axis)."""
-    size, v = stand.size, stand.body
-    solid = Solid(name, 1.0 * anatomy.cortex_scale, anatomy.trabecular_hu)
-    shell = anatomy.cortex_scale
+    anatomy: Anatomy, stand: Stand, own: list[Process], above: list[Process], above_gap_mm: float, above_deg: float
+) -> Solid:
+    """The whole bone. `own`, `above`: the inferior processes of this vertebra and of the one above, left and right."""
+    size, v, shell = stand.size, stand.body, anatomy.cortex_scale
+    solid = Solid(f"vertebrae_{size.level}", 1.2 * shell, anatomy.trabecular_hu)
     dense = anatomy.trabecular_hu * 1.35
-    half_d, half_h = size.depth_mm / 2, size.height_mm / 2
     slope = float(np.tan(np.radians(size.wedge_deg / 2)))
     bowl = 2.0 if size.lumbar else 1.4
-    parameters = (size.width_mm / 2, half_d, half_h, -slope, slope, bowl, bowl * 1.15, 0.10, 1.3, 2.6, -0.02)
-    solid.body(v, parameters, cortex_mm=0.6 * shell)
-    back = half_d
-    arch = back + size.canal_depth_mm  # the canal's posterior wall
-    zp = half_h - size.pedicle_height_mm / 2 - 1.6
-    ends = []
+    body = (
+        size.width_mm / 2,
+        size.depth_mm / 2,
+        size.height_mm / 2,
+        -slope,
+        slope,
+        bowl,
+        bowl * 1.15,
+        0.10,
+        1.3,
+        2.6,
+        -0.02,
+    )
+    solid.body(v, body, cortex_mm=0.6 * shell)
     for i, (_, side) in enumerate(SIDES):
         centre, frame = pedicle_frame(stand, i)
-        length = 12.0 if size.lumbar else 9.5
         solid.pedicle(
-            centre, frame, size.pedicle_width_mm[i] / 2 * pedicle_scale[i, 0], size.pedicle_height_mm / 2 * pedicle_scale[i, 1],
-            0.45, length, k=3.0, cortex_mm=1.1 * shell, hu=dense,
+            centre, frame, size.pedicle_width_mm[i] / 2, size.pedicle_height_mm / 2, 0.22, 10.0 if size.lumbar else 8.5,
+            k=3.0, cortex_mm=1.1 * shell, hu=dense,
         )  # fmt: skip
+        solid.trabecular_hu = dense
         end = v.rotation.T @ (centre - frame[:, 2] * (9.0 if size.lumbar else 6.5) - v.origin)
-        ends.append(end)
-        x, y = abs(end[0]), end[1]
-        wall = {"cortex_mm": 1.3 * shell, "hu": dense}
-
-        def p(px: float, py: float, pz: float, side: float = side) -> F64:
-            return v.at(side * px, py, pz)
-
-        # superior articular process: embraces the inferior process of the vertebra above
-        above_tip = v.rotation.T @ (above[i].tip - v.origin) if above else None
-        if above_tip is not None:
-            phi = np.radians(above_deg)
-            reach = 7.2 if above_deg < 60 else 6.2
-            sx, sy = abs(above_tip[0]) + reach * np.cos(phi), above_tip[1] - reach * np.sin(phi)
-            top = half_h + (7.5 if above_deg < 60 else 8.5)
-        else:  # T10 carries no neighbour above: a free process of the same make
-            sx, sy, top = size.facet_half_distance_mm, arch - 7.0, half_h + 7.0
-        r = 5.4 if above_deg < 60 else 4.0
-        solid.cone(p(x - 0.5, y, zp), p(sx, sy, half_h - 1), r, r, k=4.0, **wall)
-        solid.cone(
-            p(sx, sy, half_h - 2), p(sx - 0.8, sy + 0.6, top - 4.0), r, 3.7 if size.lumbar else 3.2, k=3.0, **wall
-        )
-        # isthmus of the arch, down to the inferior process
-        root = v.rotation.T @ (own[i].root - v.origin)
-        solid.cone(
-            p(x - 1.5, y + 2.0, zp - 2.0),
-            own[i].root,
-            4.8 if size.lumbar else 4.0,
-            4.9 if size.lumbar else 3.6,
-            k=4.0,
-            **wall,
-        )
-        # lamina
-        r = 3.1 if size.lumbar else 2.9
-        solid.cone(
-            p(max(x - 4.0, abs(root[0])), min(y + 3.0, arch - 1.0), -1.5), p(0.0, arch + 4.0, -0.20 * size.height_mm), r, r + 0.3,
-            k=4.0, stretch=2.7, wide=v.along(0.0, 0.22, 1.0), **wall,
-        )  # fmt: skip
-        _transverse(solid, size, p, v, x, y, zp, wall)
-    # spinal canal
-    solid.tunnel(
-        v.at(0.0, back + size.canal_depth_mm / 2, 0.0),
-        v.rotation,
-        size.canal_width_mm / 2,
-        size.canal_depth_mm / 2,
-        k=2.0,
-    )
+        end[0] = abs(end[0])
+        _superior(solid, size, v, side, end, above[i] if above else None, above_deg)
+        solid.cone(own[i].arch, own[i].root, own[i].arch_mm, own[i].root_mm, k=4.0)
+        r = own[i].lamina_mm
+        solid.cone(*own[i].lamina, r, r + 0.3, k=5.0, stretch=LAMINA_STRETCH, wide=own[i].lamina_wide)
+        _transverse(solid, size, v, side, end)
+    canal = v.at(0.0, size.depth_mm / 2 + size.canal_depth_mm / 2, 0.0)
+    solid.tunnel(canal, v.rotation, size.canal_width_mm / 2, size.canal_depth_mm / 2, k=2.0)
     for process in own:
         process.add(solid, k=3.5)
-    _spinous(solid, size, v, arch, shell, dense)
-    if above:
-        for process in above:
-            process.add(solid, grow_mm=above_gap_mm, k=0.6, operation=shapes.SUBTRACT)
+    _spinous(solid, size, v)
+    for process in above:
+        process.add(solid, grow_mm=above_gap_mm, k=0.6, operation=shapes.SUBTRACT)
     return solid
 
 
@@ -184,54 +183,65 @@ def pedicle_frame(stand: Stand, i: int) -> tuple[F64, F64]:
     side = SIDES[i][1]
     a, s = np.radians(size.pedicle_transverse_deg[i]), np.radians(size.pedicle_sagittal_deg)
     x = size.canal_width_mm / 2 + size.pedicle_width_mm[i] / 2 + 0.4
-    z = size.height_mm / 2 - size.pedicle_height_mm / 2 - 1.6
-    centre = v.at(side * x, size.depth_mm / 2 + 4.0, z)
+    centre = v.at(side * x, size.depth_mm / 2 + 4.0, _pedicle_z(size))
     axis = v.along(-side * np.sin(a) * np.cos(s), -np.cos(a) * np.cos(s), -np.sin(s))
     return centre, axes_along(axis, v.along(1.0, 0.0, 0.0))
 
 
-def _transverse(solid: Solid, size: VertebraSize, p, v: Placed, x: float, y: float, zp: float, wall) -> None:  # type: ignore[no-untyped-def]
+def _pedicle_z(size: VertebraSize) -> float:
+    return size.height_mm / 2 - size.pedicle_height_mm / 2 - 2.0
+
+
+def _superior(
+    solid: Solid, size: VertebraSize, v: Placed, side: float, end: F64, above: Process | None, above_deg: float
+) -> None:
+    # The superior articular process embraces the inferior process of the vertebra above, which is carved out of it
+    # later.
+    half_h, z = size.height_mm / 2, _pedicle_z(size)
+    sagittal = above_deg < 60
+    if above is not None:
+        phi, reach = np.radians(above_deg), 7.0 if sagittal else 6.2
+        tip = v.rotation.T @ (above.tip - v.origin)
+        x, y = abs(tip[0]) + reach * np.cos(phi), tip[1] - reach * np.sin(phi)
+        top = half_h + (6.5 if sagittal else 8.0)
+    else:  # the uppermost vertebra: a free process of the same make
+        x, y, top = size.facet_half_distance_mm, size.depth_mm / 2 + size.canal_depth_mm - 7.0, half_h + 7.0
+    r = 5.4 if sagittal else 4.0
+    solid.cone(v.at(side * (end[0] - 0.5), end[1], z), v.at(side * x, y, half_h - 1.5), r, r, k=4.0)
+    top_r = 3.7 if size.lumbar else 3.2
+    solid.cone(v.at(side * x, y, half_h - 2.5), v.at(side * (x - 0.8), y + 0.6, top - top_r), r, top_r, k=2.0)
+    if size.lumbar:  # mamillary process
+        solid.ellipsoid(v.at(side * (x + 1.8), y + 2.6, half_h - 3.0), v.rotation, (3.0, 3.6, 4.6), k=4.0)
+
+
+def _transverse(solid: Solid, size: VertebraSize, v: Placed, side: float, end: F64) -> None:
+    x, y, _ = end
+    z, lift = _pedicle_z(size), size.transverse_lift_mm
+    up = v.along(0.0, 0.0, 1.0)
     if size.lumbar:
         stout = 1.5 if size.level == "L5" else 1.0
-        tip = (size.transverse_span_mm, y + (2.0 if size.level == "L5" else 5.0), zp + size.transverse_lift_mm)
-        mid = (0.55 * x + 0.45 * tip[0], y + 1.0, zp - 0.5 + 0.35 * size.transverse_lift_mm)
-        up = v.along(0.0, 0.0, 1.0)
-        solid.cone(p(x, y - 3.5, zp - 1.0), p(*mid), 4.0 * stout, 2.9 * stout, k=4.0, stretch=1.4, wide=up, **wall)
-        solid.cone(p(*mid), p(*tip), 2.8 * stout, 2.5 * stout, k=3.0, stretch=1.6, wide=up, **wall)
-        solid.ellipsoid(
-            p(x + 1.8, y + 6.5, size.height_mm / 2 - 3.0), np.eye(3), (3.2, 3.4, 4.0), k=4.0, **wall
-        )  # mamillary
+        back = 2.0 if size.level == "L5" else 5.0
+        middle = v.at(side * (0.5 * x + 0.5 * size.transverse_span_mm), y + 0.2 * back, z - 0.5 + 0.4 * lift)
+        solid.cone(v.at(side * x, y - 3.5, z - 1.0), middle, 4.2 * stout, 2.8 * stout, k=4.5, stretch=1.5, wide=up)
+        tip = v.at(side * (size.transverse_span_mm - 2.5), y + back, z + lift)
+        solid.cone(middle, tip, 2.8 * stout, 2.3 * stout, k=0.2, stretch=1.5, wide=up)
         return
-    tip = (size.transverse_span_mm, y + (12.0 if size.level == "T10" else 8.0), zp + size.transverse_lift_mm)
-    solid.cone(p(x, y, zp - 0.5), p(*tip), 5.2, 4.6, k=4.0, **wall)
+    tip = v.at(side * size.transverse_span_mm, y + (12.0 if size.level == "T10" else 8.0), z + lift)
+    solid.cone(v.at(side * x, y, z - 0.5), tip, 5.2, 4.4, k=4.5)
 
 
-def _spinous(solid: Solid, size: VertebraSize, v: Placed, arch: float, shell: float, dense: float) -> None:
+def _spinous(solid: Solid, size: VertebraSize, v: Placed) -> None:
     drop = np.radians(size.spinous_drop_deg)
-    z0 = -0.22 * size.height_mm if size.lumbar else -0.12 * size.height_mm
+    z0 = -(0.22 if size.lumbar else 0.12) * size.height_mm
     run = v.along(0.0, np.cos(drop), -np.sin(drop))
     up = v.along(0.0, np.sin(drop), np.cos(drop))
-    root = v.at(0.0, arch + 3.5, z0)
-    half = size.spinous_half_height_mm
+    root = v.at(0.0, size.depth_mm / 2 + size.canal_depth_mm + 3.5, z0)
+    half, length = size.spinous_half_height_mm, size.spinous_length_mm
     if size.lumbar:  # the hatchet: a plate with a thickened, blunt posterior border
         frame = axes_along(up, v.along(1.0, 0.0, 0.0))
-        length = size.spinous_length_mm
-        solid.box(
-            root + run * length * 0.46, frame, (2.7, length * 0.5, half * 0.86), 2.4, k=4.5, cortex_mm=1.1 * shell
-        )
+        solid.box(root + run * length * 0.45, frame, (2.6, length * 0.5, half * 0.84), 2.4, k=5.0)
         end = root + run * (length - 2.5)
-        solid.cone(end + up * half * 0.55, end - up * half * 0.72 + run * 1.0, 3.0, 4.0, k=4.5, cortex_mm=1.0 * shell)
+        solid.cone(end + up * half * 0.5, end - up * half * 0.66 + run * 0.6, 3.0, 3.7, k=6.0)
         return
-    length = size.spinous_length_mm
-    solid.cone(
-        root,
-        root + run * length,
-        half * 0.42,
-        half * 0.42,
-        k=4.5,
-        stretch=1.9,
-        wide=unit(up),
-        cortex_mm=1.1 * shell,
-        hu=dense,
-    )
-    solid.sphere(root + run * (length + 1.0), half * 0.55, k=3.0)
+    solid.cone(root, root + run * length, half * 0.42, half * 0.42, k=4.5, stretch=1.9, wide=unit(up))
+    solid.sphere(root + run * (length + 1.0), half * 0.52, k=4.0)

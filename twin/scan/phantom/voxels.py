@@ -1,7 +1,8 @@
 """The phantom's CT: HU with partial volume, point spread and noise, and the labels, on any scanner grid.
 
 Near a bone surface the voxel's box is cut exactly by the local tangent planes of the outer surface and of the cortex's
-inner border (true depth), so the half-maximum lies where the surface is. Then the scanner's point spread blurs it (FWHM in
+inner border (true depth),
+so the half-maximum lies where the surface is. Then the scanner's point spread blurs it (FWHM in
 plane and along), and noise is added, slightly correlated in plane as reconstruction leaves it.
 """
 
@@ -18,7 +19,7 @@ from spatial.compiled import njit, njit_parallel, prange
 from spatial.faults import Misuse
 from spatial.progress import Progress, silent
 from twin.scan.phantom import shapes
-from twin.scan.phantom.field import I32, CellGrid
+from twin.scan.phantom.field import I32, CellGrid, cell_entry
 from twin.scan.phantom.patient import CELL_MM, Phantom
 from twin.scan.phantom.tissue import STEP_MM, grain, soft_hu, table_of
 
@@ -42,7 +43,7 @@ LABELS = _label_numbers()  # TotalSegmentator v2
 
 @dataclass(frozen=True)
 class ScanGrid:
-    """A stack of slices: origin (centre of the first voxel), unit row and column directions, the step between slices, mm.
+    """A stack of slices: origin (centre of the first voxel), unit row and column directions, step between slices.
 
     A tilted gantry turns the column direction but not the table's travel, so the stack is sheared.
     """
@@ -105,7 +106,8 @@ def scan_grid(
 
 @njit_parallel
 def _paint(
-    table: F64, outline: F64, program: I32, corner: F64, cell: float, entry: NDArray[np.int32], inside: NDArray[np.int16],
+    table: F64, outline: F64, program: I32, corner: F64, cell: float, entry: NDArray[np.int32],
+    inside: NDArray[np.int16],
     entry_bone: I32, entry_start: I32, entry_last: NDArray[np.bool_], bone_hu: F64, bone_label: NDArray[np.uint8],
     disc_table: F64, disc_outline: F64, disc_program: I32, disc_low: F64, disc_high: F64, soft: F64, soft_z0: float,
     origin: F64, row: F64, column: F64, step: F64, pixel: float, cortical_hu: float, first_slice: int,
@@ -172,10 +174,15 @@ def _paint(
                             d = f / g
                             if d < 1.2 * radius and d > -(cortex + 2.5 * radius) * 1.3:
                                 if abs(d) > 0.3:  # second order: where the straight way really ends
-                                    rest = shapes.fold(
-                                        table, outline, program, a, b, x - d * gx / g, y - d * gy / g, z - d * gz / g
-                                    )[0]
-                                    d += min(max(rest / g, -0.5), 0.5)
+                                    fx, fy, fz = x - d * gx / g, y - d * gy / g, z - d * gz / g
+                                    q = cell_entry(entry, corner, cell, fx, fy, fz)
+                                    while q >= 0 and entry_bone[q] != entry_bone[e]:
+                                        q = -1 if entry_last[q] else q + 1
+                                    if q >= 0:
+                                        rest = shapes.fold(
+                                            table, outline, program, entry_start[q], entry_start[q + 1], fx, fy, fz
+                                        )[0]
+                                        d += min(max(rest / g, -0.5), 0.5)
                                 wa = abs(gx * row[0] + gy * row[1] + gz * row[2]) / g * pixel
                                 wb = abs(gx * column[0] + gy * column[1] + gz * column[2]) / g * pixel
                                 wc = abs(gx * step[0] + gy * step[1] + gz * step[2]) / g
