@@ -2,7 +2,8 @@
 
 Closed-form least squares (Arun et al. 1987; Umeyama 1991 for the proper rotation). The spread of a touch comes either
 from the caller (`fle_mm`, measured on this pointer) or from the residuals with 3N - 6 degrees of freedom. FRE is not
-accuracy (Fitzpatrick 2009): what is shown is the predicted target error, 95 %.
+accuracy (Fitzpatrick 2009): what is shown is the predicted target error, 95 %. A registration that another program made
+comes in as a matrix with a stated spread; it says so wherever it is shown.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from spatial.rigid import Array, Points, Rigid, UncertainRigid, skew
 
 MAX_RESIDUAL_MM = 5.0
 MIN_SPREAD_MM = 5.0
+ROUNDED = 2e-3  # how far a matrix written with few digits may be from a rotation
+Direction = Literal["reference-from-patient", "patient-from-reference"]
 
 
 class WeakPairs(Fault):
@@ -29,7 +32,7 @@ class WeakPairs(Fault):
 
 
 class BadPairs(Misuse):
-    """A pairs or registration file that cannot be read as one."""
+    """A pairs, matrix or registration file that cannot be read as one."""
 
 
 @dataclass(frozen=True)
@@ -43,20 +46,43 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """The fit with its evidence. `dof` None: the touch's spread was given, not estimated from these residuals."""
+    """The fit with its evidence. `dof` None: the spread was given, not estimated from these residuals.
+
+    Without pairs (`fle_mm` None, no residuals) the whole pose and its covariance were given.
+    """
 
     reference_from_patient: UncertainRigid[Reference, Patient]
     residuals_mm: Mapping[str, float]
-    fle_mm: float
+    fle_mm: float | None
     dof: int | None
     body: str
     twin_id: str
     warnings: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse what no fit gives."""
+        if self.dof is not None and self.dof < 1:
+            raise BadPairs(f"{self.dof} degrees of freedom; at least one, or none when the spread was given")
+        if self.fle_mm is not None and not (np.isfinite(self.fle_mm) and self.fle_mm >= 0):
+            raise BadPairs(f"touch error {self.fle_mm!r} mm; it must be finite and not negative")
+        if not self.body or not self.twin_id:
+            raise BadPairs("a registration names its body and its twin")
+
     @property
-    def fre_mm(self) -> float:
-        """Root mean square residual at the fiducials; not an accuracy."""
+    def fre_mm(self) -> float | None:
+        """Root mean square residual at the fiducials, not an accuracy; None without fiducials."""
+        if not self.residuals_mm:
+            return None
         return float(np.sqrt(np.mean(np.square(list(self.residuals_mm.values())))))
+
+    @property
+    def fle_source(self) -> str:
+        """Where the spread comes from, in words."""
+        if self.fle_mm is None:
+            return "none: a given matrix with a stated spread"
+        if self.dof is None:
+            return "given"
+        return f"estimated from the residuals, {self.dof} degrees of freedom"
 
     def tre95_mm(self, target: Points[Patient]) -> float:
         """Predicted 95 % error radius (mm) of the registration alone at one target (3,)."""
@@ -70,9 +96,7 @@ class Registration:
             "residuals_mm": dict(self.residuals_mm),
             "fre_mm": self.fre_mm,
             "fle_mm": self.fle_mm,
-            "fle_source": "given"
-            if self.dof is None
-            else f"estimated from the residuals, {self.dof} degrees of freedom",
+            "fle_source": self.fle_source,
             "dof": self.dof,
             "predicted_tre95_mm": {name: self.tre95_mm(point) for name, point in (targets or {}).items()},
             "body": self.body,
@@ -87,11 +111,11 @@ class Registration:
             pose = Rigid[Reference, Patient].from_json(value["reference_from_patient"])
             return cls(
                 reference_from_patient=UncertainRigid(pose, np.asarray(value["covariance"], float)),
-                residuals_mm=dict(value["residuals_mm"]),
-                fle_mm=float(value["fle_mm"]),
-                dof=value["dof"],
-                body=value["body"],
-                twin_id=value["twin_id"],
+                residuals_mm={str(name): float(mm) for name, mm in dict(value["residuals_mm"]).items()},
+                fle_mm=None if value["fle_mm"] is None else float(value["fle_mm"]),
+                dof=None if value["dof"] is None else int(value["dof"]),
+                body=str(value["body"]),
+                twin_id=str(value["twin_id"]),
                 warnings=tuple(value.get("warnings", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -163,6 +187,68 @@ def paired_point_covariance(pose: Rigid[Reference, Patient], x: Array, sigma_mm:
     """First-order covariance (6, 6) of the fit for isotropic touch noise `sigma_mm` a coordinate: sigma2 (J^T J)^-1."""
     rows = np.concatenate([np.hstack([-skew(p), np.eye(3)]) for p in x @ pose.rotation.T])
     return np.asarray(sigma_mm**2 * np.linalg.inv(rows.T @ rows))
+
+
+def given(
+    reference_from_patient: Rigid[Reference, Patient],
+    middle: Points[Patient],
+    *,
+    sd_mm: float,
+    sd_rad: float,
+    body: str,
+    twin_id: str,
+) -> Registration:
+    """A pose that another program found, with a stated spread.
+
+    `sd_mm` a coordinate at `middle` (3,), the middle of the bones; `sd_rad` an axis, turning about it.
+    """
+    if not (np.isfinite([sd_mm, sd_rad]).all() and sd_mm > 0 and sd_rad > 0):
+        raise BadPairs(f"spread {sd_mm} mm, {sd_rad} rad; a given registration is never exact, so both are above zero")
+    J = np.eye(6)  # the turn is about `middle`: t + v - w x (R middle)
+    J[3:, :3] = skew(reference_from_patient.rotation @ middle.mm)
+    spread = np.diag([sd_rad**2] * 3 + [sd_mm**2] * 3)
+    return Registration(
+        reference_from_patient=UncertainRigid(reference_from_patient, J @ spread @ J.T),
+        residuals_mm={},
+        fle_mm=None,
+        dof=None,
+        body=body,
+        twin_id=twin_id,
+        warnings=("the uncertainty was stated by the user, not measured: check a landmark before use",),
+    )
+
+
+def load_matrix(path: Path, direction: Direction) -> Rigid[Reference, Patient]:
+    """Read four rows of four numbers, rounded by at most ROUNDED, as reference_from_patient. Raises BadPairs."""
+    try:
+        matrix = np.array([line.split() for line in path.read_text().splitlines() if line.strip()], dtype=np.float64)
+    except (OSError, ValueError) as error:
+        raise BadPairs(f"the matrix cannot be read: {error}", path=path) from None
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise BadPairs(f"a matrix of shape {matrix.shape}; four rows of four finite numbers are needed", path=path)
+    u, s, vt = np.linalg.svd(matrix[:3, :3])
+    if np.linalg.det(matrix[:3, :3]) > 0 and np.abs(s - 1).max() <= ROUNDED:
+        matrix[:3, :3] = u @ vt
+    try:
+        if direction == "reference-from-patient":
+            return Rigid[Reference, Patient].from_matrix(matrix)
+        return Rigid[Patient, Reference].from_matrix(matrix).inverse()
+    except Fault as fault:
+        raise BadPairs(fault.message, path=path) from None
+
+
+def load_registration(path: Path) -> Registration:
+    """Read a file that `osteotwin register` wrote. Raises BadPairs."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadPairs(f"the registration cannot be read: {error}", path=path) from None
+    if not isinstance(value, dict):
+        raise BadPairs("a registration is a JSON object; was it written by `osteotwin register`?", path=path)
+    try:
+        return Registration.from_json(value)
+    except Fault as fault:
+        raise BadPairs(fault.message, path=path) from None
 
 
 def load_pairs(path: Path) -> list[Pair]:

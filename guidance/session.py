@@ -1,7 +1,7 @@
 """The state of guidance as a value: what was seen, what is known at an instant, and how far it may be trusted.
 
-`step(state, event) -> state` holds no clock, camera, file or window. Events are sightings of marker bodies, and ticks: the
-instants for which something is drawn. STALE draws no bone, it draws the word.
+`step(state, event) -> state` holds no clock, camera, file or window. Events are sightings of marker bodies, and ticks:
+the instants for which something is drawn. STALE draws no bone, it draws the word.
 
     camera_from_patient = camera_from_reference (tracking, timed) @ reference_from_patient (registration)
 """
@@ -14,8 +14,6 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-from twin.plan.deviation import ScrewDeviation, screw_deviation
-from twin.plan.screw import Screw
 
 from guidance.accuracy import radius95_mm
 from guidance.registration import Registration
@@ -26,14 +24,17 @@ from spatial.shapes import Line
 from tracking.body import Body
 from tracking.history import How, PoseHistory, TimedPose
 from tracking.pose import Sighting
+from twin.anatomy.twin import Twin
+from twin.plan.deviation import NoDeviation, ScrewDeviation, screw_deviation
+from twin.plan.screw import Screw
 
 
 class Trust(StrEnum):
     """What the surgeon may do with the picture."""
 
-    GUIDING = "GUIDING"  # measured at or between sightings, predicted error within the limit
-    CAUTION = "CAUTION"  # predicted ahead of the last sighting, or the predicted error exceeds the limit
-    STOP = "STOP"  # no pose for this instant: nothing of the patient is drawn
+    GUIDING = "GUIDING"  # measured at or between sightings, predicted errors within the limit, picture fresh
+    CAUTION = "CAUTION"  # predicted ahead of the last sighting, a predicted error over the limit, or a late picture
+    STOP = "STOP"  # no pose for this instant, or the picture is too old: nothing of the patient is drawn
 
 
 class NotGuidable(Misuse):
@@ -42,16 +43,32 @@ class NotGuidable(Misuse):
 
 @dataclass(frozen=True)
 class Limits:
-    """When to warn: `tre95_mm` is the largest predicted 95 % error at the target that still reads GUIDING."""
+    """When to warn and when to stop.
+
+    `tre95_mm`: largest predicted 95 % error (target, tool tip) that reads GUIDING. A live picture older than `late_ns`
+    reads CAUTION, older than `dead_ns` STOP.
+    """
 
     tre95_mm: float = 2.0
+    late_ns: int = 100_000_000
+    dead_ns: int = 250_000_000
+
+    def __post_init__(self) -> None:
+        """Refuse limits that are none."""
+        if not (np.isfinite(self.tre95_mm) and self.tre95_mm > 0 and 0 < self.late_ns <= self.dead_ns):
+            raise NotGuidable(f"limits {self.tre95_mm} mm, {self.late_ns} ns, {self.dead_ns} ns; above zero, in order")
 
 
 @dataclass(frozen=True)
 class Tick:
-    """The instant `t_ns` for which a picture is drawn."""
+    """The instant `t_ns` whose picture is drawn; `shown_ns`: when it is shown, for a live source.
+
+    Over a camera's picture the overlay belongs to the picture's own instant, else it would slide off the bone while the
+    camera moves. How late that picture is when it is shown is judged apart.
+    """
 
     t_ns: int
+    shown_ns: int | None = None
 
 
 Event = Sighting[Any] | Tick
@@ -60,7 +77,11 @@ REMEMBERED = 32  # sightings a body: over a second at 30 a second, more than any
 
 @dataclass(frozen=True, eq=False)
 class Readout:
-    """What is known at one instant. A pose that is not known is None, never the last one."""
+    """What is known at one instant. A pose that is not known is None, never the last one.
+
+    `tre95_mm`: predicted 95 % radius of the shown target; `tip95_mm`, `axis95_rad`: of the tool's tip and axis against
+    the patient. `age_ns`: how late a live picture is shown.
+    """
 
     t_ns: int
     trust: Trust
@@ -71,9 +92,13 @@ class Readout:
     target: str | None
     patient_from_instrument: UncertainRigid[Patient, Instrument] | None = None
     instrument_how: How | None = None
+    instrument_reason: str | None = None
     deviation: Mapping[str, ScrewDeviation] = field(default_factory=dict)
     tip: Points[Patient] | None = None
     axis: Line[Patient] | None = None
+    tip95_mm: float | None = None
+    axis95_rad: float | None = None
+    age_ns: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,10 +129,15 @@ class State:
             raise NotGuidable(f"instrument {self.instrument.name!r} has no tip_mm; calibrate its tip first")
 
 
+def middle_of(twin: Twin) -> Points[Patient]:
+    """The middle (3,) of the bones: where the error is told when no screw is chosen."""
+    return Points[Patient](np.mean([bone.surface.centroid_mm for bone in twin.bones.values()], axis=0))
+
+
 def step(state: State, event: Event) -> State:
     """The state after an event: a sighting is remembered, a tick is answered in `readout`."""
     if isinstance(event, Tick):
-        return replace(state, readout=look(state, event.t_ns))
+        return replace(state, readout=look(state, event.t_ns, event.shown_ns))
     if event.body == state.reference.name:
         return replace(state, seen=(*state.seen[1 - REMEMBERED :], event))
     if state.instrument is not None and event.body == state.instrument.name:
@@ -115,35 +145,50 @@ def step(state: State, event: Event) -> State:
     return state
 
 
-def look(state: State, t_ns: int) -> Readout:
-    """What is known at `t_ns`: the patient's pose, its error at the target, and how the instrument stands to the plan."""
+def look(state: State, t_ns: int, shown_ns: int | None = None) -> Readout:
+    """What is known at `t_ns`: the patient's pose, its error at the target, how the instrument stands to the plan."""
+    age_ns = None if shown_ns is None else max(0, shown_ns - t_ns)
     timed = pose_at(state.seen, t_ns)
     camera_from_reference = timed.uncertain
+    if age_ns is not None and age_ns > state.limits.dead_ns:
+        reason = f"the picture is {age_ns / 1e6:.0f} ms old; does the camera still run?"
+        return Readout(t_ns, Trust.STOP, "STALE", reason, None, None, None, age_ns=age_ns)
     if camera_from_reference is None:
         reason = timed.reason or "the reference body was not seen"
-        return Readout(t_ns, Trust.STOP, timed.how, reason, None, None, None)
+        return Readout(
+            t_ns, Trust.STOP, timed.how, f"{state.reference.name}: {reason}", None, None, None, age_ns=age_ns
+        )
     camera_from_patient = camera_from_reference @ state.registration.reference_from_patient
     target_name, target = (
         ("focus", state.focus) if state.screw is None else (state.screw, state.screws[state.screw].tip)
     )
-    tre95 = error95_mm(state.registration, camera_from_reference, target)
-    measured = timed.how in ("EXACT", "INTERPOLATED")
-    near_enough = tre95 <= state.limits.tre95_mm
-    reason = None
-    if not near_enough:
-        reason = f"predicted error {tre95:.1f} mm (95 %) at {target_name}, limit {state.limits.tre95_mm:.1f} mm"
-    elif not measured:
-        reason = f"predicted from a sighting {timed.age_ns / 1e6:.0f} ms ago"
     readout = Readout(
         t_ns=t_ns,
-        trust=Trust.GUIDING if measured and near_enough else Trust.CAUTION,
+        trust=Trust.GUIDING,
         how=timed.how,
-        reason=reason,
+        reason=None,
         camera_from_patient=camera_from_patient,
-        tre95_mm=tre95,
+        tre95_mm=error95_mm(state.registration, camera_from_reference, target),
         target=target_name,
+        age_ns=age_ns,
     )
-    return _with_instrument(state, readout, t_ns)
+    readout = _with_instrument(state, readout, camera_from_reference)
+    why = doubt(readout, state.limits, timed.age_ns)
+    return replace(readout, trust=Trust.CAUTION, reason=why) if why else readout
+
+
+def doubt(readout: Readout, limits: Limits, age_ns: int) -> str | None:
+    """The first reason not to trust a read-out that has a pose; None: there is none."""
+    for error_mm, where in ((readout.tre95_mm, readout.target), (readout.tip95_mm, "the tool's tip")):
+        if error_mm is not None and not error_mm <= limits.tre95_mm:
+            return f"predicted error {error_mm:.1f} mm (95 %) at {where}, limit {limits.tre95_mm:.1f} mm"
+    if readout.how == "PREDICTED":
+        return f"predicted from a sighting {age_ns / 1e6:.0f} ms ago"
+    if readout.instrument_how == "PREDICTED":
+        return "the tool is predicted, not seen"
+    if readout.age_ns is not None and readout.age_ns > limits.late_ns:
+        return f"the picture is {readout.age_ns / 1e6:.0f} ms old"
+    return None
 
 
 def pose_at(seen: tuple[Sighting[B], ...], t_ns: int) -> TimedPose[B]:
@@ -165,36 +210,50 @@ def error95_mm(
     return radius95_mm(R @ by_registration @ R.T, registration.dof, by_tracking)
 
 
-def _with_instrument(state: State, readout: Readout, t_ns: int) -> Readout:
-    if state.instrument is None or state.instrument.tip_mm is None or readout.camera_from_patient is None:
+def _with_instrument(
+    state: State, readout: Readout, camera_from_reference: UncertainRigid[Camera, Reference]
+) -> Readout:
+    if state.instrument is None or state.instrument.tip_mm is None:
         return readout
-    timed = pose_at(state.instrument_seen, t_ns)
+    timed = pose_at(state.instrument_seen, readout.t_ns)
     camera_from_instrument = timed.uncertain
     if camera_from_instrument is None:
-        return replace(readout, instrument_how=timed.how)
-    patient_from_instrument = readout.camera_from_patient.inverse() @ camera_from_instrument
+        return replace(readout, instrument_how=timed.how, instrument_reason=timed.reason)
+    registered = state.registration.reference_from_patient
+    reference_from_instrument = camera_from_reference.inverse() @ camera_from_instrument
+    patient_from_instrument = registered.inverse() @ reference_from_instrument
     tip, axis = tool_axis(patient_from_instrument.pose, state.instrument)
-    deviation = {
-        name: screw_deviation(screw, axis, tip)
-        for name, screw in state.screws.items()
-        if state.screw is None or name == state.screw
-    }
+    deviation: dict[str, ScrewDeviation] = {}
+    reason = None
+    for name, screw in state.screws.items():
+        if state.screw is None or name == state.screw:
+            try:
+                deviation[name] = screw_deviation(screw, axis)
+            except NoDeviation:
+                reason = f"the tool is square to {name}"
+    by_tracking = reference_from_instrument.point_covariance(Points[Instrument](state.instrument.tip_mm))
+    dof, turned = state.registration.dof, reference_from_instrument.covariance[:3, :3]
+    along = registered.pose.rotation @ axis.direction
+    across = np.eye(3) - np.outer(along, along)  # a turn about the axis moves no drill
     return replace(
         readout,
         patient_from_instrument=patient_from_instrument,
         instrument_how=timed.how,
+        instrument_reason=reason,
         deviation=deviation,
         tip=tip,
         axis=axis,
+        tip95_mm=radius95_mm(registered.point_covariance(tip), dof, by_tracking),
+        axis95_rad=radius95_mm(across @ registered.covariance[:3, :3] @ across, dof, across @ turned @ across),
     )
 
 
 def tool_axis(
     patient_from_instrument: Rigid[Patient, Instrument], body: Body[Instrument]
 ) -> tuple[Points[Patient], Line[Patient]]:
-    """Tip and working axis in Patient: from the markers' centroid through the tip (a straight pointer or drill)."""
+    """Tip and working axis in Patient; the axis is the file's, else runs from the markers' centroid through the tip."""
     tip_mm = np.asarray(body.tip_mm)
-    centre = np.concatenate([c for c in body.corners_mm.values()]).mean(axis=0)
+    centre_mm = np.concatenate(list(body.corners_mm.values())).mean(axis=0)
+    along = tip_mm - centre_mm if body.axis is None else body.axis
     tip = patient_from_instrument @ Points[Instrument](tip_mm)
-    back = patient_from_instrument @ Points[Instrument](centre)
-    return tip, Line[Patient](tip.mm, tip.mm - back.mm)
+    return tip, Line[Patient](tip.mm, patient_from_instrument.rotation @ along)
