@@ -112,6 +112,7 @@ class TextPart(Generic[W]):
     """Words at a place in the world, upright in the picture; the height is the font's size, in px or (if given) mm.
 
     `anchor` is the point of the words that stands at the place: `left`, the words begin there. `on_top`: never hidden.
+    The outline is dark round light words and light round dark ones, unless it is given; None: no outline.
     """
 
     text: str
@@ -120,7 +121,7 @@ class TextPart(Generic[W]):
     height_mm: float | None = None
     rgb: Rgb = WHITE
     anchor: Anchor = "centre"
-    outline_rgb: Rgb | None = (0.04, 0.05, 0.07)
+    outline_rgb: Rgb | Literal["contrast"] | None = "contrast"
     on_top: bool = True
     layer: str = ""
 
@@ -144,7 +145,7 @@ class ScreenText:
     height_px: float = 14.0
     rgb: Rgb = WHITE
     anchor: Anchor = "centre"
-    outline_rgb: Rgb | None = (0.04, 0.05, 0.07)
+    outline_rgb: Rgb | Literal["contrast"] | None = "contrast"
     panel_opacity: float = 0.0
 
     def __post_init__(self) -> None:

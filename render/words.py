@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,8 @@ LAYOUT = "4f4 4f4 4f4 4f4 3f4/i"
 INPUTS = ("in_box_px", "in_box_uv", "in_colour", "in_outline", "in_style")
 _COLUMNS = 19
 _PANEL_RGB = (0.05, 0.06, 0.08)
+_DARK_RGB: Rgb = (0.04, 0.05, 0.07)
+_LIGHT_RGB: Rgb = (0.97, 0.97, 0.96)
 
 
 def label_rows(atlas: GlyphAtlas, labels: Iterable[TextPart[Any]], view: View[Any]) -> Array:
@@ -64,6 +66,11 @@ def screen_rows(atlas: GlyphAtlas, texts: Iterable[ScreenText]) -> Array:
     return np.concatenate(panels + words) if words else np.zeros((0, _COLUMNS))
 
 
+def luminance(rgb: Rgb) -> float:
+    """How bright a display colour looks, 0 to 1: Rec. 709 weights on the encoded values."""
+    return 0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]
+
+
 def _rows(
     atlas: GlyphAtlas,
     text: str,
@@ -71,7 +78,7 @@ def _rows(
     size_px: float,
     rgb: Rgb,
     anchor: Anchor,
-    outline_rgb: Rgb | None,
+    outline: Rgb | Literal["contrast"] | None,
     depth: float,
     snap: bool,
 ) -> Array:
@@ -84,6 +91,7 @@ def _rows(
     rows[:, :4] = boxes * size_px + np.tile(origin, 2)
     rows[:, 4:8] = uv
     rows[:, 8:12] = (*rgb, 1.0)
-    rows[:, 12:16] = (*(outline_rgb or rgb), 0.0 if outline_rgb is None else 0.92)
+    halo_rgb = (_DARK_RGB if luminance(rgb) > 0.35 else _LIGHT_RGB) if outline == "contrast" else outline
+    rows[:, 12:16] = (*rgb, 0.0) if halo_rgb is None else (*halo_rgb, 0.92)
     rows[:, 16:] = depth, 2.0 * SPREAD_PX * size_px / EM_PX, -1.0
     return rows

@@ -325,3 +325,13 @@ def test_a_parallel_view_keeps_sizes_at_every_depth(offscreen: Offscreen) -> Non
     assert max(areas) - min(areas) <= 4
     assert abs(areas[0] - np.pi * 40.0**2) < 60
     assert float(view.pixels_per_mm(Points[Patient](np.zeros(3)))) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("rgb", "background"), [((1.0, 1.0, 1.0), 255), ((0.05, 0.05, 0.05), 0)])
+def test_words_stand_out_from_a_background_of_their_own_colour(
+    offscreen: Offscreen, rgb: tuple[float, float, float], background: int
+) -> None:
+    picture = np.full((120, 160, 3), background, dtype=np.uint8)
+    scene: Scene[Camera] = Scene(picture=picture, screen_texts=(ScreenText("L3", (80, 60), 24.0, rgb),))
+    drawn = offscreen.picture(scene, VIEW).astype(int)
+    assert (np.abs(drawn - background).max(axis=2) > 150).sum() > 60
