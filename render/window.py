@@ -162,11 +162,12 @@ class Window:
         while not self.is_closed and (frames is None or shown < frames):
             current = scene if isinstance(scene, Scene) else scene()
             view: View[Any] = state.orbit.view(*self.size_px)
-            self.draw(state.dressed(current, view, world_from_patient), view)
+            dressed = state.dressed(current, view, world_from_patient)
+            self.draw(dressed, view)
             shown += 1
             if "S" in self.keys:
                 saved += 1
-                save_png(pictures / f"osteotwin-{saved:03d}.png", self.picture(state.dressed(current, view), view))
+                save_png(pictures / f"osteotwin-{saved:03d}.png", self.picture(dressed, view))
             state = self.moved(state)
             self.keys.clear()
         return state
