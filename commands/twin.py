@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -171,22 +172,22 @@ def _build(
     from twin.anatomy.build import build_twin, twin_from_meshes
 
     from twin.case import Case
-    from twin.scan.load import load_volume
-    from twin.scan.meshes import surface_files
+    from twin.scan.load import load_labels, load_volume
+    from twin.scan.meshes import load_surfaces, surface_files
 
-    if surface_files(source) and series is None:
-        if labels is not None:
-            raise Misuse("labels belong to a CT; the source is meshes", path=source)
-        return Case.create(
-            folder, twin_from_meshes(source), None, None, replace=force, progress=part(progress, 0.8, 1.0)
-        )
+    if surface_files(source):
+        if labels is not None or series is not None:
+            raise Misuse("the source is meshes: --labels and --series belong to a CT", path=source)
+        progress("reading meshes", 0.0)
+        found = load_surfaces(source)
+        built = twin_from_meshes(source)
+        built = replace(built, warnings=tuple(dict.fromkeys([*found.warnings, *built.warnings])))
+        return Case.create(folder, built, None, None, replace=force, progress=part(progress, 0.8, 1.0))
     volume = load_volume(source, series_uid=series, progress=part(progress, 0.0, 0.2))
-    given = None
-    if labels is not None:
-        from twin.scan.labels import load_labels
-
-        given = load_labels(labels, volume.grid, part(progress, 0.2, 0.3))
+    given = None if labels is None else load_labels(labels, volume.grid, part(progress, 0.2, 0.3))
     built, label_map = build_twin(volume, given, segmenter=segmenter, progress=part(progress, 0.3, 0.9))
+    if given is not None:
+        built = replace(built, warnings=tuple(dict.fromkeys([*given.warnings, *built.warnings])))
     return Case.create(folder, built, volume, label_map, replace=force, progress=part(progress, 0.9, 1.0))
 
 

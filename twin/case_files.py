@@ -61,7 +61,9 @@ def write_case(
             write_synced(folder / "bones" / f"{bone.name}{f'.lod{level}' if level else ''}.ply", ply_bytes(mesh))
     write_synced(folder / "landmarks.json", pretty({"landmarks": [mark.to_json() for mark in twin.landmarks]}))
     warnings = dict.fromkeys(twin.warnings)
+    steps = [*provenance, *twin.provenance]
     if volume is not None:
+        steps.insert(0, {"step": "scan", **volume.about})
         progress("writing the CT", 0.5)
         notes = {"osteotwin_about": dict(volume.about), "osteotwin_warnings": list(volume.warnings)}
         write_nrrd(folder / "ct.nrrd", volume.hu, volume.grid, packed=False, notes=notes)
@@ -85,7 +87,7 @@ def write_case(
         "files": files,
         "density": None if twin.density is None else dict(twin.density),
         "warnings": list(warnings),
-        "provenance": [dict(step) for step in (*provenance, *twin.provenance)],
+        "provenance": [dict(step) for step in steps],
     }
     for name in files:
         sync(folder / name)

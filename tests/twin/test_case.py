@@ -73,7 +73,9 @@ def test_round_trip_is_exact(case):
             assert np.array_equal(x.vertices_mm, y.vertices_mm)
             assert np.array_equal(x.triangles, y.triangles)
     assert [m.to_json() for m in b.landmarks] == [m.to_json() for m in a.landmarks]
-    assert [dict(step) for step in b.provenance] == [{"step": "load"}, {"step": "surface", "iso": 0.1}]
+    assert [dict(step) for step in b.provenance] == [
+        {"step": "scan", "format": "DICOM", "slices": 7}, {"step": "load"}, {"step": "surface", "iso": 0.1},
+    ]  # fmt: skip
     assert b.warnings == ("thick slices", "coarse")
     for name in ("spacing_mm", "origin_mm", "axes"):
         assert np.array_equal(getattr(opened.volume().grid, name), getattr(GRID, name))

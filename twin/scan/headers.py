@@ -7,6 +7,7 @@ A patient's identity is kept only as a digest, to tell two patients apart.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import struct
 import warnings
@@ -49,6 +50,9 @@ _TAGS = [
     "PatientPosition", "Manufacturer", "NumberOfSeriesRelatedInstances", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
+
+
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what is wrong with a file is said as a fault, once
 
 
 @dataclass(frozen=True, eq=False)
