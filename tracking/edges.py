@@ -218,11 +218,11 @@ def _fit_side(
     if not _start(work, count, wide, p):
         return failed
     normal = np.zeros((7, 7))
-    noise = _gauss_newton(work, count, p, normal, 6)
+    noise = _gauss_newton(work, count, p, normal, 8, 2)
     if noise < 0 or abs(p[0]) > 3.0 or abs(p[1]) > 3.0:
         return failed
     count = _collect(picture, corners, bow, p[0], p[1], side, margin, half, work)
-    noise = _gauss_newton(work, count, p, normal, 5)
+    noise = _gauss_newton(work, count, p, normal, 6, 0)
     if noise < 0 or p[5] - p[3] < 10 or abs(p[0]) > 3.0 or abs(p[1]) > 3.0:
         return failed
     covariance = np.linalg.inv(normal)
@@ -270,7 +270,7 @@ def _start(work: Array, count: int, half: float, p: Array) -> bool:
 
 
 @njit
-def _gauss_newton(work: Array, count: int, p: Array, normal: Array, iterations: int) -> float:
+def _gauss_newton(work: Array, count: int, p: Array, normal: Array, iterations: int, careful: int) -> float:
     """Improve p = (e0, e1, sigma, a, a slope, b, b slope) in place; returns the noise in grey levels.
 
     The noise is negative on failure. `normal` receives the weighted normal matrix at the solution.
@@ -309,15 +309,24 @@ def _gauss_newton(work: Array, count: int, p: Array, normal: Array, iterations: 
             normal[row, row] += 1e-9
             for column in range(row):
                 normal[column, row] = normal[row, column]
-        step = np.linalg.solve(normal, right)
+        damped = normal.copy()
+        if (
+            iteration < careful
+        ):  # place and levels first: blur and slopes, left free at once, run away from a poor start
+            for row in (2, 4, 6):
+                damped[row, row] = damped[row, row] * 1e3 + 1.0
+        step = np.linalg.solve(damped, right)
+        longest = max(abs(step[0]), abs(step[1]))
+        shorten = 0.8 / longest if longest > 0.8 else 1.0
         for row in range(7):
-            p[row] += step[row]
-        p[2] = min(max(p[2], 0.35), 3.0)
+            if row != 2:
+                p[row] += step[row] * shorten
+        p[2] = min(max(p[2] + step[2] * shorten, 0.7 * p[2], 0.29), 1.4 * p[2], 3.0)  # 0.29 px: the pixel's own width
         noise = math.sqrt(squares / max(total - 7, 1.0))
         # mean absolute deviation is 0.8 sd; four sd keep nearly all good pixels at nearly full weight
         scale = max(4.0 * 1.25 * absolute / count, 2.0)
         if not math.isfinite(p[0] + p[1] + p[2]) or abs(p[0]) > 8 or abs(p[1]) > 8:
             return -1.0
-        if iteration > 1 and abs(step[0]) + abs(step[1]) < 2e-4:
+        if iteration > careful and abs(step[0]) + abs(step[1]) < 2e-4:
             break
     return noise

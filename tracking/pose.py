@@ -129,32 +129,39 @@ def _evidence(
 ) -> tuple[_Evidence, list[int]]:
     """Corners as undistorted rays, whitened through the lens' own derivative; drops those that it can't undo."""
     seen = detections.by_id()
-    mm, rays, whitening, usable = [], [], [], []
-    for marker in ids:
-        corners = detections.corners_px[seen[marker]]
-        try:
-            xy = pinhole.normalised(corners)
-        except BadLens:
-            continue
-        root = detections.whitening[seen[marker]]
-        if excess_px2 > 0:
-            inverse = np.linalg.inv(root)
-            root = np.linalg.inv(np.linalg.cholesky(inverse @ inverse.T + excess_px2 * np.eye(8)))
-        slopes = np.zeros((8, 8))
-        step = 1e-5
-        for axis in range(2):
-            shift = np.zeros(2)
-            shift[axis] = step
-            ahead, behind = _pixels(pinhole, xy + shift), _pixels(pinhole, xy - shift)
-            for corner in range(4):
-                slopes[2 * corner : 2 * corner + 2, 2 * corner + axis] = (ahead - behind)[corner] / (2 * step)
-        mm.append(body.corners_mm[marker])
-        rays.append(xy)
-        whitening.append(root @ slopes)
-        usable.append(marker)
-    if not usable:
+    corners = detections.corners_px[[seen[marker] for marker in ids]]
+    rays, usable = _straighten(pinhole, corners)
+    ids = [marker for marker, good in zip(ids, usable, strict=True) if good]
+    if not ids:
         return _Evidence(np.zeros((0, 3)), np.zeros((0, 2)), np.zeros((0, 8, 8))), []
-    return _Evidence(np.concatenate(mm), np.concatenate(rays), np.stack(whitening)), usable
+    root = detections.whitening[[seen[marker] for marker in ids]]
+    if excess_px2 > 0:
+        inverse = np.linalg.inv(root)
+        root = np.linalg.inv(np.linalg.cholesky(inverse @ np.swapaxes(inverse, 1, 2) + excess_px2 * np.eye(8)))
+    slopes = np.zeros((len(ids), 8, 8))  # d pixel / d ray, a 2x2 block a corner
+    step = 1e-5
+    for axis in range(2):
+        shift = step * np.eye(2)[axis]
+        change = (_pixels(pinhole, rays + shift) - _pixels(pinhole, rays - shift)) / (2 * step)
+        for corner in range(4):
+            slopes[:, 2 * corner : 2 * corner + 2, 2 * corner + axis] = change[:, corner]
+    mm = np.concatenate([body.corners_mm[marker] for marker in ids])
+    return _Evidence(mm, rays.reshape(-1, 2), root @ slopes), ids
+
+
+def _straighten(pinhole: Pinhole, corners_px: Array) -> tuple[Array, list[bool]]:
+    """Undistorted rays (k, 4, 2) of markers (n, 4, 2), and which of the n could be undistorted."""
+    try:
+        return pinhole.normalised(corners_px), [True] * len(corners_px)
+    except BadLens:  # at least one lies where the model folds over: find out which
+        rays, usable = [], []
+        for corners in corners_px:
+            try:
+                rays.append(pinhole.normalised(corners))
+                usable.append(True)
+            except BadLens:
+                usable.append(False)
+        return np.array(rays).reshape(-1, 4, 2), usable
 
 
 def _pixels(pinhole: Pinhole, xy: Array) -> Array:
@@ -183,7 +190,7 @@ def _starts(evidence: _Evidence, prior: Rigid[Camera, Any] | None) -> list[tuple
     for _, R, t in scored:
         if all(_turn_rad(R, other) > 0.05 for other, _ in starts):
             starts.append((R, t))
-    return starts[:3]
+    return starts[:2]
 
 
 def _pnp(mm: Array, rays: Array) -> list[tuple[Array, Array]]:
@@ -249,7 +256,7 @@ def _refine(start: tuple[Array, Array], evidence: _Evidence) -> _Fit | None:
         if not np.isfinite(step).all() or turn > 3.0:
             return None
         R, t = rotation_exp(step[:3]) @ R, t + step[3:]
-        if iteration > 2 and turn < 1e-8 and np.abs(step[3:]).max() < 1e-6:
+        if iteration > 2 and turn < 1e-7 and np.abs(step[3:]).max() < 1e-5:  # a hundredth of what is ever resolved
             break
     u, _, vt = np.linalg.svd(R)
     return _Fit(u @ vt, t, normal, squares, weights)

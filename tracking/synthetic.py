@@ -42,7 +42,7 @@ class Caster(Protocol):
     """What follows rays to a surface."""
 
     def __call__(
-        self, origins_mm: Array, directions: Array, t_max_mm: float
+        self, origins_mm: Array, directions: Array, t_max_mm: float, /
     ) -> tuple[Array, NDArray[np.integer[Any]], Array]:
         """First hits of rays (N, 3): distance (N,) mm (inf: none), index of the object (N,), outward normal (N, 3)."""
         ...
