@@ -10,7 +10,7 @@ from spatial.frames import Eye, Stage
 from spatial.rigid import Array, Rigid
 
 IPD_MM = 63.0  # the mean of adults (Dodgson 2004: 63.4 mm)
-FOV_Y_RAD = 0.62
+FOV_Y_RAD = 0.85
 NEAR_MM, FAR_MM = 50.0, 10_000.0
 
 

@@ -45,7 +45,7 @@ def hand_meshes(name: str, hand: Hand) -> tuple[MeshPart[Stage], ...]:
         return palm, MeshPart[Stage](f"{name} drill", drill_mesh(_BIT_MM, 70.0), pose, metal, "hands")
     if hand.tool == "saw":
         edge = aim.translation_mm + saw.REACH_MM * forward
-        flat = Rigid[Stage, Any](np.column_stack([aim.rotation[:, 0], forward, -up]), edge - _BLADE_HALF_MM * forward)
+        flat = Rigid[Stage, Any](np.column_stack([aim.rotation[:, 0], forward, up]), edge - _BLADE_HALF_MM * forward)
         blade = MeshPart[Stage](
             f"{name} blade",
             square_mesh(),

@@ -29,7 +29,7 @@ class Crossing:
 def may_meet(line: Line[Patient], mesh: TriangleMesh[Patient], reach_mm: float) -> bool:
     """Whether the path's first `reach_mm` touch the mesh's box (slab test)."""
     low, high = mesh.bounds_mm
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         a, b = (low - line.point_mm) / line.direction, (high - line.point_mm) / line.direction
     flat = line.direction == 0.0
     inside = (line.point_mm >= low) & (line.point_mm <= high)

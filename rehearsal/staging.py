@@ -37,8 +37,7 @@ PLANNED = Material((0.40, 0.72, 0.98), opacity=0.45, mode="translucent")
 MAX_TRIANGLES = 300_000
 _LABEL_MM = 11.0  # patient mm
 _FLOOR_MM = 2000.0
-_MARKER_MM = np.array([-430.0, 1180.0, -250.0])
-_TABLE_TOP_MM = 820.0
+_MARKER_MM = np.array([-300.0, 960.0, -480.0])
 
 
 def stage(state: State, max_triangles: int = MAX_TRIANGLES) -> Scene[Stage]:
@@ -155,14 +154,14 @@ def _cut_planes(state: State) -> tuple[list[MeshPart[Stage]], list[LinePart[Stag
 
 
 def _level_labels(state: State, moved: Poses) -> list[TextPart[Stage]]:
-    """Level names behind each vertebra (the surgeon's side when prone), and the patient's sides at the ends."""
+    """Level names beside each vertebra, on the patient's right: away from the surgeon at first."""
     found = []
     height_mm = _LABEL_MM * state.stage_from_patient.scale
     for name, bone in state.model.twin.bones.items():
         if level_of(name) is None:
             continue
         low, high = bone.for_drawing(0).bounds_mm
-        place = Points[Patient](np.array([(low[0] + high[0]) / 2, high[1] + 8.0, (low[2] + high[2]) / 2]))
+        place = Points[Patient](np.array([low[0] - 12.0, high[1], (low[2] + high[2]) / 2]))
         if name in moved:
             place = moved[name] @ place
         at = (state.stage_from_patient @ place).mm
