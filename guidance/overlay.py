@@ -5,6 +5,7 @@ Pure: a state and a frame in, a Scene and a View out. STOP draws nothing of the 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -25,12 +26,13 @@ TRUST_RGB: dict[Trust, Rgb] = {
     Trust.CAUTION: (1.0, 0.80, 0.30),
     Trust.STOP: (1.0, 0.42, 0.36),
 }
-CHOSEN_RGB: Rgb = (0.35, 0.85, 1.0)
+BONE_RGB: tuple[Rgb, Rgb] = ((0.45, 0.95, 0.85), (0.50, 0.82, 1.0))  # no bone looks so: never taken for the real one
+CHOSEN_RGB: Rgb = (1.0, 0.50, 0.85)
 PLANNED_RGB: Rgb = (0.75, 0.80, 0.86)
 TOOL_RGB: Rgb = (1.0, 0.85, 0.25)
 RING_MM = 3.0
 BEHIND_MM = 40.0  # how far the planned axis is drawn on toward the surgeon
-PANEL = 0.62
+PANEL = 0.85  # dark enough for 4.5 : 1 over a white picture
 
 
 def overlay(
@@ -74,7 +76,10 @@ def _anatomy(
     twin: Twin, max_triangles: int, label_px: int
 ) -> tuple[tuple[MeshPart[Patient], ...], tuple[TextPart[Patient], ...]]:
     """Bones and their labels, the same values for every frame."""
-    bones = bone_parts(twin, max_triangles=max_triangles, mode="xray", opacity=0.75)
+    bones = tuple(
+        replace(part, material=Material(BONE_RGB[number % 2], 1.0, "xray"))
+        for number, part in enumerate(bone_parts(twin, max_triangles=max_triangles))
+    )
     return bones, bone_labels(twin, height_px=float(label_px))
 
 
