@@ -170,19 +170,17 @@ def _build(
     source: Path, folder: Path, series: str | None, labels: Path | None, segmenter: str, force: bool, progress: Progress
 ) -> Case:
     from twin.anatomy.build import build_twin, twin_from_meshes
-
     from twin.case import Case
     from twin.scan.load import load_labels, load_volume
-    from twin.scan.meshes import load_surfaces, surface_files
+    from twin.scan.meshes import surface_files
 
     if surface_files(source):
         if labels is not None or series is not None:
             raise Misuse("the source is meshes: --labels and --series belong to a CT", path=source)
         progress("reading meshes", 0.0)
-        found = load_surfaces(source)
-        built = twin_from_meshes(source)
-        built = replace(built, warnings=tuple(dict.fromkeys([*found.warnings, *built.warnings])))
-        return Case.create(folder, built, None, None, replace=force, progress=part(progress, 0.8, 1.0))
+        return Case.create(
+            folder, twin_from_meshes(source), None, None, replace=force, progress=part(progress, 0.8, 1.0)
+        )
     volume = load_volume(source, series_uid=series, progress=part(progress, 0.0, 0.2))
     given = None if labels is None else load_labels(labels, volume.grid, part(progress, 0.2, 0.3))
     built, label_map = build_twin(volume, given, segmenter=segmenter, progress=part(progress, 0.3, 0.9))

@@ -22,7 +22,7 @@ from tests.twin.test_case import CORNERS, FACES, twin
 from tests.twin.written_series import write_series
 from twin.anatomy.bone import Bone
 from twin.case import Case
-from twin.scan.meshes import load_meshes
+from twin.scan.meshes import load_surfaces
 from twin.scan.volume import LabelMap
 from twin.surfaces.ply import ply_bytes, read_ply
 from twin.surfaces.stl import read_stl
@@ -55,8 +55,9 @@ def fast_build(monkeypatch):
         return replace(twin(), bones=bones, landmarks=()), labels
 
     def twin_from_meshes(source):
-        bones = {name: Bone(name, mesh) for name, mesh in load_meshes(source).items()}
-        return replace(twin(), bones=bones, landmarks=(), density=None)
+        found = load_surfaces(source)
+        bones = {name: Bone(name, mesh) for name, mesh in found.meshes.items()}
+        return replace(twin(), bones=bones, landmarks=(), density=None, warnings=found.warnings)
 
     module = types.ModuleType("twin.anatomy.build")
     module.build_twin, module.twin_from_meshes = build_twin, twin_from_meshes
@@ -207,6 +208,16 @@ def test_real_compressed_torso_becomes_a_case(tmp_path):
     assert built["bones"]
     assert any("blank" in note for note in built["warnings"])
     assert Case.open(tmp_path / "y").check() == []
+
+
+@needs_anatomy
+def test_real_pelvis_mesh_becomes_a_twin_without_ct(tmp_path):
+    zipfile.ZipFile(shared_data("ar_bard_guidance/DeciPelvis.vtk.zip")).extractall(tmp_path / "bones")
+    for source in (tmp_path / "bones", tmp_path / "bones/DeciPelvis.vtk"):
+        built, _ = run("twin", "build", source, "--case", tmp_path / "case", "--force", "--json")
+        assert [(bone["name"], bone["closed"]) for bone in built["bones"]] == [("DeciPelvis", False)]
+        assert any("no TotalSegmentator bone name" in note for note in built["warnings"])
+    assert run("twin", "inspect", tmp_path / "case", "--json")[0]["density"] is None
 
 
 @pytest.mark.parametrize("name", ["sliceincrement/001", "sliceincrement/002", "notavolume"])
