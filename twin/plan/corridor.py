@@ -2,7 +2,8 @@
 
 An axis is x = (shift medially mm, shift up mm, turn of the tip medially rad, turn up rad) away from the pedicle's own.
 It is worth its smallest weighted wall distance, as far as that is not more than ENOUGH; less the room that the body
-leaves too little; less a cost for leaving the pedicle's own axis, so that a wide pedicle keeps it.
+leaves too little; less a cost for leaving the pedicle's own axis, so that a wide pedicle keeps it. A wall distance
+counts less `extra_mm` (medial, superior, lateral, inferior; blended by the squared cosine between them).
 """
 
 from __future__ import annotations
@@ -66,13 +67,13 @@ def _worth(
             continue
         for t in range(RAYS):
             angle = 2.0 * np.pi * t / RAYS
-            r = np.cos(angle) * side + np.sin(angle) * up
-            sector = int(np.floor((360.0 * t / RAYS + 45.0) / 90.0)) % 4
-            most = worst + extra_mm[sector]
-            if -d >= most:  # nothing is nearer than that, in any direction
+            c, w = np.cos(angle), np.sin(angle)
+            extra = c * c * (extra_mm[0] if c > 0 else extra_mm[2]) + w * w * (extra_mm[1] if w > 0 else extra_mm[3])
+            if -d >= worst + extra:  # nothing is nearer than that, in any direction
                 continue
+            r = c * side + w * up
             run = trace_ray(values, origin, spacing, p[0], p[1], p[2], r[0], r[1], r[2], REACH_MM)
-            worst = min(worst, run - extra_mm[sector])
+            worst = min(worst, run - extra)
     squeeze = 0.0
     for n in range(10):
         p = start + (WINDOW_MM + 2.0 * n) * way

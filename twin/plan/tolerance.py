@@ -1,4 +1,7 @@
-"""How far a screw may be off before its thread touches the cortex of the isthmus (geometry of Rampersaud et al. 2001)."""
+"""How far a screw may be off before its thread touches the cortex of the isthmus.
+
+Geometry of Rampersaud, Simon and Foley, Spine 2001;26:352.
+"""
 
 from __future__ import annotations
 

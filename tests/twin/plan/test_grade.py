@@ -116,7 +116,7 @@ def test_left_and_right_are_mirror_images(medial, up, turn):
 
 def brute_force(bone, side, axis_point, way, isthmus, stations, angles):
     """Walls by Open3D's rays against the mesh, directions from the landmarks: none of the code under test."""
-    twin = phantom_twin()
+    twin = phantom_twin((bone,))
     scene = o3d.t.geometry.RaycastingScene()
     mesh = twin.bone(bone).surface
     scene.add_triangles(
@@ -149,7 +149,7 @@ def rays_around(twin, bone, side, axis_point, way, isthmus, stations, angles, ca
 @pytest.mark.parametrize("bone", ["vertebrae_L2", "vertebrae_L5"])
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_on_the_phantom_it_agrees_with_rays_on_the_mesh_and_on_the_analytic_surface(bone, side):
-    twin = phantom_twin()
+    twin = phantom_twin((bone,))
     neck = twin.landmark(f"pedicle_{side}", bone)
     rng = np.random.default_rng(7)
     way = neck.direction.unit + rng.normal(0, 0.04, 3)
