@@ -199,9 +199,10 @@ def undo(
     if target is None:
         verb = "redo" if redo else "undo"
         raise NothingToUndo(f"nothing to {verb} in plan {name!r}" + (f" of {only}" if only else ""))
-    case.journal.append(author, UNDO, {"plan": name, "undoes": target.id})
-    found, skipped = fold(case.journal.entries(), name, case.twin.twin_id)
-    case.save_plan(name, found.to_json(), author)
+    with case.journal:
+        case.journal.append(author, UNDO, {"plan": name, "undoes": target.id})
+        found, skipped = fold(case.journal.entries(), name, case.twin.twin_id)
+        case.save_plan(name, found.to_json(), author)
     report: dict[str, Any] = {
         "plan": name,
         "undone": {"entry": target.id, "kind": target.kind},
@@ -280,13 +281,14 @@ def _append(case: Case, name: str, author: str, before: Plan, edits: list[Edit])
     from twin.plan.edits import apply
 
     found = before
-    for edit in edits:
-        changed = apply(found, edit)
-        if changed != found:
-            case.journal.append(author, edit.kind, edit.payload(name))
-        found = changed
-    if found != before or name not in case.plan_names:
-        case.save_plan(name, found.to_json(), author)
+    with case.journal:
+        for edit in edits:
+            changed = apply(found, edit)
+            if changed != found:
+                case.journal.append(author, edit.kind, edit.payload(name))
+            found = changed
+        if found != before or name not in case.plan_names:
+            case.save_plan(name, found.to_json(), author)
     return found
 
 
