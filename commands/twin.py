@@ -226,6 +226,7 @@ def _draw(twin_here: Twin, folder: Path) -> list[str]:
 
     from render.anatomy import bone_labels, bone_parts, standard_views
     from render.offscreen import Offscreen
+    from render.orientation import orientation_labels
     from render.scene import Scene
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -234,7 +235,8 @@ def _draw(twin_here: Twin, folder: Path) -> list[str]:
     with Offscreen() as screen:
         for name, view in standard_views(twin_here).items():
             file = folder / f"{name}.png"
-            Image.fromarray(screen.picture(scene, view)).save(file)
+            lettered = scene.plus(screen_texts=orientation_labels(view))
+            Image.fromarray(screen.picture(lettered, view)).save(file)
             files.append(str(file))
     return files
 

@@ -8,7 +8,13 @@ import zlib
 
 import numpy as np
 import pytest
-from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless, generate_uid
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    generate_uid,
+)
 
 from spatial.faults import Fault
 from tests.data import shared_data
@@ -220,6 +226,27 @@ def test_deeply_nested_sequences_are_survived(tmp_path):
     with pytest.raises(Fault) as caught:
         load_volume(tmp_path)
     assert caught.value.path == files[1]
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_any_noise_in_a_header_is_a_fault_never_a_crash(tmp_path, syntax):
+    generator = np.random.default_rng(3)
+    files = write_series(tmp_path, slices=4, shape=(20, 24), spacing_mm=(4.0, 4.0), syntax=syntax)
+    sound = files[1].read_bytes()
+    end = sound.find(b"\xe0\x7f\x10\x00")
+    end = end + 30 if end > 0 else len(sound)
+    refused = 0
+    for _ in range(120):
+        spoiled = bytearray(sound)
+        for at in generator.integers(128, end, int(generator.integers(1, 6))):
+            spoiled[at] = int(generator.integers(0, 256))
+        files[1].write_bytes(spoiled)
+        try:
+            list_series(tmp_path)
+            load_volume(tmp_path)
+        except Fault:
+            refused += 1
+    assert refused > 60
 
 
 def test_empty_and_foreign_folders(tmp_path):
