@@ -21,8 +21,8 @@ class BadBone(Fault):
 class Landmark:
     """A named place on a bone: `position` (3,) Patient; `direction` (3,) unit where it has one.
 
-    `pedicle_left|right`: isthmus centre and axis, pointing anteriorly into the body. `endplate_superior|inferior`: centre and
-    normal, both normals cranial. `sd_mm` is the one-sigma spread a coordinate, None when it is not known.
+    `pedicle_left|right`: isthmus centre and axis, pointing anteriorly into the body. `endplate_superior|inferior`:
+    centre and normal, both normals cranial. `sd_mm` is the one-sigma spread a coordinate, None when it is not known.
     """
 
     name: str
@@ -36,9 +36,7 @@ class Landmark:
         """Check side, shapes and spread."""
         if self.side not in (None, "left", "right"):
             raise BadBone(f"side {self.side!r} of {self.name}; left, right or none")
-        if self.position.mm.shape != (3,) or (
-            self.direction is not None and self.direction.unit.shape != (3,)
-        ):
+        if self.position.mm.shape != (3,) or (self.direction is not None and self.direction.unit.shape != (3,)):
             raise BadBone(f"landmark {self.name} of {self.bone} must be one point and one direction")
         if self.sd_mm is not None and not self.sd_mm >= 0:
             raise BadBone(f"spread {self.sd_mm} mm of {self.name}; it can't be negative")

@@ -1,4 +1,6 @@
-"""The patient twin: labelled closed bones, landmarks, levels with who confirmed them, density, and how it all came about."""
+"""The patient twin: labelled closed bones, landmarks, levels with who confirmed them, density, and how it all came
+about.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,8 @@ class Levels:
 class Twin:
     """Bones by name in Patient coordinates, with what was measured on them and where each came from.
 
-    `density` is None for a twin that was made from meshes alone. `provenance` is a list of steps, each with its settings,
-    versions and the sha256 of its inputs.
+    `density` is None for a twin that was made from meshes alone. `provenance` is a list of steps, each with its
+    settings, versions and the sha256 of its inputs.
     """
 
     twin_id: str

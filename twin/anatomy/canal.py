@@ -1,0 +1,255 @@
+"""The spinal canal, found first: the axis along which everything else of the spine is read.
+
+In each axial slice every soft voxel looks around itself: bone in most directions (the share of rays that hit), at like
+distances left and right, at about a canal's radius, with a vertebral body in front. Dynamic programming then joins the
+best voxels of all slices to one smooth path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from spatial.compiled import njit, njit_parallel, prange
+from spatial.faults import Fault
+from spatial.rigid import Array
+from twin.anatomy.working import Working
+
+RADIUS_MM = 9.5
+REACH_MM = 24.0
+RAYS = 24
+MIDLINE_SD_MM = 28.0  # without it the path jumps into the obturator ring
+THRESHOLDS_HU = (140.0, 180.0, 230.0)  # a fixed one fails on low density: the best path is kept
+LEAST_SCORE = 0.22
+
+
+class NoSpine(Fault):
+    """No spinal canal in this volume."""
+
+
+@dataclass(frozen=True, eq=False)
+class Canal:
+    """The canal's centreline (N, 3) mm Patient, ordered from below upward, with its unit tangent, left and
+    anterior (N, 3).
+
+    `along_mm` (N,) is the arc length; samples are 1 mm apart. `score` (N,) 0..1 says how canal-like each place is.
+    """
+
+    centre_mm: Array
+    tangent: Array
+    left: Array
+    anterior: Array
+    along_mm: Array
+    score: Array
+
+    def coordinates(self, points_mm: Array) -> Array:
+        """Patient points (N, 3) as (along, left, anterior) mm: each by the sample in whose perpendicular plane it
+        lies best.
+        """
+        out = np.empty((len(points_mm), 3))
+        _coordinates(points_mm, self.centre_mm, self.tangent, self.left, self.anterior, self.along_mm, out)
+        return out
+
+    def points(self, along_left_anterior: Array) -> Array:
+        """Patient points (..., 3) of canal coordinates (..., 3)."""
+        s = along_left_anterior[..., 0]
+        at = [
+            np.stack([np.interp(s, self.along_mm, v[:, a]) for a in range(3)], axis=-1)
+            for v in (self.centre_mm, self.left, self.anterior, self.tangent)
+        ]
+        beyond = s - np.clip(s, self.along_mm[0], self.along_mm[-1])
+        return np.asarray(
+            at[0]
+            + along_left_anterior[..., 1:2] * at[1]
+            + along_left_anterior[..., 2:3] * at[2]
+            + beyond[..., None] * at[3]
+        )
+
+
+def find(working: Working) -> Canal:
+    """The canal's centreline; raises NoSpine when no path looks like one."""
+    best: tuple[float, NDArray[np.int64], Array] | None = None
+    smooth = ndimage.gaussian_filter(working.hu, 0.7)
+    for threshold in THRESHOLDS_HU:
+        score = _slice_scores(smooth, threshold, working.spacing_mm, _midline(working))
+        path, _ = _best_path(score)
+        values = score[np.arange(len(path)), path[:, 0], path[:, 1]].astype(np.float64)
+        total = float(np.sort(values)[len(values) // 4 :].mean())
+        if best is None or total > best[0]:
+            best = (total, path, values)
+    assert best is not None
+    return _canal(working, best[1], best[2])
+
+
+def _midline(working: Working) -> float:
+    """Column of the body's middle: centre of the soft-tissue mass, half way down the volume's slices (arms weigh
+    alike).
+    """
+    body = working.hu > -200
+    columns = body.sum(axis=(0, 1)).astype(float)
+    return float((columns * np.arange(len(columns))).sum() / max(columns.sum(), 1.0))
+
+
+def _canal(working: Working, path: NDArray[np.int64], values: Array) -> Canal:
+    smooth_score = ndimage.uniform_filter1d(values, max(1, round(20.0 / working.spacing_mm)), mode="nearest")
+    good = smooth_score > LEAST_SCORE
+    runs, count = ndimage.label(good)
+    if count == 0:
+        raise NoSpine(
+            f"no spinal canal: the best path scores {float(smooth_score.max()):.2f}, {LEAST_SCORE} is needed; "
+            "does the scan hold a spine, and are its values HU?"
+        )
+    longest = 1 + int(np.argmax(np.bincount(runs.ravel())[1:]))
+    rows = np.flatnonzero(runs == longest)
+    zyx = np.column_stack([rows, path[rows]]).astype(float)
+    width = 18.0 / working.spacing_mm
+    if len(rows) > 3:
+        for axis in (1, 2):
+            zyx[:, axis] = _smooth_line(zyx[:, axis], values[rows] + 0.02, width / 2)
+    points = working.patient_from_index(zyx)
+    kept = _lowest_true(points)
+    points, rows = points[kept:], rows[kept:]
+    along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
+    s = np.arange(0.0, max(along[-1], 1.0), 1.0)
+    centre = np.column_stack([np.interp(s, along, points[:, a]) for a in range(3)])
+    tangent = np.gradient(centre, axis=0) if len(s) > 1 else np.array([[0.0, 0.0, 1.0]])
+    if len(s) > 9:
+        tangent = ndimage.gaussian_filter1d(tangent, 6.0, axis=0, mode="nearest")
+    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+    left = np.array([1.0, 0.0, 0.0]) - tangent[:, :1] * tangent
+    left /= np.linalg.norm(left, axis=1, keepdims=True)
+    anterior = np.cross(left, tangent)
+    anterior *= np.where(anterior[:, 1:2] > 0, -1.0, 1.0)  # Patient: +y is posterior
+    return Canal(centre, tangent, left, anterior, s, np.interp(s, along, smooth_score[rows]))
+
+
+def _lowest_true(points: Array) -> int:
+    """First sample that is still canal: below the lordosis it only runs backward, so a turn forward means it was
+    lost in S1.
+    """
+    lower = points[:, 2] < points[0, 2] + 130.0
+    y = points[lower, 1]
+    rearmost = int(np.argmax(y[: max(1, int(np.argmin(y)))])) if len(y) > 3 else 0
+    came_back = y[rearmost] - y[: rearmost + 1].min()
+    return rearmost if came_back > 2.5 and len(points) - rearmost > 20 else 0
+
+
+def _smooth_line(values: Array, weight: Array, sigma: float) -> Array:
+    """Local linear regression with Gaussian weights: no pull toward the middle at the ends."""
+    t = np.arange(len(values), dtype=float)
+    kernel = np.exp(-0.5 * ((t[:, None] - t[None, :]) / sigma) ** 2) * weight[None, :]
+    d = t[None, :] - t[:, None]
+    s0, s1, s2 = kernel.sum(1), (kernel * d).sum(1), (kernel * d * d).sum(1)
+    y0, y1 = kernel @ values, (kernel * d) @ values
+    return np.asarray((y0 * s2 - y1 * s1) / np.maximum(s0 * s2 - s1 * s1, 1e-9))
+
+
+@njit_parallel
+def _slice_scores(hu: NDArray[np.float32], threshold: float, spacing_mm: float, midline: float) -> NDArray[np.float32]:
+    nz, ny, nx = hu.shape
+    out = np.zeros((nz, ny, nx), dtype=np.float32)
+    cos = np.cos(2 * np.pi * np.arange(RAYS) / RAYS)
+    sin = np.sin(2 * np.pi * np.arange(RAYS) / RAYS)
+    reach = int(REACH_MM / spacing_mm)
+    ahead = int(26.0 / spacing_mm)
+    half = int(10.0 / spacing_mm)
+    for z in prange(nz):
+        hits = np.empty(RAYS)
+        for y in range(ahead + 2, ny - 4):
+            for x in range(half + 1, nx - half - 1):
+                off = (x - midline) * spacing_mm
+                if abs(off) > 70.0 or hu[z, y, x] > threshold or hu[z, y, x] < -150.0:
+                    continue
+                # a body in front: bone within 9 to 40 mm ahead
+                bone = 0
+                for b in range(1, 6):
+                    if hu[z, y - b * ahead // 4 - 2 if y - b * ahead // 4 - 2 > 0 else 0, x] > threshold - 60.0:
+                        bone += 1
+                if bone == 0:
+                    continue
+                share = 0
+                for r in range(RAYS):
+                    hits[r] = -1.0
+                    for d in range(2, reach):
+                        yy, xx = int(y + d * sin[r] + 0.5), int(x + d * cos[r] + 0.5)
+                        if yy < 0 or xx < 0 or yy >= ny or xx >= nx:
+                            break
+                        if hu[z, yy, xx] > threshold:
+                            hits[r] = d * spacing_mm
+                            share += 1
+                            break
+                if share < RAYS // 2:
+                    continue
+                alike, pairs, radius = 0.0, 0, 0.0
+                for r in range(RAYS):
+                    if hits[r] > 0:
+                        radius += np.exp(-0.5 * ((hits[r] - RADIUS_MM) / 4.0) ** 2)
+                    mirror = (RAYS // 2 - r) % RAYS
+                    if mirror > r:
+                        pairs += 1
+                        if hits[r] > 0 and hits[mirror] > 0:
+                            alike += np.exp(-0.5 * ((hits[r] - hits[mirror]) / 5.0) ** 2)
+                        elif hits[r] < 0 and hits[mirror] < 0:
+                            alike += 0.5
+                value = (share / RAYS) * (radius / share) * (0.3 + 0.7 * alike / pairs)
+                value *= np.exp(-0.5 * (off / MIDLINE_SD_MM) ** 2) * (0.5 + 0.1 * bone)
+                out[z, y, x] = value
+    return out
+
+
+@njit
+def _best_path(score: NDArray[np.float32]) -> tuple[NDArray[np.int64], float]:
+    nz, ny, nx = score.shape
+    step = 2
+    total = score[0].copy()
+    came = np.zeros((nz, ny, nx), dtype=np.int16)
+    for z in range(1, nz):
+        new = np.zeros((ny, nx), dtype=np.float32)
+        for y in range(step, ny - step):
+            for x in range(step, nx - step):
+                best, where = -1.0, 0
+                for b in range(-step, step + 1):
+                    for a in range(-step, step + 1):
+                        value = total[y + b, x + a] - 0.03 * (a * a + b * b)
+                        if value > best:
+                            best, where = value, (b + step) * (2 * step + 1) + (a + step)
+                new[y, x] = best + score[z, y, x]
+                came[z, y, x] = where
+        total = new
+    path = np.zeros((nz, 2), dtype=np.int64)
+    flat = int(np.argmax(total))
+    y, x = flat // nx, flat % nx
+    for z in range(nz - 1, -1, -1):
+        path[z, 0], path[z, 1] = y, x
+        if z > 0:
+            where = came[z, y, x]
+            y += where // (2 * step + 1) - step
+            x += where % (2 * step + 1) - step
+            y, x = min(max(y, 0), ny - 1), min(max(x, 0), nx - 1)
+    return path, float(total.max())
+
+
+@njit_parallel
+def _coordinates(
+    points: Array, centre: Array, tangent: Array, left: Array, anterior: Array, along: Array, out: Array
+) -> None:
+    n = centre.shape[0]
+    for p in prange(points.shape[0]):
+        # the sample whose plane holds the point; by distance to the plane among near samples, else the nearest end
+        best, where = 1e30, 0
+        for s in range(n):
+            dx, dy, dz = points[p, 0] - centre[s, 0], points[p, 1] - centre[s, 1], points[p, 2] - centre[s, 2]
+            h = dx * tangent[s, 0] + dy * tangent[s, 1] + dz * tangent[s, 2]
+            far = dx * dx + dy * dy + dz * dz
+            value = h * h + 1e-3 * far
+            if value < best:
+                best, where = value, s
+        s = where
+        dx, dy, dz = points[p, 0] - centre[s, 0], points[p, 1] - centre[s, 1], points[p, 2] - centre[s, 2]
+        h = dx * tangent[s, 0] + dy * tangent[s, 1] + dz * tangent[s, 2]
+        out[p, 0] = along[s] + h
+        out[p, 1] = dx * left[s, 0] + dy * left[s, 1] + dz * left[s, 2]
+        out[p, 2] = dx * anterior[s, 0] + dy * anterior[s, 1] + dz * anterior[s, 2]

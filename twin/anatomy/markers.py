@@ -1,0 +1,179 @@
+"""Where each bone surely is: the markers from which parting grows, on the working grid.
+
+All are read in canal coordinates or from the femoral heads. Body: between its endplates, in front of the canal.
+Arch: behind the canal, in the lower half of the body's height, where every lamina stands. Pedicles: beside the
+canal, in the upper half. Rib: a long piece of bone beside the thoracic spine. Hip, femur: beside the sacrum, and in
+the head's sphere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatial.rigid import Array
+from twin.anatomy.canal import Canal
+from twin.anatomy.discs import Disc
+from twin.anatomy.heads import Head
+from twin.anatomy.levels import Segment
+from twin.anatomy.working import Working
+
+BODY_MM = ((12.0, 30.0), 10.0)  # anterior from the canal, half width
+LEAST_PARTIAL_MM = 6.0  # of a body that the scan cuts off
+ARCH_MM = ((-15.0, -6.0), 7.0)
+ARCH_SHARE = (0.05, 0.45)  # of the body's height from below
+PEDICLE_MM = ((-1.0, 9.0), (9.0, 19.0))  # anterior from the canal (further back stand the facets), lateral
+PEDICLE_SHARE = (0.5, 0.95)
+RIB_LATERAL_MM = 46.0  # beyond every transverse process
+LEAST_RIB_MM = 25.0
+WING_LATERAL_MM = (64.0, 150.0)  # iliac wing, beside every ala
+
+
+@dataclass(frozen=True, eq=False)
+class Marker:
+    """Voxels (N, 3) in array order z, y, x that surely belong to `bone`; a bone may have several markers."""
+
+    bone: str
+    zyx: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Spine:
+    """Bone voxels of the working grid near the spine with their canal coordinates: zyx (N, 3), at (N, 3) mm."""
+
+    zyx: NDArray[np.int64]
+    at: Array
+
+
+def around(working: Working, canal: Canal, bone: NDArray[np.bool_]) -> Spine:
+    """The bone voxels within 130 mm of the canal, in its coordinates."""
+    zyx = np.argwhere(bone)
+    points = working.patient_from_index(zyx)
+    near = np.abs(points[:, 0] - np.interp(points[:, 2], canal.centre_mm[:, 2], canal.centre_mm[:, 0])) < 130.0
+    zyx, points = zyx[near], points[near]
+    return Spine(zyx, canal.coordinates(points))
+
+
+def vertebral(spine: Spine, segment: Segment, name: str) -> list[Marker]:
+    """Body, pedicles and arch of one vertebra; the body alone of the sacrum. Empty when the scan holds too little
+    of it.
+    """
+    up, down = segment.heights_mm(spine.at)
+    s, lateral, anterior = spine.at.T
+    (near, far), half = BODY_MM
+    margin = 3.0
+    in_body = (up > margin) & (down > margin) & (anterior > near) & (anterior < far)
+    if segment.is_sacrum:
+        in_body &= (down < 20.0) & (np.abs(lateral) < 16.0)
+        root = (down > 3.0) & (down < 18.0) & (anterior > 0.0) & (anterior < 12.0)
+        root &= (np.abs(lateral) > 13.0) & (np.abs(lateral) < 28.0)
+        return [Marker(name, spine.zyx[in_body]), Marker(name, spine.zyx[root])]
+    in_body &= np.abs(lateral) < half
+    if segment.below is None:
+        in_body &= down < 26.0
+    if segment.above is None:
+        in_body &= up < 26.0
+    body = spine.zyx[in_body]
+    if len(body) == 0 or np.ptp(s[in_body]) < LEAST_PARTIAL_MM:
+        return []
+    markers = [Marker(name, body)]
+    (rear, front), half = ARCH_MM
+    if segment.below is not None:
+        height = up + down if segment.above is not None else np.full(up.shape, 27.0)
+        share = up / np.maximum(height, 1.0)
+        (near, far), (inner, outer) = PEDICLE_MM
+        pedicle = (share > PEDICLE_SHARE[0]) & (share < PEDICLE_SHARE[1]) & (anterior > near) & (anterior < far)
+        pedicle &= (np.abs(lateral) > inner) & (np.abs(lateral) < outer)
+        markers.append(Marker(name, spine.zyx[pedicle]))
+        arch = (share > ARCH_SHARE[0]) & (share < ARCH_SHARE[1]) & (np.abs(lateral) < half)
+        arch &= (anterior > rear) & (anterior < front)
+        markers.append(Marker(name, spine.zyx[arch]))
+    return markers
+
+
+def sacral(working: Working, spine: Spine, canal: Canal, top: Disc) -> Marker:
+    """The lower sacrum: bone near the mid-plane, well below the S1 endplate and behind its middle (the crest is
+    often apart).
+    """
+    centre, anterior, normal = endplate_frame(canal, top)
+    d = working.patient_from_index(spine.zyx) - centre
+    depth, front = -d @ normal, d @ anterior
+    chosen = (np.abs(d[:, 0]) < 13.0) & (depth > 30.0) & (depth < 105.0) & (front < 10.0) & (front > -75.0)
+    return Marker("sacrum", spine.zyx[chosen])
+
+
+def endplate_frame(canal: Canal, disc: Disc) -> tuple[Array, Array, Array]:
+    """The endplate under a disc: its centre, anterior and cranial directions (3,), Patient."""
+    slope = np.tan(disc.lower_tilt_rad)
+    front, back = canal.points(
+        np.array([[disc.lower_mm + 8.0 * slope, 0.0, 30.0], [disc.lower_mm - 8.0 * slope, 0.0, 14.0]])
+    )
+    left = canal.points(np.array([disc.lower_mm, 8.0, 22.0])) - canal.points(np.array([disc.lower_mm, -8.0, 22.0]))
+    anterior = (front - back) / np.linalg.norm(front - back)
+    normal = np.cross(anterior, left)
+    return 0.5 * (front + back), anterior, normal / np.linalg.norm(normal)
+
+
+def ribs(working: Working, spine: Spine, bottom_mm: float) -> list[NDArray[np.int64]]:
+    """Pieces of rib: long bone more than RIB_LATERAL_MM beside the canal, above `bottom_mm` along it."""
+    import cc3d
+
+    s, lateral, _ = spine.at.T
+    chosen = spine.zyx[(np.abs(lateral) > RIB_LATERAL_MM) & (s > bottom_mm)]
+    if not len(chosen):
+        return []
+    low = chosen.min(axis=0)
+    block = np.zeros(chosen.max(axis=0) - low + 1, dtype=np.uint8)
+    block[tuple((chosen - low).T)] = 1
+    pieces, count = cc3d.connected_components(block, connectivity=26, return_N=True)
+    number = pieces[tuple((chosen - low).T)]
+    found = []
+    for n in range(1, count + 1):
+        piece = chosen[number == n]
+        if len(piece) > 30 and np.linalg.norm(np.ptp(piece, axis=0)) * working.spacing_mm > LEAST_RIB_MM:
+            found.append(piece)
+    return found
+
+
+def pelvic(
+    working: Working,
+    bone: NDArray[np.bool_],
+    heads: tuple[Head, ...],
+    middle_x_mm: float,
+    crest_z_mm: float,
+    s1_z_mm: float,
+) -> list[Marker]:
+    """Iliac wings beside the sacrum; with a head on a side also its femur, socket and ischium."""
+    z, y, x = np.nonzero(bone)
+    zyx = np.column_stack([z, y, x])
+    points = working.patient_from_index(zyx)
+    markers: list[Marker] = []
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        lateral = sign * (points[:, 0] - middle_x_mm)
+        head = next((h for h in heads if h.side == side), None)
+        floor = s1_z_mm - 60.0 if head is None else head.centre_mm[2] + 1.35 * head.radius_mm
+        wing = (lateral > WING_LATERAL_MM[0]) & (lateral < WING_LATERAL_MM[1])
+        wing &= (points[:, 2] > floor) & (points[:, 2] < crest_z_mm)
+        markers.append(Marker(f"hip_{side}", zyx[wing]))
+        if head is None:
+            continue
+        d = points - head.centre_mm
+        far = np.linalg.norm(d, axis=1)
+        r = head.radius_mm
+        toward_neck = (d @ neck_axis(side)) / np.maximum(far, 1e-6)
+        markers.append(Marker(f"femur_{side}", zyx[far < 0.6 * r]))
+        shaft = (d[:, 2] < -50.0) & (sign * d[:, 0] > 0.0) & (sign * d[:, 0] < 75.0) & (np.abs(d[:, 1]) < 60.0)
+        markers.append(Marker(f"femur_{side}", zyx[shaft]))
+        socket = (far > r + 5.0) & (far < r + 11.0) & (toward_neck < -0.25)
+        markers.append(Marker(f"hip_{side}", zyx[socket]))
+        ischium = (d[:, 2] < -25.0) & (sign * d[:, 0] < -r) & (lateral > 22.0)
+        markers.append(Marker(f"hip_{side}", zyx[ischium]))
+    return markers
+
+
+def neck_axis(side: str) -> Array:
+    """From the femoral head into its neck, roughly: lateral, down, a little back (neck-shaft angle 125 degrees)."""
+    axis = np.array([0.75 if side == "left" else -0.75, 0.15, -0.65])
+    return np.asarray(axis / np.linalg.norm(axis))

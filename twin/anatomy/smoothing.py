@@ -1,0 +1,114 @@
+"""Smoothing on a mesh's own graph: Taubin's filter, and a measured displacement made smooth where it is unsure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatial.compiled import njit
+from spatial.frames import A
+from spatial.mesh import TriangleMesh
+from spatial.rigid import Array
+
+# Taubin 1995 ("A signal processing approach to fair surface design"): 1/lambda + 1/mu = pass band 0.1
+TAUBIN_LAMBDA = 0.5
+TAUBIN_MU = -0.5263
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Who borders whom: the neighbours of vertex v are `of[start[v]:start[v + 1]]`."""
+
+    start: NDArray[np.int64]
+    of: NDArray[np.int32]
+
+    @classmethod
+    def from_triangles(cls, triangles: NDArray[np.int32], count: int) -> Neighbours:
+        """From a closed mesh: there each edge is run once each way, so every neighbour appears once."""
+        start = np.zeros(count + 1, dtype=np.int64)
+        of = np.empty(3 * len(triangles), dtype=np.int32)
+        _fill_neighbours(np.ascontiguousarray(triangles), start, of)
+        return cls(start, of)
+
+
+def taubin(mesh: TriangleMesh[A], iterations: int) -> TriangleMesh[A]:
+    """Smooth a closed mesh without the shrinking of Gaussian smoothing (which takes 6 to 7 % of a vertebra's
+    volume).
+    """
+    if iterations < 1 or not len(mesh.triangles):
+        return mesh
+    neighbours = Neighbours.from_triangles(mesh.triangles, len(mesh.vertices_mm))
+    vertices = np.array(mesh.vertices_mm)
+    aside = np.empty_like(vertices)
+    for _ in range(iterations):
+        _umbrella(vertices, neighbours.start, neighbours.of, TAUBIN_LAMBDA, aside)
+        _umbrella(aside, neighbours.start, neighbours.of, TAUBIN_MU, vertices)
+    return TriangleMesh[A](vertices, mesh.triangles)
+
+
+def settle(measured: Array, weight: Array, neighbours: Neighbours, stiffness: float, iterations: int) -> Array:
+    """The smooth displacement (N,) nearest to `measured` (N,) in the sense of `weight` (N,): 0 means not measured.
+
+    Minimises sum w (d - m)^2 + stiffness * sum over v of (d_v - mean of its neighbours)^2 by fixed-point sweeps.
+    """
+    d = np.where(weight > 0, measured, 0.0)
+    aside = np.empty_like(d)
+    for _ in range(iterations):
+        _relax(d, measured, weight, neighbours.start, neighbours.of, stiffness, aside)
+        d, aside = aside, d
+    return d
+
+
+@njit
+def _fill_neighbours(triangles: NDArray[np.int32], start: NDArray[np.int64], of: NDArray[np.int32]) -> None:
+    for t in range(triangles.shape[0]):
+        for c in range(3):
+            start[triangles[t, c] + 1] += 1
+    for v in range(start.shape[0] - 1):
+        start[v + 1] += start[v]
+    cursor = start[:-1].copy()
+    for t in range(triangles.shape[0]):
+        for c in range(3):
+            v = triangles[t, c]
+            of[cursor[v]] = triangles[t, (c + 1) % 3]
+            cursor[v] += 1
+
+
+@njit
+def _umbrella(source: Array, start: NDArray[np.int64], of: NDArray[np.int32], factor: float, target: Array) -> None:
+    for v in range(source.shape[0]):
+        n = start[v + 1] - start[v]
+        if n == 0:
+            for a in range(3):
+                target[v, a] = source[v, a]
+            continue
+        x, y, z = 0.0, 0.0, 0.0
+        for e in range(start[v], start[v + 1]):
+            u = of[e]
+            x += source[u, 0]
+            y += source[u, 1]
+            z += source[u, 2]
+        target[v, 0] = source[v, 0] + factor * (x / n - source[v, 0])
+        target[v, 1] = source[v, 1] + factor * (y / n - source[v, 1])
+        target[v, 2] = source[v, 2] + factor * (z / n - source[v, 2])
+
+
+@njit
+def _relax(
+    d: Array,
+    measured: Array,
+    weight: Array,
+    start: NDArray[np.int64],
+    of: NDArray[np.int32],
+    stiffness: float,
+    target: Array,
+) -> None:
+    for v in range(d.shape[0]):
+        n = start[v + 1] - start[v]
+        total = 0.0
+        for e in range(start[v], start[v + 1]):
+            total += d[of[e]]
+        mean = total / n if n > 0 else d[v]
+        target[v] = (weight[v] * measured[v] + stiffness * mean) / (weight[v] + stiffness)

@@ -1,0 +1,160 @@
+"""A CT brought to one shape for analysis: isotropic, axes along Patient (x left, y posterior, z cranial), cropped
+to the body.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatial.compiled import njit_parallel, prange
+from spatial.rigid import Array
+from twin.scan.volume import Grid, Volume
+
+AIR_HU = -1024
+SPACING_MM = 1.5  # the coarsest grid on which canal, discs and joints are still seen
+
+
+@dataclass(frozen=True, eq=False)
+class Working:
+    """HU float32 (z, y, x) at `spacing_mm`; voxel (0, 0, 0) stands at `origin_mm` (x, y, z) in Patient."""
+
+    hu: NDArray[np.float32]
+    spacing_mm: float
+    origin_mm: Array
+
+    def patient_from_index(self, zyx: Array | NDArray[np.int64]) -> Array:
+        """Patient points (..., 3) x, y, z of indices (..., 3) in array order z, y, x."""
+        return np.asarray(np.asarray(zyx, float)[..., ::-1] * self.spacing_mm + self.origin_mm)
+
+    def index_from_patient(self, xyz_mm: Array) -> Array:
+        """Fractional indices (..., 3) in array order z, y, x of patient points (..., 3)."""
+        return np.asarray(((xyz_mm - self.origin_mm) / self.spacing_mm)[..., ::-1])
+
+    def sample(self, xyz_mm: Array) -> Array:
+        """HU (...) at patient points (..., 3), trilinear; air outside."""
+        flat = self.index_from_patient(xyz_mm).reshape(-1, 3)
+        return interpolate(self.hu, flat).reshape(xyz_mm.shape[:-1])
+
+
+def prepare(volume: Volume, spacing_mm: float = SPACING_MM) -> Working:
+    """Average down to about the working spacing, then resample along Patient's axes over the box of the body."""
+    grid = volume.grid
+    factor = np.maximum(1, np.floor(spacing_mm / grid.spacing_mm + 0.35)).astype(int)  # i, j, k
+    hu = _averaged(volume.hu, int(factor[2]), int(factor[1]), int(factor[0]))
+    coarse_spacing = grid.spacing_mm * factor
+    coarse_origin = grid.origin_mm + grid.axes @ ((factor - 1) / 2 * grid.spacing_mm)
+    solid = hu > -250  # the body, table and clothes: a generous box
+    spans = [np.flatnonzero(solid.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    low, high = (
+        np.array([s[0] if len(s) else 0 for s in spans])[::-1],
+        np.array([s[-1] if len(s) else n - 1 for s, n in zip(spans, hu.shape, strict=True)])[::-1],
+    )
+    corners = np.array(
+        [[(low, high)[a][0], (low, high)[b][1], (low, high)[c][2]] for a in (0, 1) for b in (0, 1) for c in (0, 1)]
+    )
+    at = (corners * coarse_spacing) @ grid.axes.T + coarse_origin
+    start, stop = at.min(axis=0), at.max(axis=0)
+    n_x, n_y, n_z = (np.floor((stop - start) / spacing_mm + 1e-6) + 1).astype(int)
+    index_from_patient = (grid.axes / coarse_spacing).T  # rows: i, j, k per mm
+    out = np.empty((n_z, n_y, n_x), dtype=np.float32)
+    _resampled(hu, index_from_patient, index_from_patient @ (start - coarse_origin), spacing_mm, out)
+    return Working(out, spacing_mm, start)
+
+
+def on_grid(marks: NDArray[np.uint8], working: Working, grid: Grid) -> NDArray[np.uint8]:
+    """Working marks (z, y, x) at the nearest voxels of another grid (k, j, i); 0 outside."""
+    out = np.empty(grid.shape, dtype=np.uint8)
+    rows = (grid.axes * grid.spacing_mm) / working.spacing_mm  # columns: i, j, k; rows: x, y, z
+    _nearest(marks, rows, (grid.origin_mm - working.origin_mm) / working.spacing_mm, out)
+    return out
+
+
+def interpolate(field: NDArray[np.float32], zyx: Array) -> Array:
+    """Trilinear values (N,) of a field at fractional indices (N, 3); air outside."""
+    out = np.empty(len(zyx))
+    _interpolate(field, np.ascontiguousarray(zyx), out)
+    return out
+
+
+@njit_parallel
+def _averaged(hu: NDArray[np.int16], fk: int, fj: int, fi: int) -> NDArray[np.float32]:
+    nk, nj, ni = max(1, hu.shape[0] // fk), max(1, hu.shape[1] // fj), max(1, hu.shape[2] // fi)
+    out = np.empty((nk, nj, ni), dtype=np.float32)
+    for k in prange(nk):
+        for j in range(nj):
+            for i in range(ni):
+                total, count = 0.0, 0
+                for c in range(k * fk, min((k + 1) * fk, hu.shape[0])):
+                    for b in range(j * fj, min((j + 1) * fj, hu.shape[1])):
+                        for a in range(i * fi, min((i + 1) * fi, hu.shape[2])):
+                            total += hu[c, b, a]
+                            count += 1
+                out[k, j, i] = total / max(count, 1)
+    return out
+
+
+@njit_parallel
+def _resampled(
+    hu: NDArray[np.float32], rows: Array, offset: Array, spacing_mm: float, out: NDArray[np.float32]
+) -> None:
+    nk, nj, ni = hu.shape
+    for z in prange(out.shape[0]):
+        for y in range(out.shape[1]):
+            for x in range(out.shape[2]):
+                px, py, pz = x * spacing_mm, y * spacing_mm, z * spacing_mm
+                fi = offset[0] + rows[0, 0] * px + rows[0, 1] * py + rows[0, 2] * pz
+                fj = offset[1] + rows[1, 0] * px + rows[1, 1] * py + rows[1, 2] * pz
+                fk = offset[2] + rows[2, 0] * px + rows[2, 1] * py + rows[2, 2] * pz
+                if fi < -0.51 or fj < -0.51 or fk < -0.51 or fi > ni - 0.49 or fj > nj - 0.49 or fk > nk - 0.49:
+                    out[z, y, x] = -1024.0
+                    continue
+                fi = min(max(fi, 0.0), ni - 1.0)
+                fj = min(max(fj, 0.0), nj - 1.0)
+                fk = min(max(fk, 0.0), nk - 1.0)
+                i, j, k = min(int(fi), max(ni - 2, 0)), min(int(fj), max(nj - 2, 0)), min(int(fk), max(nk - 2, 0))
+                i1, j1, k1 = min(i + 1, ni - 1), min(j + 1, nj - 1), min(k + 1, nk - 1)
+                a, b, c = fi - i, fj - j, fk - k
+                lower = (hu[k, j, i] * (1 - a) + hu[k, j, i1] * a) * (1 - b) + (
+                    hu[k, j1, i] * (1 - a) + hu[k, j1, i1] * a
+                ) * b
+                upper = (hu[k1, j, i] * (1 - a) + hu[k1, j, i1] * a) * (1 - b) + (
+                    hu[k1, j1, i] * (1 - a) + hu[k1, j1, i1] * a
+                ) * b
+                out[z, y, x] = lower * (1 - c) + upper * c
+
+
+@njit_parallel
+def _nearest(marks: NDArray[np.uint8], rows: Array, offset: Array, out: NDArray[np.uint8]) -> None:
+    nz, ny, nx = marks.shape
+    for k in prange(out.shape[0]):
+        for j in range(out.shape[1]):
+            for i in range(out.shape[2]):
+                x = int(np.floor(offset[0] + rows[0, 0] * i + rows[0, 1] * j + rows[0, 2] * k + 0.5))
+                y = int(np.floor(offset[1] + rows[1, 0] * i + rows[1, 1] * j + rows[1, 2] * k + 0.5))
+                z = int(np.floor(offset[2] + rows[2, 0] * i + rows[2, 1] * j + rows[2, 2] * k + 0.5))
+                inside = 0 <= x < nx and 0 <= y < ny and 0 <= z < nz
+                out[k, j, i] = marks[z, y, x] if inside else 0
+
+
+@njit_parallel
+def _interpolate(field: NDArray[np.float32], zyx: Array, out: Array) -> None:
+    nz, ny, nx = field.shape
+    for n in prange(zyx.shape[0]):
+        z, y, x = zyx[n, 0], zyx[n, 1], zyx[n, 2]
+        if x < -0.5 or y < -0.5 or z < -0.5 or x > nx - 0.5 or y > ny - 0.5 or z > nz - 0.5:
+            out[n] = -1024.0
+            continue
+        x, y, z = min(max(x, 0.0), nx - 1.0), min(max(y, 0.0), ny - 1.0), min(max(z, 0.0), nz - 1.0)
+        i, j, k = min(int(x), max(nx - 2, 0)), min(int(y), max(ny - 2, 0)), min(int(z), max(nz - 2, 0))
+        i1, j1, k1 = min(i + 1, nx - 1), min(j + 1, ny - 1), min(k + 1, nz - 1)
+        a, b, c = x - i, y - j, z - k
+        lower = (field[k, j, i] * (1 - a) + field[k, j, i1] * a) * (1 - b) + (
+            field[k, j1, i] * (1 - a) + field[k, j1, i1] * a
+        ) * b
+        upper = (field[k1, j, i] * (1 - a) + field[k1, j, i1] * a) * (1 - b) + (
+            field[k1, j1, i] * (1 - a) + field[k1, j1, i1] * a
+        ) * b
+        out[n] = lower * (1 - c) + upper * c
