@@ -40,7 +40,8 @@ def demo(
             f"surface error    {summary['mesh_error_mean_mm']:.3f} mm (mean, symmetric)",
             f"screw grades     {' '.join(summary['screw_grades'])} (on the true bone)",
             f"osteotomy error  {summary['osteotomy_error_deg']:.2f} deg; hinge {summary['hinge_error_mm']:.2f} mm",
-            f"overlay error    {summary['overlay_error_px']:.2f} px; {summary['overlay_error_mm']:.2f} mm",
+            "overlay error    {overlay_error_px:.2f} px median, {overlay_error_mean_px:.2f} px mean; "
+            "{overlay_error_mm:.2f} mm".format_map(summary),
         )
     else:
         tell(f"{len(summary['twin']['bones'])} bones; errors need a truth, a real CT has none")

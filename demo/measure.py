@@ -50,7 +50,7 @@ def measure_plan(phantom: Phantom, truth: Mapping[str, Any], twin: Twin, plan: P
         true = {(m["bone"], m["name"]): m for m in truth["landmarks"]}
         heads = [np.asarray(m["position_mm"]) for m in true.values() if m["name"].startswith("femoral_head")]
         right = heads[0] - heads[1] if len(heads) == 2 else np.array([-1.0, 0.0, 0.0])
-        right = right if right[0] < 0 else -right
+        right = right if right[0] < 0 else -right  # Patient's x runs to the left
         truth_normals = [
             np.asarray(true[("vertebrae_L1", "endplate_superior")]["direction"]),
             np.asarray(true[("sacrum", "endplate_superior")]["direction"]),
@@ -94,10 +94,10 @@ def measure_guidance(guidance: GuidedPatient) -> dict[str, Any]:
             turn = np.degrees(np.linalg.norm(rotation_log(found.rotation @ real.rotation.T)))
             drill.append((float(np.linalg.norm(gap)), float(turn)))
     all_mm = np.concatenate(errors) if errors else np.array([np.nan])
-    medians = [median for median, _ in pixels.values()]
     return {
-        "overlay_error_px": float(np.median(medians)) if medians else None,
-        "overlay_error_p95_px": float(max(p95 for _, p95 in pixels.values())) if pixels else None,
+        "overlay_error_px": float(np.median([median for median, _, _ in pixels.values()])) if pixels else None,
+        "overlay_error_mean_px": float(np.mean([mean for _, mean, _ in pixels.values()])) if pixels else None,
+        "overlay_error_p95_px": float(max(p95 for _, _, p95 in pixels.values())) if pixels else None,
         "overlay_error_mm": float(np.median(all_mm)),
         "overlay_error_p95_mm": float(np.quantile(all_mm, 0.95)),
         "predicted_error_mm": float(np.median([g.readout.tre95_mm for g in guidance.guided if g.readout.tre95_mm])),

@@ -2,44 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from demo.report import DISCLAIMER, Picture, Section, Table, number, page, timings_table, verdict
-from render.anatomy import bone_labels, bone_parts, cut_plane_parts, screw_part, standard_views
+from demo.report import Picture, Section, Table, number, page, timings_table, verdict
+from render.anatomy import (
+    bone_label,
+    bone_labels,
+    bone_outlines,
+    bone_parts,
+    plan_parts,
+    planned_parts,
+    screw_outlines,
+    screw_parts,
+    standard_views,
+    voxels_of,
+)
 from render.offscreen import Offscreen
 from render.orientation import orientation_labels
 from render.scene import Scene, ScreenText, View
-from render.slices import Outline, Slice, Voxels, slice_picture
+from render.slices import Slice, Stroke, slice_picture
 from spatial.frames import Patient
-from spatial.mesh import TriangleMesh
-from spatial.rigid import Rigid
 from twin.anatomy.twin import Twin
 from twin.case import Case
 from twin.plan.plan import Plan
-from twin.plan.reduction import Fragments, fragments
+from twin.plan.reduction import fragments
 from twin.scan.volume import Volume
 
 SIZE_PX = (960, 1080)
-BONE_LINE, SCREW_LINE = (0.98, 0.80, 0.35), (0.35, 0.90, 0.98)
+CUT_LINE = (0.35, 0.72, 0.98)
 
 
 def write_report(out: Path, case: Case, volume: Volume, plan: Plan, summary: Mapping[str, Any]) -> None:
     """Draw everything, then write report.html (self-contained) beside the pictures."""
     folder = out / "pictures"
     folder.mkdir(exist_ok=True)
-    anatomy = anatomy_pictures(case.twin, plan, folder)
-    slices = slice_pictures(case.twin, volume, plan, folder)
+    grades = {screw["id"]: screw["grade"] for screw in summary["plan"]["screws"]}
+    anatomy = anatomy_pictures(case.twin, plan, folder, grades)
+    slices = slice_pictures(case.twin, volume, plan, folder, grades)
     sections = [
         _numbers(summary),
         Section("The twin", _twin_note(case, volume), (_bones(case, summary),), anatomy["twin"]),
         Section("The plan", _plan_note(summary), (_screws(summary),), anatomy["plan"]),
-        Section("Where the screws lie", "Sections of the CT; bones in yellow, screws in blue.", (), slices, 300),
+        Section(
+            "Where the screws lie",
+            "Sections of the CT: each bone's surface in its colour, the outer thread of each screw by its grade.",
+            (),
+            slices,
+            300,
+        ),
         _rehearsal(out, summary),
     ]
     if summary["guidance"] is not None:
@@ -51,121 +66,76 @@ def write_report(out: Path, case: Case, volume: Volume, plan: Plan, summary: Map
     (out / "report.html").write_text(text, encoding="utf-8")
 
 
-def anatomy_pictures(twin: Twin, plan: Plan, folder: Path) -> dict[str, list[Picture]]:
+def anatomy_pictures(twin: Twin, plan: Plan, folder: Path, grades: Mapping[str, str]) -> dict[str, list[Picture]]:
     """The twin from three sides, the plan through the bone, and the spine before and after the osteotomy."""
-    target = Offscreen(*SIZE_PX)
     out: dict[str, list[Picture]] = {"twin": [], "plan": []}
-
-    def keep(kind: str, name: str, caption: str, scene: Scene[Patient], view: View[Patient]) -> None:
-        drawn = scene.plus(screen_texts=(*orientation_labels(view), _disclaimer(view)))
-        path = folder / f"{name}.jpg"
-        Image.fromarray(target.picture(drawn, view)).save(path, quality=88)
-        out[kind].append(Picture(path, caption))
-
-    try:
-        views = standard_views(twin, *SIZE_PX)
-        bones = Scene[Patient](meshes=bone_parts(twin), labels=bone_labels(twin))
-        for side in ("anterior", "posterior", "left"):
-            keep("twin", f"twin_{side}", f"The twin, {side} view", bones, views[side])
-        screws = tuple(
-            screw_part(s.id, s.entry.mm, s.axis.direction, s.diameter_mm, s.length_mm) for s in plan.screws.values()
-        )
-        planes, borders = [], []
-        for cut in plan.osteotomies.values():
-            for n, plane in enumerate(cut.planes):
-                mesh, line = cut_plane_parts(f"{cut.id} {n}", plane)
-                planes.append(mesh)
-                borders.append(line)
-        spine = [n for n in twin.bones if n.startswith("vertebrae_") or n == "sacrum"]
-        close = standard_views(twin, *SIZE_PX, names=spine or None)
-        clear = Scene[Patient](
-            meshes=(*bone_parts(twin, names=spine or None, mode="xray"), *screws, *planes), lines=tuple(borders)
-        )
-        for side in ("posterior", "left", "oblique"):
-            keep("plan", f"plan_{side}", f"Screws and cut planes, {side} view", clear, close[side])
-        for cut in plan.osteotomies.values():
-            before = Scene[Patient](meshes=(*bone_parts(twin, names=spine), *screws))
-            keep("plan", "osteotomy_before", "Before the osteotomy, left view", before, close["left"])
-            after = reduced(twin, plan, fragments(twin, cut))
-            keep(
-                "plan",
-                "osteotomy_after",
-                f"After closing {np.degrees(cut.angle_rad):.0f}°, left view",
-                after,
-                close["left"],
-            )
-    finally:
-        target.release()
+    spine = [n for n in twin.bones if n.startswith("vertebrae_") or n == "sacrum"] or list(twin.bones)
+    made = [fragments(twin, cut) for cut in plan.osteotomies.values()]
+    whole, close = standard_views(twin, *SIZE_PX), standard_views(twin, *SIZE_PX, names=spine)
+    bones = Scene[Patient](meshes=bone_parts(twin), labels=bone_labels(twin))
+    drawn = plan_parts(twin, plan, grades=grades, made=made)
+    clear = Scene[Patient](
+        meshes=(*bone_parts(twin, names=spine, mode="xray"), *drawn.meshes), lines=drawn.lines, labels=drawn.labels
+    )
+    screws, _ = screw_parts(plan.screws.values(), grades)
+    before = Scene[Patient](meshes=(*bone_parts(twin, names=spine), *screws), labels=bone_labels(twin, names=spine))
+    after = planned_parts(twin, plan, made, names=spine, grades=grades)
+    shots = [("twin", side, f"The twin, {side} view", bones, whole[side]) for side in ("anterior", "posterior", "left")]
+    shots += [
+        ("plan", side, f"Screws and cuts, {side} view", clear, close[side]) for side in ("posterior", "left", "oblique")
+    ]
+    if made:
+        angle = np.degrees(made[0].osteotomy.angle_rad)
+        closed = Scene[Patient](meshes=after.meshes, lines=after.lines, labels=after.labels)
+        shots += [
+            ("plan", "before", "Before the osteotomy, left view", before, close["left"]),
+            ("plan", "after", f"After closing {angle:.0f}°, left view", closed, close["left"]),
+        ]
+    with Offscreen(*SIZE_PX) as target:
+        for kind, name, caption, scene, view in shots:
+            path = folder / f"{kind}_{name}.jpg"
+            texts = (*orientation_labels(view), _disclaimer(view))
+            Image.fromarray(target.picture(scene.plus(screen_texts=texts), view)).save(path, quality=88)
+            out[kind].append(Picture(path, caption))
     return out
 
 
-def reduced(twin: Twin, plan: Plan, made: Fragments) -> Scene[Patient]:
-    """The spine after one osteotomy: the wedge gone, everything cranial turned about the hinge."""
-    turn = made.planned_from_patient
-    moved = Rigid[Patient, Patient](turn.rotation, turn.translation_mm)
-    spine = [n for n in twin.bones if (n.startswith("vertebrae_") or n == "sacrum") and n != made.osteotomy.bone]
-    still = [n for n in spine if n not in made.moving]
-    whole = bone_parts(twin, names=spine, patient_from_planned={n: moved for n in spine if n in made.moving})
-    pieces = (
-        _piece("cranial", made.pieces.cranial.moved(moved)),
-        _piece("caudal", made.pieces.caudal),
-    )
-    screws = []
-    for s in plan.screws.values():
-        rides = s.bone not in still and s.bone != made.osteotomy.bone
-        axis, entry = s.axis.direction, s.entry.mm
-        if rides:
-            axis, entry = moved.rotation @ axis, (moved @ s.entry).mm
-        screws.append(screw_part(s.id, entry, axis, s.diameter_mm, s.length_mm))
-    return Scene[Patient](meshes=(*whole, *pieces, *screws))
-
-
-def _piece(name: str, mesh: TriangleMesh[Patient]) -> Any:
-    from render.scene import Material, MeshPart
-
-    return MeshPart[Patient](name, mesh, None, Material((0.94, 0.80, 0.66)))
-
-
 def _disclaimer(view: View[Any]) -> ScreenText:
-    return ScreenText(
-        "Research tool, not a medical device", (view.width_px - 12.0, view.height_px - 10.0), 13.0, (0.6, 0.65, 0.7),
-        "bottom_right",
-    )  # fmt: skip
+    corner = (view.width_px - 12.0, view.height_px - 10.0)
+    return ScreenText("Research tool, not a medical device", corner, 13.0, (0.6, 0.65, 0.7), "bottom_right")
 
 
-def slice_pictures(twin: Twin, volume: Volume, plan: Plan, folder: Path) -> list[Picture]:
-    """Per level an axial section through its screws; a mid-sagittal section with the cut planes' level."""
-    from render.solids import screw_mesh
-
-    grid = volume.grid
-    rows = grid.axes.T / grid.spacing_mm[:, None]
-    voxels = Voxels(volume.hu, np.hstack([rows, -(rows @ grid.origin_mm)[:, None]]))
-    bones = [Outline(bone.surface, BONE_LINE, 1.2) for bone in twin.bones.values()]
-    shafts = []
-    for s in plan.screws.values():
-        part = screw_part(s.id, s.entry.mm, s.axis.direction, s.diameter_mm, s.length_mm)
-        if part.world_from_mesh is not None:
-            shafts.append(
-                Outline(screw_mesh(s.diameter_mm, s.length_mm).moved(part.world_from_mesh), SCREW_LINE, 1.6, 0.35)
-            )
+def slice_pictures(twin: Twin, volume: Volume, plan: Plan, folder: Path, grades: Mapping[str, str]) -> list[Picture]:
+    """For each level the plane of its left screw nearest to axial; a sagittal section with the cuts."""
+    voxels = voxels_of(volume)
+    bones = [outline for name in twin.bones for outline in bone_outlines(twin, names=[name])]
+    shafts, axes = screw_outlines(plan.screws.values(), grades)
     pictures = []
 
-    def keep(name: str, caption: str, where: Slice) -> None:
-        path = folder / f"{name}.jpg"
-        picture: NDArray[np.uint8] = slice_picture(voxels, where, outlines=[*bones, *shafts])
-        Image.fromarray(picture).save(path, quality=88)
+    def keep(name: str, caption: str, where: Slice, strokes: Sequence[Stroke]) -> None:
+        path = folder / f"slice_{name}.jpg"
+        Image.fromarray(slice_picture(voxels, where, outlines=[*bones, *shafts], strokes=strokes)).save(
+            path, quality=88
+        )
         pictures.append(Picture(path, caption))
 
     for bone in dict.fromkeys(s.bone for s in plan.screws.values()):
-        pair = [s for s in plan.screws.values() if s.bone == bone]
-        centre = np.mean([s.axis.at(0.35 * s.length_mm).mm for s in pair], axis=0)
-        axis = pair[0].axis
-        tilted = Slice.along(f"{bone} screws", axis, Slice.axial(centre, 110.0, 520, 520), 0.4 * pair[0].length_mm)
-        keep(f"slice_{bone}", f"{bone}: plane of the {pair[0].side} screw", tilted)
-    middle = np.mean([bone.surface.centroid_mm for bone in twin.bones.values()], axis=0)
+        first = next(s for s in plan.screws.values() if s.bone == bone)
+        near = Slice.axial(first.axis.at(0.4 * first.length_mm).mm, 110.0, 520, 520)
+        where = Slice.along(f"{bone_label(bone)}, {first.side} screw", first.axis, near, 0.4 * first.length_mm)
+        own = [axis for axis, s in zip(axes, plan.screws.values(), strict=True) if s.id == first.id]
+        keep(bone, f"{bone_label(bone)}: the plane of its {first.side} screw", where, own)
     if plan.osteotomies:
-        middle = next(iter(plan.osteotomies.values())).hinge.point_mm + np.array([0.0, 25.0, 0.0])
-    keep("slice_sagittal", "Sagittal section through the middle of the spine", Slice.sagittal(middle, 220.0, 520, 520))
+        cut = next(iter(plan.osteotomies.values()))
+        traces = []
+        for plane in cut.planes:
+            back = np.cross(cut.hinge.direction, plane.normal)
+            back = back if back[1] > 0 else -back
+            traces.append(Stroke(np.array([cut.hinge.point_mm, cut.hinge.point_mm + 75.0 * back]), CUT_LINE, 2.0))
+        middle = cut.hinge.point_mm + np.array([0.0, 25.0, 0.0])
+        keep(
+            "sagittal", "Sagittal, through the hinge; the cuts in blue", Slice.sagittal(middle, 200.0, 520, 520), traces
+        )
     return pictures
 
 
@@ -285,6 +255,3 @@ def _guidance(out: Path, summary: Mapping[str, Any]) -> Section:
         Picture(path, f"Overlay, frame {path.stem.split('_')[1]}") for path in sorted(out.glob("overlay_*.png"))
     ]
     return Section("Guidance", note, (Table(("What", "Found"), rows),), pictures, 480)
-
-
-__all__ = ["DISCLAIMER", "write_report"]
