@@ -138,13 +138,13 @@ class Anatomy:
                     0.03),
                     t[7] * draw(1.0, 0.03), t[8] * s * draw(1.0, 0.04), t[9], t[10] * s, t[11], t[12] * s, t[13] * s,
                     (widths[0], widths[1]), p.height_mm * draw(1.0, 0.04), (angles[0], angles[1]), p.sagittal_deg,
-                    draw(1.45, 0.12),
+                    draw(1.55, 0.1),
                 )
             )  # fmt: skip
         return cls(
             seed, osteoporosis, tuple(vertebrae), slope, incidence - slope, draw(108.0, 3.0) * size, draw(87.0,
             2.0) * size,
-            draw(23.5, 0.8) * size, 50.0 * size, 33.0 * size, draw(1.45, 0.12),
+            draw(23.5, 0.8) * size, 50.0 * size, 33.0 * size, draw(1.55, 0.1),
             draw(75.0, 8.0) if osteoporosis else draw(175.0, 12.0), 1150.0 if osteoporosis else 1250.0,
             0.7 if osteoporosis else 1.0, draw(16.0, 2.0),
         )  # fmt: skip

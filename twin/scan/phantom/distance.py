@@ -63,12 +63,12 @@ def _refine(
         px, py, pz = points[n, 0], points[n, 1], points[n, 2]
         best = 1e30
         for s in range(seeds.shape[1]):
-            if math.sqrt(squared[n, s]) > math.sqrt(squared[n, 0]) + 1.2:
+            if squared[n, s] > squared[n, 0] + 0.8:  # samples leave no gap over 0.9 mm
                 break
             x, y, z = seeds[n, s, 0], seeds[n, s, 1], seeds[n, s, 2]
             known = False
             for r in range(s):  # a neighbour of an earlier seed leads to the same foot
-                known |= (seeds[n, r, 0] - x) ** 2 + (seeds[n, r, 1] - y) ** 2 + (seeds[n, r, 2] - z) ** 2 < 1.4
+                known |= (seeds[n, r, 0] - x) ** 2 + (seeds[n, r, 1] - y) ** 2 + (seeds[n, r, 2] - z) ** 2 < 0.36
             if known:
                 continue
             d2 = 1e29

@@ -213,7 +213,7 @@ def _volumes(
 
 
 def volume_ml(phantom: Phantom, bone: str) -> float:
-    """A bone's volume by integration over its 3 mm cells, cut in 3 and in 6 and extrapolated; good to 0.05 %."""
+    """A bone's volume by integration over its 3 mm cells, cut in 2 and in 4 and extrapolated; good to 0.1 %."""
     bones = phantom.bones
     grid = phantom.cells([phantom.index(bone)])
     marked = np.argwhere(grid.entry >= 0)
@@ -221,7 +221,7 @@ def volume_ml(phantom: Phantom, bone: str) -> float:
     corners[grid.entry[tuple(marked.T)]] = grid.corner_mm + marked * grid.cell_mm
     full: NDArray[np.bool_] = (grid.entry < 0) & (grid.inside >= 0)
     found = []
-    for parts in (3, 6):  # tangent planes overfill convex bone by an error that falls with the square of the step
+    for parts in (2, 4):  # tangent planes overfill convex bone by an error that falls with the square of the step
         out = np.empty(len(marked))
         _volumes(bones.table, bones.outline, grid.program, grid.entry_start, corners, grid.cell_mm, parts, out)
         found.append(float(out.sum() + grid.cell_mm**3 * full.sum()) / 1000.0)

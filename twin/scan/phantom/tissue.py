@@ -19,9 +19,8 @@ STEP_MM = 0.5
 
 AIR, FAT, MUSCLE, SKIN, BLOOD, CORD, VISCERA = -1000.0, -98.0, 55.0, 35.0, 45.0, 28.0, 38.0
 # columns of the table
-CENTRE_X, FRONT_Y, BACK_Y, HALF_WIDTH, FAT_MM, CANAL_Y, BODY_Y, BODY_X, PSOAS_X, PSOAS_Y, PSOAS_MM, PELVIC, TABLE_Y = (
-    range(13)
-)
+CENTRE_X, FRONT_Y, BACK_Y, HALF_WIDTH, FAT_MM, CANAL_Y, BODY_Y = range(7)
+BODY_X, PSOAS_X, PSOAS_Y, PSOAS_MM, PELVIC, TABLE_Y, SAC = range(7, 14)
 
 
 @njit
@@ -75,9 +74,9 @@ def soft_hu(x: float, y: float, z: float, row: F64) -> float:
     cy = row[CANAL_Y]
     # dural sac with its fat, between bodies and laminae
     e = (dx / 9.0) ** 2 + ((y - cy) / 6.2) ** 2
-    if e < 1.0:
+    if e < 1.0 and row[SAC] > 0.5:
         return CORD
-    if (dx / 12.5) ** 2 + ((y - cy) / 8.5) ** 2 < 1.0:
+    if row[SAC] > 0.5 and (dx / 12.5) ** 2 + ((y - cy) / 8.5) ** 2 < 1.0:
         return -70.0
     # erector spinae, either side of the spinous processes, and their fascia
     e = ((dx - 31.0) / 30.0) ** 2 + ((y - cy - 19.0) / 23.0) ** 2
@@ -115,7 +114,7 @@ def table_of(phantom: Phantom, z_low_mm: float, z_high_mm: float) -> F64:
     up = (z - hips[2]) / scale
     bones = phantom.bones
     back = float(bones.high_mm[:, 1].max()) + 13.0
-    rows = np.zeros((len(z), 13))
+    rows = np.zeros((len(z), 14))
     rows[:, CENTRE_X] = rows[:, BODY_X] = phantom.s1.origin[0]
     rows[:, BACK_Y] = back - np.interp(up, [60, 150, 230, 330], [0, 6, 6, 0])
     rows[:, FRONT_Y] = back - np.interp(up, [-100, 0, 90, 160, 260, 420], [205, 222, 226, 228, 232, 236])
@@ -133,4 +132,5 @@ def table_of(phantom: Phantom, z_low_mm: float, z_high_mm: float) -> F64:
     rows[:, PSOAS_Y] = rows[:, BODY_Y] + np.interp(up, [-40, 20, 80, 140, 280], [-70, -62, -22, 2, 10])
     rows[:, PSOAS_MM] = np.interp(up, [-40, 0, 120, 200, 285, 300], [14, 17, 21, 16, 7, 0])
     rows[:, PELVIC] = up < 118
+    rows[:, SAC] = z > min(float(m[2]) for m in marks)  # the dural sac ends in the sacrum
     return rows
