@@ -80,7 +80,8 @@ def run_line(
         case = Case.create(out / "case", twin, volume, label_map)
     with run.stage("plan"):
         progress("planning", 0.52)
-        plan, planning = plan_procedure(case, volume)
+        with case:  # the journal is free again for the replay in another process
+            plan, planning = plan_procedure(case, volume)
     with run.stage("rehearsal"):
         rehearsal = rehearse_plan(case, plan, out, part(progress, 0.55, 0.7))
     guidance = None

@@ -1,0 +1,42 @@
+"""Compile every kernel once, by doing a little of everything: `python -m commands.warm`, the last step of set-up.
+
+numba keeps what it compiled beside the sources, so the first demo and the first test don't pay for it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from demo.guiding import ASSETS
+from demo.stream import LENS, theatre
+from tracking.body import load as load_body
+from tracking.markers import detect
+from twin.anatomy.build import build_twin
+from twin.plan.autoplan import propose_screw
+from twin.plan.osteotomy import Osteotomy
+from twin.scan.phantom.patient import Phantom
+from twin.scan.phantom.voxels import scan_grid, synthesise
+from twin.scan.volume import Grid, Volume
+
+
+def warm() -> None:
+    """A coarse phantom through twin, plan and camera; nothing is written."""
+    phantom = Phantom.make(1)
+    scan = synthesise(phantom, scan_grid(phantom, pixel_mm=0.9, slice_mm=1.2))
+    spacing = (scan.grid.pixel_mm, scan.grid.pixel_mm, scan.grid.slice_mm)
+    grid = Grid(scan.grid.size, np.array(spacing), scan.grid.origin_mm, np.eye(3))
+    twin, _ = build_twin(Volume(grid, scan.hu), None)
+    proposal = propose_screw(twin, "vertebrae_L2", "left")
+    Osteotomy.pso(twin, "vertebrae_L3", math.radians(30.0))
+    phantom.distance_mm("vertebrae_L3", np.zeros((1, 3)))
+    if proposal.screw is not None:
+        bodies = [load_body(ASSETS / name) for name in ("reference.json", "drill.json")]
+        room = theatre(phantom, bodies[0], bodies[1], proposal.screw, 1)
+        shot = next(iter(room.shots()))
+        detect(shot.frame.picture, bodies[0].dictionary, LENS)
+
+
+if __name__ == "__main__":
+    warm()
