@@ -108,6 +108,7 @@ class Session:
                     {
                         "cause": cause,
                         "frames": dict(self.diary.frames),
+                        "changes": self.diary.changes,
                         "reference_seen": self.diary.reference_seen,
                         "seconds": round(time.monotonic() - started, 3),
                     },
@@ -170,6 +171,7 @@ def guide(
     session, stages = Session(case, about, reference), Stages()
     clock = time.monotonic_ns if is_live else None
     with (
+        case.journal,
         opened(source, camera) as (pictures, pinhole),
         closing(run(pictures, pinhole, state, case.twin, draw=bool(offscreen), stages=stages, clock=clock)) as guided,
         closing(session.follow(guided)) as frames,

@@ -117,10 +117,11 @@ def _taken_over(
 def _keep(case: Case, value: dict[str, Any], out: Path) -> None:
     """The file and the journal's entry, both or neither."""
     aside = out.with_name(f".{out.name}.part")
+    kept = ("body", "reference_from_patient", "covariance", "residuals_mm", "fle_mm", "fle_source", "dof")
     try:
         aside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-        kept = ("body", "reference_from_patient", "covariance", "residuals_mm", "fle_mm", "fle_source", "dof")
-        case.journal.append("register", "registered", {key: value[key] for key in kept})
+        with case.journal:
+            case.journal.append("register", "registered", {key: value[key] for key in kept})
         os.replace(aside, out)
     except OSError as error:
         raise NotWritten(f"the registration can't be written ({error.strerror})", path=out) from None

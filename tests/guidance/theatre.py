@@ -67,10 +67,10 @@ def screw(side: Any) -> Screw:
 SCREWS = {s.id: s for s in (screw("left"), screw("right"))}
 
 
-def camera_at(swing_rad: float = 0.0, distance_mm: float = 480.0) -> Rigid[Camera, Patient]:
+def camera_at(swing_rad: float = 0.0, distance_mm: float = 480.0, left_mm: float = -20.0) -> Rigid[Camera, Patient]:
     """From behind, head to the left of the picture."""
     out = np.array([np.sin(swing_rad), np.cos(swing_rad), 0.15])
-    at = beside(-20.0, 10.0, 0.0)
+    at = beside(left_mm, 10.0, 0.0)
     return looking(at + distance_mm * out / np.linalg.norm(out), at, np.array([-1.0, 0.0, 0.0]))
 
 
