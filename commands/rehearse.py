@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
+FILM_PX = (640, 480)  # an eye; they stand side by side
+FILM_SPEED = 4.0  # the film runs so much faster than the session
+
 
 class OneWay(Misuse):
     """None or several of --headset, --window and --offscreen."""
@@ -69,6 +72,8 @@ def rehearse(
         raise OneWay("--script plays without hands; use it with --offscreen DIR")
     case = Case.open(case_folder)
     model = model_of(case, plan)
+    with progress_bar("Rehearsal") as progress:
+        model.warm(progress)
     state = start(model, uuid.uuid4().hex, author)
     log = log or case_folder / "rehearsals" / time.strftime("%Y%m%dT%H%M%S.jsonl")
     with Recording(log, state, case_folder) as recording:
@@ -126,7 +131,7 @@ def _offscreen(
     folder: Path, script: Path | None, seed: int, state: State, recording: Recording
 ) -> tuple[State, dict[str, Any]]:
     """Play a script; leaves `eye_left.png`, `eye_right.png`, `rehearsal.mp4` and `report.json`."""
-    from rehearsal.offscreen import FRAMES_PER_S, Eyes, Frame, Picture, film, run, save_eyes
+    from rehearsal.offscreen import FRAMES_PER_S, Eyes, Picture, film, run, save_eyes
     from rehearsal.score import report
     from rehearsal.script import read_script
     from rehearsal.surgeon import rehearse_plan
@@ -137,20 +142,19 @@ def _offscreen(
         events: tuple[Event, ...] = rehearse_plan(state.model, seed) if script is None else tuple(read_script(script))
         folder.mkdir(parents=True, exist_ok=True)
         last: list[State] = [state]
-        shown: list[Frame] = []
 
-        with Eyes() as eyes:
+        with Eyes(*FILM_PX) as eyes:
 
             def pictures() -> Iterator[Picture]:
                 for now, frame in film(run(state, events, recording), eyes):
                     last[0] = now
                     if frame is not None:
-                        shown[:] = [frame]
                         progress("drawing both eyes", now.seq / max(len(events), 1))
                         yield frame.side_by_side
 
-            write_mp4(folder / "rehearsal.mp4", pictures(), FRAMES_PER_S)
-            frame = eyes.draw(last[0]) or (shown[0] if shown else None)
+            write_mp4(folder / "rehearsal.mp4", pictures(), FILM_SPEED * FRAMES_PER_S)
+        with Eyes() as eyes:
+            frame = eyes.draw(last[0])
         extra: dict[str, Any] = {"film": str(folder / "rehearsal.mp4"), "pictures": []}
         if frame is not None:
             extra["pictures"] = [str(path) for path in save_eyes(folder, frame)]

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from rehearsal.rays import Crossing, crossings
+from rehearsal.rays import Crossing, crossings, may_meet
 from spatial.faults import Fault
 from spatial.frames import Patient, Stage
+from spatial.progress import Progress, silent
 from spatial.rigid import Array, Points, Rigid, Similarity
 from spatial.shapes import Line, angle_between_rad
 from twin.anatomy.twin import NoLandmark, Twin
@@ -87,6 +88,17 @@ class Model:
         return np.asarray((np.min(places, axis=0) + np.max(places, axis=0)) / 2.0)
 
     @cached_property
+    def _bounds_mm(self) -> Mapping[str, tuple[Array, Array]]:
+        return {name: bone.surface.bounds_mm for name, bone in self.twin.bones.items()}
+
+    def warm(self, progress: Progress = silent) -> None:
+        """Compute ahead what the first screw in each planned bone would wait for; changes no result."""
+        screws = {screw.bone: screw for screw in self.planned.screws.values()}
+        for number, (bone, screw) in enumerate(screws.items()):
+            progress(f"measuring {bone}", number / len(screws))
+            self.grade(screw)
+
+    @cached_property
     def start(self) -> Similarity[Stage, Patient]:
         """Where the model lies at first: prone, life size, the procedure before the surgeon's hands."""
         return Similarity[Stage, Patient](_STAGE_AXES, TABLE_MM - _STAGE_AXES @ self.centre_mm, 1.0)
@@ -96,6 +108,8 @@ class Model:
         best: Hit | None = None
         for name in sorted(self.twin.bones):
             own = path.moved(poses[name].inverse()) if name in poses else path
+            if not may_meet(own, self._bounds_mm[name], reach_mm):
+                continue
             found = crossings(own, self.twin.bones[name].surface, reach_mm)
             if not any(c.is_entry for c in found):
                 continue
@@ -139,8 +153,8 @@ class Model:
         own = place if turn is None else turn.inverse() @ place
         if float(cut.bisector.signed_distance_mm(own)) < 0.0:
             return False
-        near = [_box_distance_mm(self.twin.bones[name].surface.bounds_mm, own.mm) for name in self.moved_bones(cut)]
-        near.append(_box_distance_mm(self.twin.bones[cut.bone].surface.bounds_mm, own.mm))
+        near = [_box_distance_mm(self._bounds_mm[name], own.mm) for name in self.moved_bones(cut)]
+        near.append(_box_distance_mm(self._bounds_mm[cut.bone], own.mm))
         return min(near) <= reach_mm
 
     def handle_mm(self, cut: Osteotomy) -> Array:

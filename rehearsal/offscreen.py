@@ -22,7 +22,7 @@ from spatial.frames import Stage
 
 Picture = NDArray[np.uint8]
 WIDTH_PX, HEIGHT_PX = 1280, 960
-FRAMES_PER_S = 15.0
+FRAMES_PER_S = 3.0  # pictures a second of the session
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +49,7 @@ def run(state: State, events: Iterable[Event], recording: Recording | None = Non
 
 
 class Eyes:
-    """Draws a state for both eyes. Give it back with `release`, or use it in a `with`."""
+    """Draws states for both eyes. Give it back with `release`, or use it in a `with`."""
 
     def __init__(self, width_px: int = WIDTH_PX, height_px: int = HEIGHT_PX) -> None:
         """Make the GL context; raises NoGraphics."""

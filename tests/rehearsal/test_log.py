@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rehearsal.log import LogExists, NoLog, OtherModel, Recording, Replay, replay, stream_path
@@ -123,7 +124,7 @@ def test_a_changed_journal_is_refused(log: Path, tmp_path: Path) -> None:
 def test_another_anatomy_is_refused(log: Path) -> None:
     twin = twin_of_boxes()
     moved = tuple(
-        Landmark(m.name, m.bone, m.side, Points(m.position.mm + [0.0, 0.0, 0.1]), m.direction, m.sd_mm)
+        Landmark(m.name, m.bone, m.side, Points(m.position.mm + np.array([0.0, 0.0, 0.1])), m.direction, m.sd_mm)
         for m in twin.landmarks
     )
     other = Twin(twin.twin_id, twin.bones, moved, twin.levels)

@@ -26,8 +26,8 @@ def test_reach_and_misses() -> None:
     mesh = box(np.zeros(3))
     toward = Line[Patient](np.array([0.0, 100.0, 0.0]), np.array([0.0, -1.0, 0.0]))
     assert crossings(toward, mesh, 60.0) == ()
-    assert not may_meet(Line[Patient](toward.point_mm, np.array([0.0, 1.0, 0.0])), mesh, 500.0)
-    assert not may_meet(Line[Patient](np.array([25.0, 100.0, 0.0]), toward.direction), mesh, 500.0)
+    assert not may_meet(Line[Patient](toward.point_mm, np.array([0.0, 1.0, 0.0])), mesh.bounds_mm, 500.0)
+    assert not may_meet(Line[Patient](np.array([25.0, 100.0, 0.0]), toward.direction), mesh.bounds_mm, 500.0)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -23,7 +23,7 @@ def test_one_hand_carries_the_model_rigidly(player: Player) -> None:
     before = player.state.stage_from_patient
     begin = at([100.0, 1100.0, -300.0])
     turn = rotation_exp([0.1, 0.7, -0.2])
-    end = Rigid[Stage, Instrument](turn @ begin.rotation, begin.translation_mm + [30.0, 40.0, -50.0])
+    end = Rigid[Stage, Instrument](turn @ begin.rotation, begin.translation_mm + np.array([30.0, 40.0, -50.0]))
     player.now(left=hand(begin, grab=1.0))
     after = player.now(left=hand(end, grab=1.0)).stage_from_patient
     motion = end.matrix() @ np.linalg.inv(begin.matrix())
@@ -55,7 +55,9 @@ def test_the_scale_stays_within_its_limits(player: Player, factor: float) -> Non
 
 def test_a_screw_lands_where_it_was_drilled(player: Player) -> None:
     planned = player.first.model.planned.screws["L2_left"]
-    axis = Line[Patient](planned.entry.mm + [1.0, 0.0, 0.5], rotation_exp([0.0, 0.0, math.radians(2.0)]) @ [0, -1, 0])
+    axis = Line[Patient](
+        planned.entry.mm + np.array([1.0, 0.0, 0.5]), rotation_exp([0.0, 0.0, math.radians(2.0)]) @ [0, -1, 0]
+    )
     state = player.drill(axis, 38.7)
     screw = state.execution.plan.screws["L2_left"]
     # where the axis meets the box's back face, by hand
@@ -92,7 +94,7 @@ def test_the_bone_guides_the_drill(player: Player) -> None:
     player.now(right=hand(player.tip_at(axis, -10.0)))
     for along_mm in (-10.0, 3.0):
         player.now(right=hand(player.tip_at(axis, along_mm), trigger=1.0))
-    shaky = Line[Patient](axis.point_mm + [4.0, 0.0, 3.0], rotation_exp([0.2, 0.0, 0.1]) @ axis.direction)
+    shaky = Line[Patient](axis.point_mm + np.array([4.0, 0.0, 3.0]), rotation_exp([0.2, 0.0, 0.1]) @ axis.direction)
     player.now(right=hand(player.tip_at(shaky, 30.0), trigger=1.0))
     drilling = player.state.right.drilling
     assert drilling is not None
@@ -109,14 +111,14 @@ def test_a_pilot_hole_is_no_screw(player: Player) -> None:
 def test_the_hand_feels_bone_wall_and_far_cortex(player: Player) -> None:
     centre = CENTRES_MM["vertebrae_L4"]
     # 3.4 mm below the upper face: a 6 mm screw has 0.4 mm left there
-    near = Line[Patient](centre + [12.0, HALF_MM[1], HALF_MM[2] - 3.4], np.array([0.0, -1.0, 0.0]))
+    near = Line[Patient](centre + np.array([12.0, HALF_MM[1], HALF_MM[2] - 3.4]), np.array([0.0, -1.0, 0.0]))
     player.now(right=hand(player.tip_at(near, -10.0)))
     felt = []
     for along_mm in np.linspace(-10.0, 65.0, 60):
         state = player.now(right=hand(player.tip_at(near, float(along_mm)), trigger=1.0))
         felt += [pulse.reason for pulse in state.pulses]
     assert felt == ["a wall is near", "through the far side"]
-    far = Line[Patient](centre + [12.0, HALF_MM[1], 0.0], near.direction)
+    far = Line[Patient](centre + np.array([12.0, HALF_MM[1], 0.0]), near.direction)
     player.now(right=hand(player.tip_at(far, -10.0)))
     player.now(right=hand(player.tip_at(far, -10.0), trigger=1.0))
     state = player.now(right=hand(player.tip_at(far, 10.0), trigger=1.0))
@@ -126,7 +128,7 @@ def test_the_hand_feels_bone_wall_and_far_cortex(player: Player) -> None:
 def test_a_second_screw_in_the_same_place_moves_the_first(player: Player) -> None:
     axis = player.first.model.planned.screws["L2_left"].axis
     player.drill(axis, 40.0)
-    state = player.drill(Line[Patient](axis.point_mm + [0.0, 0.0, 2.0], axis.direction), 45.0)
+    state = player.drill(Line[Patient](axis.point_mm + np.array([0.0, 0.0, 2.0]), axis.direction), 45.0)
     assert [deed.kind for deed in state.history.edits()] == ["place_screw", "move_screw"]
     assert state.execution.plan.screws["L2_left"].length_mm == 45.0
 
