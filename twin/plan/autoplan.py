@@ -2,8 +2,9 @@
 
 The search moves the axis across the isthmus and turns it, and looks for the largest smallest wall distance, where the
 medial and the inferior wall have to be further away than the others (neural structures lie nearest there: Lien 2007,
-PMC2200778). Diameter: the largest of the set within 80 % of the isthmus width; length: the largest 5 mm step within
-85 % of the chord that keeps 2 mm of bone before the whole tip. Nothing is random: the same twin gives the same screw.
+PMC2200778). Diameter: the largest of the set within 80 % of the isthmus width. Length: the largest 5 mm step within
+85 % of the chord that keeps 2 mm of bone before the whole tip and 1 mm beside it. Nothing is random: the same twin
+gives the same screw.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ LENGTHS_MM = tuple(float(n) for n in range(25, 65, 5))
 FILL = 0.8  # of the isthmus width
 CHORD = 0.85  # of the way to the anterior cortex
 LEAST_MARGIN_MM = 0.3
+SIDE_KEEP_MM = 1.0  # of bone beside the tip
 EXTRA_MM = {"medial": 0.5, "inferior": 0.5, "superior": 0.2, "lateral": 0.0}  # wanted beyond the others
 
 
@@ -163,8 +165,9 @@ def _sized(
         return _refused(
             bone,
             side,
-            f"the chord is {chord:.1f} mm; the shortest screw has {min(lengths_mm):g} mm",
-            "a shorter screw set, or skip this pedicle",
+            f"the chord is {chord:.1f} mm, and no screw from {min(lengths_mm):g} mm on keeps its whole tip "
+            f"{ANTERIOR_KEEP_MM:g} mm behind the front of the body and {SIDE_KEEP_MM:g} mm within its sides",
+            "a shorter screw, or another entry and target by hand",
         )
     screw = Screw(screw_id(bone, side), bone, side, entry, axis.at(length), float(diameter), float(length))
     return Proposal(bone, side, screw, grade_screw(twin, screw, volume, patient_from_bone=pedicle.frame))
@@ -178,14 +181,17 @@ def _length(
     chord_mm: float,
     lengths_mm: Sequence[float],
 ) -> float | None:
-    """The longest that fits the chord and keeps the whole rim of the tip 2 mm inside the bone."""
+    """The longest that fits the chord and keeps the whole rim of the tip behind the front and within the sides."""
     angle = 2 * np.pi * np.arange(24) / 24
     ring = diameter_mm / 2 * (np.cos(angle)[:, None] * across.medial + np.sin(angle)[:, None] * across.superior)
     for length in sorted(lengths_mm, reverse=True):
         if length > min(CHORD * chord_mm, chord_mm - ANTERIOR_KEEP_MM):
             continue
         rim = Points[Patient](axis.at(length).mm + ring)
-        if float(grid.distance_mm(rim).max()) <= -ANTERIOR_KEEP_MM:
+        if float(grid.distance_mm(rim).max()) > -SIDE_KEEP_MM:
+            continue
+        ahead = grid.trace(rim, Directions[Patient](np.broadcast_to(axis.direction, rim.mm.shape)))
+        if float(ahead.min()) >= ANTERIOR_KEEP_MM:
             return length
     return None
 

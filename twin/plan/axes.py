@@ -16,8 +16,10 @@ PATIENT_CRANIAL = np.array([0.0, 0.0, 1.0])
 def bone_frame(twin: Twin, bone: str) -> Rigid[Patient, Bone]:
     """Patient from bone axes. z: mean normal of the endplates; x: from the left pedicle to the right, across z.
 
-    Without pedicles x is the patient's right; without endplates the frame can't be known and NoLandmark is raised. The
-    sacrum has its cranial endplate alone: its z is across the S1 plateau and its origin on it.
+    The same as `twin.anatomy.landmarks.bone_frame` where that is defined; this one makes do with fewer landmarks, as a
+    plan must on a bone at the scan's edge or with landmarks set by hand. Without pedicles x is the patient's right; the
+    origin is the body's centre, else between the endplates. Raises NoLandmark without any endplate. The sacrum has its
+    cranial endplate alone: its z is across the S1 plateau and its origin on it.
     """
     plates = [p for n in ("endplate_superior", "endplate_inferior") if (p := _find(twin, n, bone)) is not None]
     normals = [p.direction.unit for p in plates if p.direction is not None]
@@ -29,7 +31,8 @@ def bone_frame(twin: Twin, bone: str) -> Rigid[Patient, Bone]:
     x: Array = PATIENT_RIGHT if left is None or right is None else right.position.mm - left.position.mm
     x = x - (x @ z) * z
     x = x / np.linalg.norm(x)
-    origin = np.mean([p.position.mm for p in plates], axis=0)
+    centre = _find(twin, "body_centre", bone)
+    origin = np.mean([p.position.mm for p in plates], axis=0) if centre is None else centre.position.mm
     return Rigid[Patient, Bone](np.column_stack([x, np.cross(z, x), z]), origin)
 
 

@@ -1,9 +1,10 @@
 """The search for the best axis through a pedicle: compiled, deterministic, some hundred axes a millisecond.
 
 An axis is x = (shift medially mm, shift up mm, turn of the tip medially rad, turn up rad) away from the pedicle's own.
-It is worth its smallest weighted wall distance, as far as that is not more than ENOUGH; less the room that the body
-leaves too little; less a cost for leaving the pedicle's own axis, so that a wide pedicle keeps it. A wall distance
-counts less `extra_mm` (medial, superior, lateral, inferior; blended by the squared cosine between them).
+It is worth its smallest weighted wall distance in the pedicle, or distance to any surface on its way into the body, as
+far as that is not more than ENOUGH; less a cost for leaving the pedicle's own axis, so that a wide pedicle keeps it.
+A wall distance counts less `extra_mm` (medial, superior, lateral, inferior; blended by the squared cosine between
+them).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from spatial.rigid import Array
 ENOUGH_MM = 6.5  # wall distance: the thickest screw with 2 mm around it
 SHIFT_COST = 0.04  # mm a square millimetre of shift
 TURN_COST = 30.0  # mm a square radian of turn: 3 degrees cost 0.08 mm
-BODY_KEEP_MM = 2.0  # on its way through the body the axis may come this much closer to a surface than in the isthmus
+BODY_STATIONS = 8  # two millimetres apart, from the end of the window into the body
 STATIONS = 9
 WINDOW_MM = 6.0
 RAYS = 24
@@ -74,13 +75,11 @@ def _worth(
             r = c * side + w * up
             run = trace_ray(values, origin, spacing, p[0], p[1], p[2], r[0], r[1], r[2], REACH_MM)
             worst = min(worst, run - extra)
-    squeeze = 0.0
-    for n in range(10):
+    for n in range(BODY_STATIONS):  # on through the body: to the canal, the disc and the side the way is just as near
         p = start + (WINDOW_MM + 2.0 * n) * way
-        room = -value_at(values, origin, spacing, p[0], p[1], p[2])
-        squeeze = min(squeeze, room - worst + BODY_KEEP_MM)
+        worst = min(worst, -value_at(values, origin, spacing, p[0], p[1], p[2]))
     away = SHIFT_COST * (x[0] * x[0] + x[1] * x[1]) + TURN_COST * (x[2] * x[2] + x[3] * x[3])
-    return float(worst + 0.5 * squeeze - away)
+    return float(worst - away)
 
 
 @njit
