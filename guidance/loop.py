@@ -84,6 +84,7 @@ def guide(
     ideal = pinhole.undistorted()
     times = stages or Stages()
     samples = 4 if clock is None else LIVE_SAMPLES
+    ahead_ns = 0  # how long after the tick the last picture was shown
     target = Offscreen(pinhole.width_px, pinhole.height_px, samples, occlusion=False) if draw else None
     try:
         for frame, is_new in newest(source) if clock else ((frame, True) for frame in source):
@@ -92,8 +93,9 @@ def guide(
                     sightings = tracker.see(frame)
                 for sighting in sightings:
                     state = step(state, sighting)
+            ticked_ns = clock() if clock else 0
             with times.stage("step"):
-                state = step(state, Tick(frame.t_ns, clock() if clock else None))
+                state = step(state, Tick(frame.t_ns, ticked_ns + ahead_ns if clock else None))
             picture = None
             if target is not None:
                 with times.stage("undistort"):
@@ -104,6 +106,7 @@ def guide(
                     picture = target.picture(scene, view)
             assert state.readout is not None
             yield Guided(frame, state, state.readout, picture, times.frame(), is_new)
+            ahead_ns = clock() - ticked_ns if clock else 0
     finally:
         if target is not None:
             target.release()

@@ -115,9 +115,10 @@ def _words(state: State, readout: Readout, pinhole: Pinhole) -> tuple[ScreenText
     size = text_px(pinhole)
     left, top = 1.2 * size, 1.2 * size
     bottom = pinhole.height_px - top
-    lines = [f"{readout.trust}  pose {readout.how}"]
-    lines.append(f"predicted error {readout.tre95_mm:.1f} mm (95 %) at {readout.target}")
-    lines += [readout.reason] if readout.reason else []
+    error = f"predicted error {readout.tre95_mm:.1f} mm (95 %) at {readout.target}"
+    reason = readout.reason or ""
+    lines = [f"{readout.trust}  pose {readout.how}", reason if reason.startswith(error) else error]
+    lines += [reason] if reason and reason not in lines else []
     words = [
         ScreenText("\n".join(lines), (left, top), size, TRUST_RGB[readout.trust], "top_left", panel_opacity=PANEL),
         ScreenText(

@@ -160,7 +160,7 @@ def look(state: State, t_ns: int, shown_ns: int | None = None) -> Readout:
         )
     camera_from_patient = camera_from_reference @ state.registration.reference_from_patient
     target_name, target = (
-        ("focus", state.focus) if state.screw is None else (state.screw, state.screws[state.screw].tip)
+        ("the bones' middle", state.focus) if state.screw is None else (state.screw, state.screws[state.screw].tip)
     )
     readout = Readout(
         t_ns=t_ns,
