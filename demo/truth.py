@@ -81,8 +81,8 @@ def true_grade(phantom: Phantom, truth: Mapping[str, Any], screw: Screw) -> dict
     rays = np.cos(angles)[:, None] * side + np.sin(angles)[:, None] * up
     origins, directions = np.repeat(stations, len(rays), axis=0), np.tile(rays, (len(stations), 1))
     walls = phantom.crossings(screw.bone, origins, directions).reshape(len(stations), len(rays))
-    outside = phantom.value(screw.bone, stations) > 0
-    margin = np.where(outside[:, None], 0.0, walls) - screw.diameter_mm / 2
+    outside = np.maximum(phantom.distance_mm(screw.bone, stations), 0.0)  # the axis itself may have left the bone
+    margin = np.where(outside[:, None] > 0, -outside[:, None], walls) - screw.diameter_mm / 2
     smallest = float(margin.min())
     breach = max(0.0, -smallest)
     grade = "A" if breach == 0.0 else next((letter for limit, letter in GRADES if breach < limit), "E")
