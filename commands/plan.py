@@ -262,7 +262,7 @@ def _place(case: Case, name: str, author: str, proposals: list[Proposal], as_jso
         emit({"plan": name, "screws": screws, "refused": refused, "conflicts": _conflicts(after)})
         return
     tell(*(_screw_words(s) for s in screws))
-    tell(*(f"{r['bone']} {r['side']}: no screw; {r['reason']}. Instead: {r['instead']}." for r in refused))
+    tell(*(f"{r['bone']} {r['side']}: no screw: {r['reason']}\n  instead: {r['instead']}" for r in refused))
     tell(*_conflicts(after))
 
 

@@ -91,13 +91,15 @@ class DistanceGrid(Generic[A]):
     def distance_mm(self, points: Points[A]) -> Array:
         """Signed distance (...,); outside the grid an upper bound (by way of the nearest point of the grid)."""
         flat = np.ascontiguousarray(points.mm.reshape(-1, 3))
-        out = (kernels.lookup if len(flat) > FEW else kernels.lookup_few)(self.values_mm, self.origin_mm, self.spacing_mm, flat)
+        lookup = kernels.lookup if len(flat) > FEW else kernels.lookup_few
+        out = lookup(self.values_mm, self.origin_mm, self.spacing_mm, flat)
         return np.asarray(out.reshape(points.mm.shape[:-1]))
 
     def gradient(self, points: Points[A]) -> Array:
         """Gradient (..., 3) by central differences; shows outward, of unit length away from the medial axis."""
         flat = np.ascontiguousarray(points.mm.reshape(-1, 3))
-        out = (kernels.gradient if len(flat) > FEW else kernels.gradient_few)(self.values_mm, self.origin_mm, self.spacing_mm, flat)
+        gradient = kernels.gradient if len(flat) > FEW else kernels.gradient_few
+        out = gradient(self.values_mm, self.origin_mm, self.spacing_mm, flat)
         return np.asarray(out.reshape(points.mm.shape))
 
     def trace(self, origins: Points[A], directions: Directions[A], max_mm: float = 1000.0) -> Array:

@@ -145,6 +145,16 @@ def test_outside_the_grid_the_value_is_an_upper_bound_and_continuous():
     assert abs(value[3] - value[2]) < 0.3
 
 
+def test_many_points_on_all_cores_get_the_same_answers_as_few(bumpy_grid):
+    _, grid = bumpy_grid
+    rng = np.random.default_rng(8)
+    points, ways = rng.uniform(-50, 50, (12_000, 3)), Directions[Patient](rng.normal(size=(12_000, 3)))
+    assert np.array_equal(grid.distance_mm(Points(points))[:500], grid.distance_mm(Points(points[:500])))
+    assert np.array_equal(grid.gradient(Points(points))[:500], grid.gradient(Points(points[:500])))
+    few = grid.trace(Points(points[:500]), Directions(ways.unit[:500]))
+    assert grid.trace(Points(points), ways)[:500] == pytest.approx(few, abs=1e-3)
+
+
 def test_a_mesh_with_a_hole_has_no_inside_and_a_huge_one_is_refused():
     mesh = sphere(20.0, 20)
     with pytest.raises(NotClosed, match="holes"):
