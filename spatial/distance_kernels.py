@@ -393,9 +393,7 @@ def gradient(values: NDArray[np.float32], origin: Array, spacing: float, points:
     """Central differences (N, 3) over one spacing at points (N, 3) mm."""
     out = np.empty((len(points), 3))
     for n in prange(len(points)):
-        out[n, 0], out[n, 1], out[n, 2] = _slope(
-            values, origin, spacing, points[n, 0], points[n, 1], points[n, 2]
-        )
+        out[n, 0], out[n, 1], out[n, 2] = _slope(values, origin, spacing, points[n, 0], points[n, 1], points[n, 2])
     return out
 
 
@@ -404,9 +402,7 @@ def gradient_few(values: NDArray[np.float32], origin: Array, spacing: float, poi
     """`gradient` on one thread."""
     out = np.empty((len(points), 3))
     for n in range(len(points)):
-        out[n, 0], out[n, 1], out[n, 2] = _slope(
-            values, origin, spacing, points[n, 0], points[n, 1], points[n, 2]
-        )
+        out[n, 0], out[n, 1], out[n, 2] = _slope(values, origin, spacing, points[n, 0], points[n, 1], points[n, 2])
     return out
 
 

@@ -20,11 +20,11 @@ from spatial.frames import Bone, Patient
 from spatial.rigid import Directions, Points, Rigid
 from spatial.shapes import Line
 from twin.anatomy.bone import Side
-from twin.anatomy.twin import Twin
+from twin.anatomy.twin import NoLandmark, Twin
 from twin.plan.axes import bone_frame
 from twin.plan.density import screw_hu
 from twin.plan.screw import Screw
-from twin.plan.walls import STATIONS, WALLS, WINDOW_MM, Across, Walls, measure_walls
+from twin.plan.walls import STATIONS, WALLS, WINDOW_MM, Across, Walls, measure_walls, narrowest_mm
 from twin.scan.volume import Volume
 
 GRADES = ((0.0, "A"), (2.0, "B"), (4.0, "C"), (6.0, "D"))
@@ -42,7 +42,7 @@ class ScrewGrade:
 
     `binding` names the margin that leaves least room (the anterior one counts with its 2 mm to keep). `chord_mm` is the
     way from the entry to the anterior cortex along the axis, `width_mm` the narrowest chord across it (None when the
-    axis leaves the bone), `isthmus_mm` the place of the isthmus along the axis.
+    axis leaves the bone), `isthmus_mm` the place of the isthmus along the axis and `isthmus_from` how it was found.
     """
 
     grade: str
@@ -55,6 +55,7 @@ class ScrewGrade:
     chord_mm: float
     width_mm: float | None
     isthmus_mm: float
+    isthmus_from: str
 
     def __post_init__(self) -> None:
         """Freeze the mappings."""
@@ -74,6 +75,7 @@ class ScrewGrade:
             "binding": self.binding,
             "chord_mm": self.chord_mm,
             "width_mm": self.width_mm,
+            "isthmus_from": self.isthmus_from,
         }
 
 
@@ -107,9 +109,21 @@ def anterior_cortex_mm(grid: DistanceGrid[Patient], axis: Line[Patient]) -> floa
     return far - back
 
 
-def pedicle_isthmus_mm(twin: Twin, bone: str, side: Side, axis: Line[Patient]) -> float:
-    """The place along the axis that is nearest to the isthmus of the pedicle."""
-    return float(axis.along_mm(twin.landmark(f"pedicle_{side}", bone).position))
+def pedicle_isthmus_mm(
+    twin: Twin, bone: str, side: Side, axis: Line[Patient], across: Across, chord_mm: float
+) -> tuple[float, str]:
+    """The place along the axis that is nearest to the isthmus of the pedicle, and how it was found.
+
+    `landmark`: as the anatomy measured it; `section`: the narrowest section of the bone along this axis, where it was
+    not measured. Raises OffBone when the axis lies outside the bone.
+    """
+    try:
+        return float(axis.along_mm(twin.landmark(f"pedicle_{side}", bone).position)), "landmark"
+    except NoLandmark:
+        found = narrowest_mm(DistanceGrid[Patient].of(twin.bone(bone).surface), axis, across, chord_mm)
+    if found is None:
+        raise OffBone("the axis runs outside the bone where its pedicle should be; are entry and target right?")
+    return found, "section"
 
 
 def grade_screw(
@@ -124,10 +138,10 @@ def grade_screw(
     grid = DistanceGrid[Patient].of(twin.bone(screw.bone).surface)
     frame = bone_frame(twin, screw.bone) if patient_from_bone is None else patient_from_bone
     axis = screw.axis
-    isthmus = pedicle_isthmus_mm(twin, screw.bone, screw.side, axis)
     across = Across.of(axis.direction, frame, screw.side)
-    walls = _walls(grid, screw, isthmus, across, stations)
     chord = anterior_cortex_mm(grid, axis)
+    isthmus, isthmus_from = pedicle_isthmus_mm(twin, screw.bone, screw.side, axis, across, chord)
+    walls = _walls(grid, screw, isthmus, across, stations)
     radius = screw.diameter_mm / 2
     margin = {name: walls.wall_mm[name] - radius for name in WALLS}
     margin["anterior"] = chord - screw.length_mm
@@ -145,6 +159,7 @@ def grade_screw(
         chord_mm=chord,
         width_mm=None if np.isnan(walls.width_mm) else walls.width_mm,
         isthmus_mm=isthmus,
+        isthmus_from=isthmus_from,
     )
 
 

@@ -12,7 +12,8 @@ from spatial.rigid import Directions, Points
 from tests.twin.plan import bodies
 from tests.twin.plan.bodies import ISTHMUS_Y, PEDICLE_X, block_twin
 from tests.twin.plan.phantom_twin import phantom, phantom_twin
-from twin.anatomy.twin import NoBone
+from twin.anatomy.twin import Levels, NoBone, Twin
+from twin.plan.autoplan import propose_screw
 from twin.plan.grade import OffBone, entry_on_bone, grade_letter, grade_screw
 from twin.plan.screw import BadScrew, Screw
 
@@ -168,6 +169,22 @@ def test_on_the_phantom_it_agrees_with_rays_on_the_mesh_and_on_the_analytic_surf
     for name in mesh:
         assert grade.margin_mm[name] == pytest.approx(mesh[name] - 2.75, abs=BOUND_MM)
         assert grade.margin_mm[name] == pytest.approx(truth[name] - 2.75, abs=0.12)
+
+
+def test_without_a_landmark_the_isthmus_is_the_narrowest_section():
+    twin = block_twin()
+    bare = Twin("bare", twin.bones, tuple(m for m in twin.landmarks if "pedicle" not in m.name), Levels(1.0))
+    known, found = grade_screw(twin, screw(medial=1.0)), grade_screw(bare, screw(medial=1.0))
+    assert (known.isthmus_from, found.isthmus_from) == ("landmark", "section")
+    assert found.isthmus_mm == pytest.approx(known.isthmus_mm, abs=1.0)
+    for name, value in known.margin_mm.items():
+        assert found.margin_mm[name] == pytest.approx(value, abs=BOUND_MM)
+    twin = phantom_twin(("vertebrae_L2",))
+    axis = propose_screw(twin, "vertebrae_L2", "left").screw
+    bare = Twin("bare", twin.bones, tuple(m for m in twin.landmarks if "pedicle" not in m.name), Levels(1.0))
+    known, found = grade_screw(twin, axis), grade_screw(bare, axis)
+    assert found.isthmus_mm == pytest.approx(known.isthmus_mm, abs=2.0)
+    assert found.grade == "A"
 
 
 def test_entry_is_moved_along_the_axis_onto_the_bone():
