@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from spatial import distance_build as build
 from spatial import distance_kernels as kernels
 from spatial.faults import Fault
 from spatial.frames import A
@@ -65,14 +66,14 @@ class DistanceGrid(Generic[A]):
             )
         vertices = (mesh.vertices_mm - origin) / spacing_mm
         nx, ny, nz = (int(n) for n in size)
-        inside, open_lines = kernels.inside_nodes(vertices, mesh.triangles, nx, ny, nz)
+        inside, open_lines = build.inside_nodes(vertices, mesh.triangles, nx, ny, nz)
         if open_lines:
             raise NotClosed(
                 f"{open_lines} of {nx * ny} grid lines enter the mesh and never leave it; does it have holes?"
             )
-        nearest, square = kernels.exact_band(vertices, mesh.triangles, nx, ny, nz)
-        kernels.spread_nearest(nearest, square)
-        values = kernels.finish(vertices, mesh.triangles, nearest, square, inside, float(spacing_mm))
+        nearest, square = build.exact_band(vertices, mesh.triangles, nx, ny, nz)
+        build.spread_nearest(nearest, square)
+        values = build.finish(vertices, mesh.triangles, nearest, square, inside, float(spacing_mm))
         return cls(origin, float(spacing_mm), values)
 
     @classmethod
