@@ -146,9 +146,7 @@ class Journal:
             _lock(file)
         except OSError:
             file.close()
-            raise JournalBusy(
-                "another program is writing to this case; close it first", path=self.path
-            ) from None
+            raise JournalBusy("another program is writing to this case; close it first", path=self.path) from None
         self._entries, good = read(self.path)  # someone may have appended between reading and locking
         size = self.path.stat().st_size
         if size > good:
@@ -171,9 +169,7 @@ def read(path: Path) -> tuple[list[Entry], int]:
         try:
             entry = parse(line)
         except (ValueError, TypeError) as error:
-            raise JournalBroken(
-                f"line {number} cannot be read ({error}); was the file edited?", path=path
-            ) from None
+            raise JournalBroken(f"line {number} cannot be read ({error}); was the file edited?", path=path) from None
         if entry.seq != len(entries) or entry.prev_sha256 != previous:
             raise JournalBroken(
                 f"line {number} does not follow line {number - 1}: an entry was changed, lost or inserted",
