@@ -6,7 +6,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,10 +61,13 @@ def rehearse(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Practise a plan; every movement is recorded, and `osteotwin replay LOG` computes the same session again."""
-    from rehearsal.log import Recording
+    from rehearsal.log import Recording, ensure_new
     from rehearsal.score import report
+    from rehearsal.script import read_script
     from rehearsal.state import start
+    from rehearsal.surgeon import rehearse_plan
     from twin.case import Case
+    from twin.journal import JournalBusy
 
     if (headset, window, offscreen is not None).count(True) != 1:
         raise OneWay("choose one of --headset, --window and --offscreen DIR")
@@ -72,13 +75,20 @@ def rehearse(
         raise OneWay("--script plays without hands; use it with --offscreen DIR")
     case = Case.open(case_folder)
     model = model_of(case, plan)
-    with progress_bar("Rehearsal") as progress:
-        model.warm(progress)
-    state = start(model, uuid.uuid4().hex, author)
     log = log or case_folder / "rehearsals" / time.strftime("%Y%m%dT%H%M%S.jsonl")
+    ensure_new(log)
+    events: tuple[Event, ...] = ()
+    with progress_bar("Rehearsal") as progress:
+        if script is not None:
+            events = tuple(read_script(script))
+        model.warm(progress)
+        if offscreen is not None and script is None:
+            progress("planning the movements", 1.0)
+            events = rehearse_plan(model, seed)
+    state = start(model, uuid.uuid4().hex, author)
     with Recording(log, state, case_folder) as recording:
         if offscreen is not None:
-            state, extra = _offscreen(offscreen, script, seed, state, recording)
+            state, extra = _offscreen(offscreen, events, state, recording)
         elif headset:
             state, extra = _headset(state, recording, frames)
         else:
@@ -92,7 +102,10 @@ def rehearse(
         **extra,
         "warnings": list(model.twin.warnings),
     }
-    case.journal.append(author, "rehearsed", {"log": os.path.relpath(log, case_folder), "state_sha256": sha256})
+    try:
+        case.journal.append(author, "rehearsed", {"log": os.path.relpath(log, case_folder), "state_sha256": sha256})
+    except JournalBusy:
+        say("The case is open in another program, so its journal does not name this rehearsal; the log is whole.")
     if as_json:
         emit(value)
         return
@@ -128,18 +141,14 @@ def model_of(case: Case, name: str | None) -> Model:
 
 
 def _offscreen(
-    folder: Path, script: Path | None, seed: int, state: State, recording: Recording
+    folder: Path, events: Sequence[Event], state: State, recording: Recording
 ) -> tuple[State, dict[str, Any]]:
     """Play a script; leaves `eye_left.png`, `eye_right.png`, `rehearsal.mp4` and `report.json`."""
     from rehearsal.offscreen import FRAMES_PER_S, Eyes, Picture, film, run, save_eyes
     from rehearsal.score import report
-    from rehearsal.script import read_script
-    from rehearsal.surgeon import rehearse_plan
     from tracking.video import write_mp4
 
     with progress_bar("Rehearsal") as progress:
-        progress("planning the movements", 0.0)
-        events: tuple[Event, ...] = rehearse_plan(state.model, seed) if script is None else tuple(read_script(script))
         folder.mkdir(parents=True, exist_ok=True)
         last: list[State] = [state]
 

@@ -46,13 +46,18 @@ def stream_path(log: Path) -> Path:
     return log.with_suffix(".events.jsonl")
 
 
+def ensure_new(log: Path) -> None:
+    """Raise LogExists when there is a log of this name."""
+    if os.path.lexists(log) or os.path.lexists(stream_path(log)):
+        raise LogExists("there is a log already; choose another name", path=log)
+
+
 class Recording:
     """Writes one session as it happens. `take` each event with the state that it led to; `end` it, or leave it open."""
 
     def __init__(self, log: Path, state: State, case_folder: Path | None = None) -> None:
         """Begin; raises LogExists. The case is kept relative to the log, so both can be moved together."""
-        if os.path.lexists(log) or os.path.lexists(stream_path(log)):
-            raise LogExists("there is a log already; choose another name", path=log)
+        ensure_new(log)
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log
         self._journal = Journal(log)

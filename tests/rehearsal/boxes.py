@@ -50,7 +50,7 @@ def landmarks(bone: str, centre_mm: Array) -> list[Landmark]:
 def twin_of_boxes() -> Twin:
     bones = {name: Bone(name, box(centre)) for name, centre in CENTRES_MM.items()}
     marks = tuple(mark for name, centre in CENTRES_MM.items() for mark in landmarks(name, centre))
-    return Twin("boxes", bones, marks, Levels(1.0, "the test"))
+    return Twin("boxes", bones, marks, Levels(1.0))
 
 
 def planned_screw(bone: str, side: str) -> Screw:

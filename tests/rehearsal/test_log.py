@@ -61,6 +61,7 @@ def test_the_log_is_a_journal_whose_fold_is_the_placed_hardware(log: Path) -> No
 def test_a_fresh_process_comes_to_the_same_state(tmp_path: Path) -> None:
     twin = twin_of_boxes()
     case = Case.create(tmp_path / "case", twin, None, None, [{"step": "made by a test"}])
+    case.journal.close()
     model = Model(case.twin, model_of_boxes().planned)
     sha256 = record(model, tmp_path / "logs" / "one.jsonl", case.folder)
     tmp_path.joinpath("moved").mkdir()
