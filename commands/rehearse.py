@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +46,9 @@ def rehearse(
     offscreen: Annotated[
         Path | None, typer.Option(metavar="DIR", help="No display: pictures of both eyes and a film into DIR.")
     ] = None,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Show the left eye in a window too (with --headset).")
+    ] = False,
     script: Annotated[
         Path | None,
         typer.Option(
@@ -71,6 +75,8 @@ def rehearse(
 
     if (headset, window, offscreen is not None).count(True) != 1:
         raise OneWay("choose one of --headset, --window and --offscreen DIR")
+    if mirror and not headset:
+        raise OneWay("--mirror shows what the headset sees; use it with --headset")
     if script is not None and offscreen is None:
         raise OneWay("--script plays without hands; use it with --offscreen DIR")
     case = Case.open(case_folder)
@@ -90,7 +96,7 @@ def rehearse(
         if offscreen is not None:
             state, extra = _offscreen(offscreen, events, state, recording)
         elif headset:
-            state, extra = _headset(state, recording, frames)
+            state, extra = _headset(state, recording, frames, mirror)
         else:
             state, extra = _window(state, recording, frames)
         sha256 = recording.end()
@@ -171,19 +177,27 @@ def _offscreen(
     return last[0], extra
 
 
-def _headset(state: State, recording: Recording, frames: int | None) -> tuple[State, dict[str, Any]]:
+def _headset(state: State, recording: Recording, frames: int | None, mirror: bool) -> tuple[State, dict[str, Any]]:
     from rehearsal.headset import rehearse as loop
     from render.headset import Headset
 
-    with Headset("Osteotwin rehearsal", samples=1) as headset:
+    with ExitStack() as stack:
+        window = None
+        if mirror:
+            from render.window import Window
+
+            window = stack.enter_context(Window(title="Osteotwin rehearsal"))
+        context = None if window is None else window.context
+        headset = stack.enter_context(Headset("Osteotwin rehearsal", context=context, samples=1))
         say(
             f"{headset.runtime_name}, {headset.headset_name}; take the headset off or press Ctrl-C to end",
             *headset.notes,
         )
+        more = {"runtime": headset.runtime_name}
         try:
-            return loop(headset, state, recording, frames=frames), {"runtime": headset.runtime_name}
+            return loop(headset, state, recording, frames=frames, window=window), more
         except KeyboardInterrupt:
-            return recording.state, {"runtime": headset.runtime_name}
+            return recording.state, more
 
 
 def _window(state: State, recording: Recording, frames: int | None) -> tuple[State, dict[str, Any]]:

@@ -123,8 +123,11 @@ class Recording:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close; a session that was not ended stays readable without its end."""
+        """Close; a session that was not ended stays readable without its end, one that never began leaves nothing."""
         self.close()
+        if kind is not None and self._events == 0:
+            self.log.unlink()
+            stream_path(self.log).unlink()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -63,6 +63,7 @@ class Window:
             )
         glfw.make_context_current(self._handle)
         glfw.swap_interval(1)
+        self._waits = True
         self.context: moderngl.Context = moderngl.create_context(require=330, **_BACKEND)
         self.painter = Painter(self.context, samples)
         self.keys: list[str] = []
@@ -106,6 +107,16 @@ class Window:
         screen.clear(0.0, 0.0, 0.0)
         screen.viewport = ((width - shown[0]) // 2, (height - shown[1]) // 2, *shown)
         self.painter.draw(scene, view, screen)
+        glfw.swap_buffers(self._handle)
+        glfw.poll_events()
+
+    def mirror(self, show: Callable[[moderngl.Framebuffer], None]) -> None:
+        """Let a headset's frame `show` itself in the window, never waiting for the screen; take in the keys."""
+        if self._waits:
+            glfw.make_context_current(self._handle)
+            glfw.swap_interval(0)
+            self._waits = False
+        show(self.context.screen)
         glfw.swap_buffers(self._handle)
         glfw.poll_events()
 

@@ -1,4 +1,4 @@
-"""A process under the runtime: `python -m tests.openxr.rehearsal_trial OUT` rehearses with hands that come over a wire.
+"""A process under the runtime: `python -m tests.openxr.rehearsal_trial main|mirrored OUT`, hands over a wire.
 
 The scripted client moves head and hands through the runtime's input port; the product sees them as it sees a real
 headset. What the client was told to do is computed here with plain numpy, from the boxes' own numbers.
@@ -105,5 +105,24 @@ def main(out: Path) -> None:
     (out / "report.json").write_text(json.dumps(report))
 
 
+def mirrored(out: Path) -> None:
+    """Forty frames that the desktop's window shows too; a key in the window is a command."""
+    from render.window import Window, save_png
+
+    state = start(model_of_boxes(), "mirrored")
+    with (
+        Window(640, 480, "mirror") as window,
+        Headset("mirror trial", context=window.context, eye_size_px=(320, 240), samples=1) as headset,
+        Recording(out / "log.jsonl", state) as recording,
+    ):
+        with Remote(PORT) as wire:
+            wire.become(head=Pose((0.0, 1.62, 0.06), tuple(Rotation.from_euler("x", -48, degrees=True).as_quat())))
+        window.keys.append("3")
+        state = rehearse(headset, state, recording, frames=40, window=window)
+        save_png(out / "window.png", window.on_screen())
+        recording.end()
+        (out / "report.json").write_text(json.dumps({"tool": state.right.tool, "gl_error": window.context.error}))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    {"main": main, "mirrored": mirrored}[sys.argv[1]](Path(sys.argv[2]))

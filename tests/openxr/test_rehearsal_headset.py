@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.openxr import monado
 from tests.openxr.conftest import ROOT
@@ -28,14 +31,14 @@ print(json.dumps({**found.to_json(), "document": document(found.state)}))
 """
 
 
-@pytest.fixture(scope="module")
-def out(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("rehearsal")
-    environment = monado.environment(runtime, monado.free_port(), tmp_path_factory.mktemp("config"))
+def run_rehearsal(runtime: Path, factory: pytest.TempPathFactory, name: str, **more: str) -> Path:
+    """One trial in a process of its own; the folder that it filled."""
+    out = factory.mktemp("rehearsal")
+    environment = monado.environment(runtime, monado.free_port(), factory.mktemp("config"))
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.openxr.rehearsal_trial", str(out)],
+        [sys.executable, "-W", "error", "-m", "tests.openxr.rehearsal_trial", name, str(out)],
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env={**os.environ, **environment, **more},
         capture_output=True,
         text=True,
         timeout=240,
@@ -43,6 +46,11 @@ def out(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.fixture(scope="module")
+def out(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_rehearsal(runtime, tmp_path_factory, "main")
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +111,37 @@ def test_a_fresh_process_recomputes_the_same_document(out: Path, report: dict[st
     assert value["same"] is True
     assert value["sha256"] == report["sha256"]
     assert value["document"] == json.loads((out / "state.json").read_text())
+
+
+@pytest.fixture
+def display() -> Iterator[str]:
+    """A virtual display of our own."""
+    server = shutil.which("Xvfb")
+    if server is None:
+        pytest.skip("Xvfb is absent (Debian package xvfb)")
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        [server, "-displayfd", str(write), "-screen", "0", "800x600x24", "-nolisten", "tcp"],
+        pass_fds=(write,),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(write)
+    with os.fdopen(read) as said:
+        number = said.readline().strip()
+    try:
+        if not number:
+            pytest.skip("Xvfb did not start")
+        yield f":{number}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_the_desktop_mirrors_the_headset(runtime: Path, display: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    out = run_rehearsal(runtime, tmp_path_factory, "mirrored", DISPLAY=display)
+    assert json.loads((out / "report.json").read_text()) == {"tool": "saw", "gl_error": "GL_NO_ERROR"}
+    with Image.open(out / "window.png") as picture:
+        shown = np.asarray(picture).astype(int)
+    assert shown.shape == (480, 640, 3)
+    assert shown.std() > 8

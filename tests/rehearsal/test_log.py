@@ -82,6 +82,12 @@ def test_a_log_is_never_written_over(log: Path) -> None:
         Recording(log, start(model, "x"))
 
 
+def test_a_session_that_never_began_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ArithmeticError), Recording(tmp_path / "s.jsonl", start(model_of_boxes(), "x")):
+        raise ArithmeticError("no headset")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_session_that_was_not_ended_is_compared_by_its_deeds(tmp_path: Path) -> None:
     record(model_of_boxes(), tmp_path / "s.jsonl", end=False)
     found = again(tmp_path / "s.jsonl")
