@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from twin.anatomy.build import build_twin
 
 from demo.guiding import guide_patient
 from demo.measure import measure_guidance, measure_plan, measure_twin
@@ -25,6 +24,7 @@ from demo.present import write_report
 from demo.rehearsing import rehearse_plan
 from spatial.faults import Misuse
 from spatial.progress import Progress, part, silent
+from twin.anatomy.build import build_twin
 from twin.case import Case
 from twin.plan.plan import Plan
 from twin.scan.load import load_labels, load_volume

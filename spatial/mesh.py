@@ -32,7 +32,8 @@ class TriangleMesh(Generic[A]):
         triangles = np.array(self.triangles, dtype=np.int32).reshape(-1, 3)
         if len(triangles) and (int(triangles.min()) < 0 or int(triangles.max()) >= len(vertices)):
             raise BadMesh(
-                f"triangle index {int(triangles.max())} (or a negative one) with {len(vertices)} vertices; is the file truncated?"
+                f"triangle index {int(triangles.max())} (or a negative one) with {len(vertices)} vertices; "
+                "is the file truncated?"
             )
         triangles.flags.writeable = False
         object.__setattr__(self, "vertices_mm", vertices)

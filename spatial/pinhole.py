@@ -1,7 +1,7 @@
 """A camera's lens: OpenCV's projection, its inverse, and the OpenGL projection that lands on the same pixels.
 
-Pixel centres are at integers: pixel (u, v) covers [u - 0.5, u + 0.5]. Distortion is OpenCV's (k1 k2 p1 p2 [k3 [k4 k5 k6]])
-with the rational denominator; equations as in OpenCV's calib3d documentation ("Detailed description").
+Pixel centres are at integers: pixel (u, v) covers [u - 0.5, u + 0.5]. Distortion is OpenCV's (k1 k2 p1 p2 [k3 [k4 k5
+k6]]) with the rational denominator; equations as in OpenCV's calib3d documentation ("Detailed description").
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class Pinhole:
     def normalised(self, pixels_px: ArrayLike) -> Array:
         """Undistorted image-plane coordinates (..., 2), z = 1, of raw pixels.
 
-        Newton's method with the analytic Jacobian. Raises BadLens where the model folds over (a pixel that no ray reaches).
+        Newton's method with the analytic Jacobian. Raises BadLens where the model folds over (a pixel that no ray
+        reaches).
         """
         target = (np.asarray(pixels_px, dtype=np.float64) - (self.cx_px, self.cy_px)) / (
             self.fx_px,

@@ -136,7 +136,10 @@ class Directions(Generic[A]):
 
 @dataclass(frozen=True, eq=False)
 class Rigid(Generic[A, B]):
-    """A proper rigid motion a_from_b: x_a = rotation @ x_b + translation_mm. Raises NotRigid on shear, scale, mirror."""
+    """A proper rigid motion a_from_b:
+
+    x_a = rotation @ x_b + translation_mm. Raises NotRigid on shear, scale, mirror.
+    """
 
     rotation: Array
     translation_mm: Array
@@ -223,7 +226,10 @@ class Rigid(Generic[A, B]):
 
 
 def mean_rigid(motions: Sequence[Rigid[A, B]]) -> Rigid[A, B]:
-    """The mean motion: chordal L2 mean of rotations by SVD (Hartley et al. 2013, eq. 5.3), arithmetic mean of translations."""
+    """The mean motion: chordal L2 mean of rotations by SVD (Hartley et al.
+
+    2013, eq. 5.3), arithmetic mean of translations.
+    """
     if not motions:
         raise NotRigid("the mean of no motion is not defined")
     u, _, vt = np.linalg.svd(np.sum([m.rotation for m in motions], axis=0))
@@ -278,7 +284,10 @@ class UncertainRigid(Generic[A, B]):
 
 @dataclass(frozen=True, eq=False)
 class Similarity(Generic[A, B]):
-    """A rigid motion with a uniform scale: x_a = scale * rotation @ x_b + translation_mm. For a patient enlarged in VR only."""
+    """A rigid motion with a uniform scale:
+
+    x_a = scale * rotation @ x_b + translation_mm. For a patient enlarged in VR only.
+    """
 
     rotation: Array
     translation_mm: Array

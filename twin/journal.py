@@ -1,8 +1,8 @@
 """The one log of the product: hash-chained canonical JSON lines, flushed to disk before anyone is told "done".
 
-An entry is `{seq, id, author, t_ns, kind, payload, prev_sha256}`; the hash of a line is over its exact bytes without the
-line end. A torn tail (power loss in the middle of a line) is moved aside and reported; a broken chain is a Fault. Appending
-is the only write: undo is an event too.
+An entry is `{seq, id, author, t_ns, kind, payload, prev_sha256}`; the hash of a line is over its exact bytes without
+the line end. A torn tail (power loss in the middle of a line) is moved aside and reported; a broken chain is a Fault.
+Appending is the only write: undo is an event too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class JournalBusy(Fault):
 def canonical_json(value: Any) -> bytes:
     """One byte string a value: sorted keys, no spaces, UTF-8, shortest round-trip floats; NaN and infinity are refused.
 
-    The form is RFC 8785's in spirit; floats follow Python's repr, so the reader must be Python or parse doubles exactly.
+    The form is RFC 8785's in spirit; floats follow Python's repr, so the reader must be Python or parse doubles
+    exactly.
     """
     try:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -1,7 +1,9 @@
 """The one log: chained, recovered after a torn write, refused after tampering."""
 
+import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -27,14 +29,14 @@ def filled(path, count=5):
 @given(st.dictionaries(st.text(), values))
 def test_an_entry_reads_back_to_the_same_bytes(payload):
     line = canonical_json(payload)
-    assert canonical_json(__import__("json").loads(line)) == line
+    assert canonical_json(json.loads(line)) == line
 
 
 def test_entries_chain_and_read_back(tmp_path):
     entries = Journal(filled(tmp_path / "journal.jsonl")).entries()
     assert [e.seq for e in entries] == [0, 1, 2, 3, 4]
     assert entries[0].prev_sha256 == GENESIS
-    assert all(b.prev_sha256 == a.sha256 for a, b in zip(entries, entries[1:], strict=False))
+    assert all(b.prev_sha256 == a.sha256 for a, b in pairwise(entries))
     assert parse(entries[2].line()) == entries[2]
 
 
