@@ -71,8 +71,10 @@ def fold(model: Model, history: History) -> tuple[Execution, tuple[str, ...]]:
 
 
 def open_cut(execution: Execution) -> Osteotomy | None:
-    """The cut whose fragment can be turned: the last one made."""
-    return next(reversed(list(execution.plan.osteotomies.values())), None)
+    """The cut whose fragment can be turned: the last one made that is not closed yet, else the last one made."""
+    made = list(execution.plan.osteotomies.values())
+    still_open = [cut for cut in made if execution.angle_rad(cut.id) < cut.angle_rad]
+    return next(reversed(still_open or made), None)
 
 
 def from_the_head(execution: Execution) -> list[Osteotomy]:

@@ -128,9 +128,12 @@ class Model:
         distance_mm, screw_id = min(near, default=(np.inf, ""))
         return self.planned.screws[screw_id] if distance_mm <= NEAR_ENTRY_MM else None
 
-    def osteotomy_near(self, place: Points[Patient], limit_mm: float) -> Osteotomy | None:
-        """The planned osteotomy whose hinge is nearest, within the limit; a tie goes to the first by name."""
-        near = [(float(o.hinge.distance_mm(place)), name) for name, o in sorted(self.planned.osteotomies.items())]
+    def osteotomy_near(self, place: Points[Patient], limit_mm: float, poses: Poses) -> Osteotomy | None:
+        """The planned osteotomy whose hinge, as displayed, is nearest within the limit; ties go by name."""
+        near = []
+        for name, cut in sorted(self.planned.osteotomies.items()):
+            own = poses[cut.bone].inverse() @ place if cut.bone in poses else place
+            near.append((float(cut.hinge.distance_mm(own)), name))
         distance_mm, name = min(near, default=(np.inf, ""))
         return self.planned.osteotomies[name] if distance_mm <= limit_mm else None
 

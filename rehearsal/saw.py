@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rehearsal.grab import rotation_between
-from rehearsal.model import Model
+from rehearsal.model import Model, Poses
 from spatial.frames import Instrument, Patient, Stage
 from spatial.rigid import Points, Rigid, Similarity
 from spatial.shapes import Plane, angle_between_rad
@@ -60,11 +60,13 @@ def blade(
     return Plane[Patient](place.mm, patient_from_stage.rotation @ stage_from_aim.rotation[:, 1]), place
 
 
-def advance(sawing: Sawing, model: Model, plane: Plane[Patient], edge: Points[Patient]) -> Sawing:
-    """The preview after the hand has moved."""
-    planned = model.osteotomy_near(edge, NEAR_MM)
+def advance(sawing: Sawing, model: Model, plane: Plane[Patient], edge: Points[Patient], poses: Poses) -> Sawing:
+    """The preview after the hand has moved; blade as `blade` gives it, `poses` of the bones that were moved."""
+    planned = model.osteotomy_near(edge, NEAR_MM, poses)
     if planned is None:
         return replace(sawing, planned_id=None, wedge=None, offset_mm=0.0, tilt_rad=0.0)
+    if planned.bone in poses:
+        plane = plane.moved(poses[planned.bone].inverse())
     ideal = planned.bisector.normal
     normal = plane.normal if float(plane.normal @ ideal) >= 0.0 else -plane.normal
     tilt = angle_between_rad(ideal, normal)

@@ -24,6 +24,7 @@ from rehearsal.strokes import DROPPED, drill_stroke, saw_stroke
 from spatial.frames import Patient, Stage
 from spatial.rigid import Points, rotation_log
 from twin.plan.edits import UNDO
+from twin.plan.osteotomy import Osteotomy
 
 PRESSED, RELEASED = 0.6, 0.4  # a button is down above the one and up below the other
 STICK_AWAY = 0.6
@@ -234,6 +235,12 @@ def _place(state: State, side: Side) -> Points[Patient] | None:
     return None if grip is None else state.stage_from_patient.inverse() @ Points[Stage](grip.translation_mm)
 
 
+def _at_hinge(state: State, cut: Osteotomy, place: Points[Patient]) -> Points[Patient]:
+    """A displayed place as seen from the cut's hinge, which a more caudal cut may have moved."""
+    moved = poses(state).get(cut.bone)
+    return place if moved is None else moved.inverse() @ place
+
+
 def _take_fragment(state: State, side: Side) -> State:
     cut, place = open_cut(state.execution), _place(state, side)
     if cut is None or place is None or state.closing is not None:
@@ -241,6 +248,7 @@ def _take_fragment(state: State, side: Side) -> State:
     reach_mm = closings.TOUCH_MM / state.stage_from_patient.scale
     if not state.model.fragment_near(cut, place, reach_mm, poses(state)):
         return state
+    place = _at_hinge(state, cut, place)
     angle = state.execution.angle_rad(cut.id)
     return replace(state, closing=closings.begin(side, cut.id, cut.hinge, place, angle, state.t_ns))
 
@@ -253,6 +261,7 @@ def _turn_fragment(state: State) -> State:
     if not hand.is_tracked or place is None:
         return replace(state, closing=replace(closing, lost_tracking=True))
     cut = state.execution.plan.osteotomies[closing.osteotomy_id]
+    place = _at_hinge(state, cut, place)
     if hand.grabs:
         if closing.lost_tracking:
             closing = closings.found_again(closing, cut.hinge, place)

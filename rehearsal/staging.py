@@ -45,10 +45,10 @@ def stage(state: State, max_triangles: int = MAX_TRIANGLES) -> Scene[Stage]:
     moved = poses(state)
     to_stage = state.stage_from_patient
     meshes = [_stand(part, to_stage, moved.get(part.name)) for part in _bones(state, max_triangles)]
-    meshes += _pieces_parts(state)
+    meshes += _pieces_parts(state, moved)
     meshes += _screws(state, moved)
     lines: list[LinePart[Stage]] = [*_floor()]
-    planes, borders = _cut_planes(state)
+    planes, borders = _cut_planes(state, moved)
     meshes += planes
     lines += borders
     marker = orientation_marker(to_stage, _MARKER_MM, 60.0)
@@ -79,7 +79,7 @@ def _bones(state: State, max_triangles: int) -> tuple[MeshPart[Patient], ...]:
     return bone_parts(state.model.twin, names=whole, max_triangles=max_triangles)
 
 
-def _pieces_parts(state: State) -> list[MeshPart[Stage]]:
+def _pieces_parts(state: State, poses_now: Poses) -> list[MeshPart[Stage]]:
     """The pieces of each cut bone; the cranial one turns when the cut closes."""
     found = []
     closing = state.closing
@@ -89,8 +89,8 @@ def _pieces_parts(state: State) -> list[MeshPart[Stage]]:
         if closing is not None and closing.osteotomy_id == name:
             angle = closing.angle_rad
         material = Material(bone_rgb(cut.bone))
-        turn = closed(cut, angle) if angle else None
-        for label, mesh, moved in (("upper", upper, turn), ("lower", lower, None)):
+        stays = poses_now.get(cut.bone, Rigid[Patient, Patient].identity())  # a more caudal cut may have moved it
+        for label, mesh, moved in (("upper", upper, stays @ closed(cut, angle)), ("lower", lower, stays)):
             part = MeshPart[Patient](f"{cut.bone} {label}", mesh, None, material, "bones")
             found.append(_stand(part, state.stage_from_patient, moved))
     return found
@@ -135,7 +135,7 @@ def _screw(screw: Screw, material: Material, prefix: str) -> MeshPart[Patient]:
     )
 
 
-def _cut_planes(state: State) -> tuple[list[MeshPart[Stage]], list[LinePart[Stage]]]:
+def _cut_planes(state: State, moved: Poses) -> tuple[list[MeshPart[Stage]], list[LinePart[Stage]]]:
     """Planes of what is planned and not yet cut, and of the cut in the making."""
     done = state.execution.plan.osteotomies
     shown = [(o, (0.35, 0.72, 0.98)) for o in state.model.planned.osteotomies.values() if o.id not in done]
@@ -147,8 +147,10 @@ def _cut_planes(state: State) -> tuple[list[MeshPart[Stage]], list[LinePart[Stag
     for cut, rgb in shown:
         for number, plane in enumerate(cut.planes):
             square, border = cut_plane_parts(f"{cut.id} {number}", plane, rgb=rgb)
-            meshes.append(_stand(square, state.stage_from_patient, None))
-            ends = (state.stage_from_patient @ Points[Patient](border.points_mm)).mm
+            pose = moved.get(cut.bone)
+            meshes.append(_stand(square, state.stage_from_patient, pose))
+            corners = Points[Patient](border.points_mm)
+            ends = (state.stage_from_patient @ (corners if pose is None else pose @ corners)).mm
             lines.append(LinePart[Stage](ends, border.rgb, border.width_px, layer=border.layer))
     return meshes, lines
 

@@ -111,7 +111,7 @@ def saw_stroke(state: State, side: Side, earlier: Hand, shown: Poses) -> Outcome
         if hand.stage_from_aim is None:  # a tracked hand has one
             return Outcome(hand)
         plane, edge = saw.blade(hand.stage_from_aim, state.stage_from_patient)
-        after = saw.advance(replace(sawing, lost_tracking=False), state.model, plane, edge)
+        after = saw.advance(replace(sawing, lost_tracking=False), state.model, plane, edge, shown)
         touches = (after.wedge is None) != (sawing.wedge is None) and after.wedge is not None
         return Outcome(
             replace(hand, sawing=after), pulses=(Pulse(side, 0.4, 0.04, "blade on the planned cut"),) if touches else ()

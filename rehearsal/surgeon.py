@@ -164,6 +164,9 @@ class Surgeon:
         forward = self._into_hinge(cut, normal)
         normal = rotation_exp(self._rng.normal(0.0, self._steady.blade_rad, 3)) @ normal
         pivot = cut.hinge.point_mm + float(self._rng.normal(0.0, self._steady.blade_mm)) * normal
+        shown = self._shown(cut)
+        pivot = (shown @ Points[Patient](pivot)).mm
+        forward, normal = shown.rotation @ forward, shown.rotation @ normal
         self.look(self._stage(pivot))
         self.move(1.0, right=self._blade_at(pivot - 55.0 * forward, forward, normal))
         self.press("right", trigger=1.0)
@@ -176,15 +179,17 @@ class Surgeon:
         cut = open_cut(self.state.execution)
         if cut is None:
             return
-        handle = self.model.handle_mm(cut)
-        toward = cut.hinge.point_mm - handle
+        shown = self._shown(cut)
+        scanned = Points[Patient](self.model.handle_mm(cut))
+        handle = (shown @ scanned).mm
+        toward = shown.rotation @ (cut.hinge.point_mm - scanned.mm)
         self.look(self._stage(handle))
         self.move(0.9, left=self._grip_at(handle, toward))
         self.press("left", grab=1.0)
         overshoot = cut.angle_rad + 2.0 * closings.SNAP_RAD
         for share in np.linspace(0.1, 1.0, 10):
             turn = cut.hinge.rotation(overshoot * float(share))
-            place = (turn @ Points[Patient](handle)).mm
+            place = (shown @ turn @ scanned).mm
             self.move(0.15, left=self._grip_at(place, toward))
         self.press("left", grab=0.0)
         self.move(0.8, left=pointing(REST_MM["left"], TABLE_MM - REST_MM["left"], UP))
@@ -214,6 +219,10 @@ class Surgeon:
 
     def _turned(self, direction: Array) -> Array:
         return np.asarray(self.state.stage_from_patient.rotation @ direction)
+
+    def _shown(self, cut: Osteotomy) -> Rigid[Patient, Patient]:
+        """Where a more caudal cut has taken this one."""
+        return poses(self.state).get(cut.bone, Rigid[Patient, Patient].identity())
 
     def _shaky(self, axis: Line[Patient]) -> Line[Patient]:
         e1 = np.cross(axis.direction, np.eye(3)[int(np.argmin(np.abs(axis.direction)))])
