@@ -126,7 +126,7 @@ def _refined(
         box = boxes.get(number)
         if box is not None:
             mask, hu, grid = surface.cropped(volume, labels, box, number)
-            blocks[name] = (surface.from_mask(mask, grid, keep_volume=False), hu, grid)
+            blocks[name] = (surface.from_mask(surface.cleaned(mask, grid), grid, keep_volume=False), hu, grid)
     largest = sorted(blocks, key=lambda name: -len(blocks[name][0].triangles))[:CALIBRATED_ON]
     cortex = edges.calibrate([blocks[name] for name in largest])
     meshes = {}

@@ -28,6 +28,7 @@ RADIUS_MM = (11.0, 8.0)  # of the volume of interest: lateral, anterior; away fr
 FORWARD_MM = 2.0  # in front of the body's centre: away from the basivertebral vein
 ENDPLATE_SHARE = 0.27  # of the body's height kept from either endplate
 LEAST_SAMPLES = 200
+MOST_SD_HU = 70.0  # more is a lesion, a fracture or cement: that body is not read
 
 
 def measure(volume: Volume, landmarks: tuple[Landmark, ...]) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def measure(volume: Volume, landmarks: tuple[Landmark, ...]) -> dict[str, Any]:
             continue
         hu = volume.hu[index[:, 2], index[:, 1], index[:, 0]].astype(float)
         bodies[bone] = {"mean_hu": round(float(hu.mean()), 1), "sd_hu": round(float(hu.std()), 1), "voxels": len(hu)}
-    level = next((name for name in READ_AT if name in bodies), None)
+    level = next((name for name in READ_AT if name in bodies and bodies[name]["sd_hu"] <= MOST_SD_HU), None)
     found: dict[str, Any] = {
         "unit": "HU",
         "calibrated": False,

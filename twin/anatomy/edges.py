@@ -32,6 +32,8 @@ FARTHEST_MM = 0.5  # the fitted edge is never further from the half-maximum than
 BLURS_MM = (0.15, 0.25, 0.35, 0.45, 0.6, 0.8)  # sigma of the scanner, beyond the voxel's own size
 CORTEX_SHARES = (0.85, 1.0, 1.15, 1.3, 1.5)  # of the brightest hundredth of the peaks
 TRIED_VERTICES = 1500
+METAL_HU = 2000.0  # brighter than any cortex
+THICKEST_VOXEL_MM = 1.3  # beyond it a shell's thickness can't be told: the half-maximum stays as it is
 _SAMPLES = 2 * round(REACH_MM / STEP_MM) + 1
 _MIDDLE = (_SAMPLES - 1) // 2
 
@@ -101,6 +103,8 @@ def calibrate(surfaces: Sequence[tuple[TriangleMesh[Patient], NDArray[np.int16],
     """
     taken: list[tuple[NDArray[np.float32], Array, Array, Grid]] = []
     for mesh, hu, grid in surfaces:
+        if float(grid.spacing_mm.max()) > THICKEST_VOXEL_MM:
+            continue
         chosen = slice(None, None, max(1, len(mesh.vertices_mm) // (2 * TRIED_VERTICES)))
         normals = mesh.vertex_normals[chosen]
         profiles = sample(mesh.vertices_mm[chosen], normals, hu, grid)
@@ -110,12 +114,13 @@ def calibrate(surfaces: Sequence[tuple[TriangleMesh[Patient], NDArray[np.int16],
             taken.append((profiles[clear], found[clear], normals[clear], grid))
     if not taken:
         return None
-    peak = float(np.percentile(np.concatenate([found[:, 2] for _, found, _, _ in taken]), 99.0))
+    peaks = np.concatenate([found[:, 2] for _, found, _, _ in taken])
+    peak = float(np.percentile(peaks[peaks < METAL_HU], 99.0)) if (peaks < METAL_HU).any() else METAL_HU
     best: tuple[float, Cortex] | None = None
 
     def tried(blur_mm: float, cortex_hu: float) -> tuple[float, Cortex]:
         misfits = [
-            _fitted(profiles, found, _sigma_mm(normals, grid, blur_mm), cortex_hu)[:, 6]
+            _fitted(profiles, found, _sigma_mm(normals, grid, blur_mm), cortex_hu, lifted=False)[:, 6]
             for profiles, found, normals, grid in taken
         ]
         return float(np.minimum(np.concatenate(misfits), (0.25 * peak) ** 2).mean()), Cortex(cortex_hu, blur_mm)
@@ -151,10 +156,15 @@ def _half_maxima(profiles: NDArray[np.float32], search_mm: float) -> Array:
     return out
 
 
-def _fitted(profiles: NDArray[np.float32], found: Array, sigma_mm: Array, cortex_hu: float) -> Array:
-    """The same with the offset of the fitted shell's outer edge; the last column is the mean squared misfit."""
+def _fitted(
+    profiles: NDArray[np.float32], found: Array, sigma_mm: Array, cortex_hu: float, *, lifted: bool = True
+) -> Array:
+    """The same with the offset of the fitted shell's outer edge; the last column is the mean squared misfit.
+
+    `lifted`: where a profile's peak is above the cortex's density, that peak is its cortex.
+    """
     out = found.copy()
-    _fit_shell(profiles, found, sigma_mm, cortex_hu, out)
+    _fit_shell(profiles, found, sigma_mm, cortex_hu, lifted, out)
     return out
 
 
@@ -223,7 +233,9 @@ def _phi(x: float) -> float:
 
 
 @njit_parallel
-def _fit_shell(profiles: NDArray[np.float32], found: Array, sigma_mm: Array, cortex_hu: float, out: Array) -> None:
+def _fit_shell(
+    profiles: NDArray[np.float32], found: Array, sigma_mm: Array, cortex_hu: float, lifted: bool, out: Array
+) -> None:
     """Levenberg-Marquardt in the outer edge t0, the thickness w and the marrow's HU; outside and cortex are given.
 
     p(t) = out Phi((t - t0)/s) + cortex [Phi((t0 - t)/s) - Phi((t0 - w - t)/s)] + marrow Phi((t0 - w - t)/s)
@@ -235,7 +247,7 @@ def _fit_shell(profiles: NDArray[np.float32], found: Array, sigma_mm: Array, cor
         p = profiles[v]
         sigma = sigma_mm[v]
         outside = found[v, 3]
-        cortex = max(cortex_hu, found[v, 2] + 1.0)
+        cortex = max(cortex_hu, found[v, 2] + 1.0) if lifted else max(cortex_hu, outside + 50.0)
         first = max(0, int(found[v, 4]) - int(1.6 * sigma / STEP_MM + 3))
         last = int(found[v, 5]) + 1
         if last - first < 6:

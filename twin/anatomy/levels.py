@@ -27,6 +27,7 @@ SEEN = 0.85  # sacrum seen and the count of rib-less vertebrae is five, or can't
 CONFIRMED = 0.95  # ribs start at the sixth vertebra above the sacrum
 CONTRADICTED = 0.4  # they start elsewhere: a transitional vertebra, or a rib that was missed
 RIBS_ONLY = 0.5  # no sacrum, but the last pair of ribs is in the scan
+LEAST_RIBLESS = 2  # vertebrae without ribs below the lowest pair; one alone may be a rib that was missed
 GUESSED = 0.1
 
 
@@ -83,7 +84,7 @@ def named(spine: tuple[Segment, ...], rib_bearing: tuple[bool, ...]) -> tuple[tu
                 "rib; the levels need to be confirmed"
             )
         start = 0
-    elif lowest_rib is not None and any(not rib_bearing[n] for n in vertebrae if n < lowest_rib):
+    elif lowest_rib is not None and sum(not rib_bearing[n] for n in vertebrae if n < lowest_rib) >= LEAST_RIBLESS:
         confidence = RIBS_ONLY
         start = UPWARD.index("vertebrae_T12") - lowest_rib
         warnings.append("no sacrum in the scan: levels counted from the lowest pair of ribs; they need to be confirmed")

@@ -21,7 +21,7 @@ from twin.anatomy.levels import Segment
 from twin.anatomy.working import Working
 
 BODY_MM = ((12.0, 30.0), 10.0)  # anterior from the canal, half width
-LEAST_PARTIAL_MM = 6.0  # of a body that the scan cuts off
+LEAST_PARTIAL_MM = 2.0  # of a body that the scan cuts off
 ARCH_MM = ((-15.0, -6.0), 7.0)
 ARCH_SHARE = (0.05, 0.45)  # of the body's height from below
 PEDICLE_MM = ((-1.0, 9.0), (9.0, 19.0))  # anterior from the canal (further back stand the facets), lateral
@@ -63,7 +63,8 @@ def vertebral(spine: Spine, segment: Segment, name: str) -> list[Marker]:
     up, down = segment.heights_mm(spine.at)
     s, lateral, anterior = spine.at.T
     (near, far), half = BODY_MM
-    margin = 3.0
+    whole = segment.below is not None and segment.above is not None
+    margin = 3.0 if whole else 1.0  # of a body cut by the scan's edge every voxel counts
     in_body = (up > margin) & (down > margin) & (anterior > near) & (anterior < far)
     if segment.is_sacrum:
         in_body &= (down < 20.0) & (np.abs(lateral) < 16.0)

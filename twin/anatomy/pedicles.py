@@ -23,7 +23,8 @@ REACH_MM = 8.0
 WALL_MM = (4.0, 4.0, 3.0, 3.0)  # walls within this of the isthmus make the axis, a sweep each
 MOST_MM2 = 900.0  # larger than any pedicle: the section has run into the body
 WALL_SLOPE = 0.6  # a surface that looks along the axis by more than this is no wall
-SETTLED = 0.998  # least cosine of a later turn: a short pedicle's few walls must not turn it over
+SETTLED = (0.5, 0.98, 0.998, 0.998)  # least cosine of a sweep's turn: a short pedicle's few walls must not upset it
+BELIEF = 0.02  # in the axis so far: a tall narrow pedicle has hardly a wall that would tell its tilt
 MOST_TURN = 0.6  # least cosine between the axis and straight ahead
 
 
@@ -60,8 +61,10 @@ def find(
             loop = _loop_at(patch, centre + s * axis, axis)
             if loop is not None:
                 found.append((s, loop))
-        if len(found) < 4:
-            return None
+        if len(found) < 3:
+            if sweep == 0:
+                return None
+            break
         # the narrow run around the start: stop where sections jump into the body or the facets
         areas = np.array([loop.area_mm2 for _, loop in found])
         narrow = int(np.argmin(areas + 2.0 * np.array([abs(s) for s, _ in found])))
@@ -69,7 +72,7 @@ def find(
         centre = loop.centroid_mm
         near = np.array([o.centroid_mm for s, o in found if abs(s - found[narrow][0]) <= WALL_MM[sweep]])
         turned = _wall_axis(patch, loop, axis, WALL_MM[sweep])
-        if turned is not None and turned @ frame.axes[:, 1] > MOST_TURN and (sweep < 2 or turned @ axis > SETTLED):
+        if turned is not None and turned @ frame.axes[:, 1] > MOST_TURN and turned @ axis > SETTLED[sweep]:
             axis = turned
         elif sweep == 0:
             return None
@@ -99,8 +102,11 @@ def _wall_axis(patch: TriangleMesh[Patient], loop: sections.Loop, axis: Array, h
         if wall.sum() < 20:
             return None
         weight = double_area[wall] * np.exp(-0.5 * (along[wall] / (0.6 * half_mm)) ** 2)
-        _, vectors = np.linalg.eigh((normals[wall] * weight[:, None]).T @ normals[wall])
-        axis = vectors[:, 0] if vectors[:, 0] @ axis > 0 else -vectors[:, 0]
+        M = (normals[wall] * weight[:, None]).T @ normals[wall]
+        side = np.linalg.svd(axis[None])[2][1:].T  # two directions across the axis
+        turn = np.linalg.solve(side.T @ M @ side + BELIEF * weight.sum() * np.eye(2), -side.T @ M @ axis)
+        axis = axis + side @ turn
+        axis /= np.linalg.norm(axis)
     return np.asarray(axis)
 
 

@@ -49,10 +49,11 @@ def femoral_head(mesh: TriangleMesh[Patient], medial: Array) -> Sphere | None:
         medial + 0.6 * up
     )
     radius = 24.0
+    finest = max(0.8, 0.25 * float(np.sqrt(area.mean())))
     for sweep in range(25):
         d = middle - centre
         far = np.linalg.norm(d, axis=1)
-        tolerance = max(0.8, 6.0 * 0.85**sweep)
+        tolerance = max(finest, 6.0 * 0.85**sweep)
         shell = (np.abs(far - radius) < tolerance) & ((d * normals).sum(axis=1) > 0.92 * far)
         if shell.sum() < 30:
             return None

@@ -30,6 +30,9 @@ NOISES_ABOVE_SOFT = 5.0  # bone begins this far above muscle; where exactly it e
 BONE_HU = (100.0, 180.0)  # limits of that threshold
 ENCLOSED_HU = 300.0  # dark tissue that bone brighter than this encloses is marrow, never a joint
 LEAST_BONE_ML = 1.0
+THICK_MM = 1.5  # voxels larger than this leave the cortex open: it is closed before the marrow is filled
+CLOSING_MM = 4.5
+CANAL_MM = 8.0  # about the canal's centre nothing is closed
 MOST_HOLE_MM2 = 1200.0  # a marrow cavity that the end of the scan cuts open: a shaft, never the pelvic ring
 SOCKET_MM = (0.5, 4.5)  # the hip's joint space outside the head's sphere
 SOCKET_VALLEY_HU = 350  # how deep a valley the fitted sphere counts as, where the CT shows none
@@ -73,6 +76,9 @@ def _default(volume: Volume, progress: Progress) -> Segmented:
     threshold = bone_threshold(volume)
     bone = threshold_bone(coarse.hu, threshold, (coarse.spacing_mm,) * 3)
     between = _disc_space(coarse, canal, chain)
+    open_shells = float(np.cbrt(np.prod(volume.grid.spacing_mm))) > THICK_MM
+    if open_shells:
+        bone = _closed(bone, coarse, canal)
     bone &= ~(between & (coarse.hu < threshold + 70.0))
     sockets = _heads(coarse, canal, spine)
     seeds = _seeds(coarse, canal, spine, bone, sockets)
@@ -80,13 +86,14 @@ def _default(volume: Volume, progress: Progress) -> Segmented:
         raise NoBones(f"a canal of {canal.along_mm[-1]:.0f} mm but no vertebra beside it; is the scan a CT in HU?")
     progress("telling the bones apart", 0.4)
     keys = sorted({m.bone for m in seeds if len(m.zyx)})
-    labels = _parted(volume, coarse, bone, between, seeds, keys, sockets, threshold)
+    labels = _parted(volume, coarse, bone, between, seeds, keys, sockets, threshold, open_shells)
     progress("naming the bones", 0.85)
     names, confidence, warnings = _named(labels, volume.grid, canal, spine, keys)
     labels, found = _relabelled(labels, keys, names, volume.grid.voxel_ml)
     settings = {
         "segmenter": "default",
         "bone_hu": threshold,
+        "shells_closed": open_shells,
         "discs": len(chain),
         "canal_mm": round(float(canal.along_mm[-1]), 1),
         "sacrum_seen": any(s.is_sacrum for s in spine),
@@ -129,6 +136,22 @@ def threshold_bone(
     for k, inner, lid in lids:
         filled[k] &= bone[k] | ~lid | filled[inner]
     return filled
+
+
+def _closed(bone: NDArray[np.bool_], coarse: Working, canal: Canal) -> NDArray[np.bool_]:
+    """Working bone with the holes in its cortex closed and its marrow filled, the canal kept free."""
+    import edt
+
+    reach = CLOSING_MM / coarse.spacing_mm
+    back = round(reach) + 1
+    grown = edt.edt(~np.pad(bone, back)) <= reach
+    shrunk = edt.edt(grown) > reach
+    closed = fill_cavities(shrunk[back:-back, back:-back, back:-back] | bone)
+    added = np.argwhere(closed & ~bone)
+    at = canal.coordinates(coarse.patient_from_index(added))
+    inner = (np.hypot(at[:, 1], at[:, 2]) < CANAL_MM) & (at[:, 0] > 0.0) & (at[:, 0] < canal.along_mm[-1])
+    closed[tuple(added[inner].T)] = False
+    return closed
 
 
 def _disc_space(coarse: Working, canal: Canal, chain: tuple[discs.Disc, ...]) -> NDArray[np.bool_]:
@@ -180,10 +203,16 @@ def _seeds(
 
 
 def _parted(
-    volume: Volume, coarse: Working, bone: NDArray[np.bool_], between: NDArray[np.bool_], seeds: list[Marker],
+    volume: Volume,
+    coarse: Working,
+    bone: NDArray[np.bool_],
+    between: NDArray[np.bool_],
+    seeds: list[Marker],
     keys: list[str],
-    sockets: tuple[Head, ...], threshold: float,
-) -> NDArray[np.uint8]:  # fmt: skip
+    sockets: tuple[Head, ...],
+    threshold: float,
+    open_shells: bool,
+) -> NDArray[np.uint8]:
     import cc3d
 
     marks = np.zeros(coarse.hu.shape, dtype=np.uint8)
@@ -204,6 +233,8 @@ def _parted(
     hu = np.ascontiguousarray(volume.hu[box])
     spacing = (float(grid.spacing_mm[2]), float(grid.spacing_mm[1]), float(grid.spacing_mm[0]))
     fine = threshold_bone(hu, threshold, spacing)
+    if open_shells:
+        fine |= working.on_grid(bone.astype(np.uint8), coarse, grid) > 0
     fine &= ~((hu < threshold + 70.0) & (working.on_grid(between.astype(np.uint8), coarse, grid) > 0))
     marrow = fine & (hu <= threshold)
     marrow |= fill_cavities(hu > ENCLOSED_HU) & (hu <= ENCLOSED_HU)
