@@ -30,7 +30,7 @@ from twin.plan.plan import Plan
 from twin.scan.phantom.patient import Phantom
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "markers"
-FRAMES = 14
+FRAMES = 12
 FPS = 30.0
 
 
@@ -86,7 +86,7 @@ def guide_patient(phantom: Phantom, case: Case, plan: Plan, out: Path, progress:
         progress("guiding", 0.8 + 0.15 * len(guided) / FRAMES)
     recorder.finish()
     (folder / "overlay" / "guidance.mp4").replace(out / "guidance.mp4")
-    for index in (0, 6, FRAMES - 4, FRAMES - 1):
+    for index in (0, 6, 9, FRAMES - 1):
         (out / f"overlay_{index:02d}.png").write_bytes((folder / "overlay" / f"overlay_{index:04d}.png").read_bytes())
     masks = overlay_masks(case, tuple(guided))
     progress("guided", 1.0)

@@ -15,7 +15,7 @@ from twin.plan.plan import Plan
 from twin.plan.reduction import planned_from_patient
 from twin.scan.phantom.patient import Phantom
 
-MASK_FRAMES = 4  # a true silhouette costs seconds; these many, spread over the stream, are compared
+MASK_FRAMES = 3  # a true silhouette costs seconds; these many, spread over the stream, are compared
 
 
 def measure_twin(phantom: Phantom, truth: Mapping[str, Any], twin: Twin) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from twin.plan.plan import Plan
 
 EYE_PX = (960, 960)
 FILM_PX = (480, 480)
-FILM_FPS = 2.0  # pictures a second of session time; the film plays them at 8
+FILM_FPS = 1.25  # pictures a second of session time; the film plays them at 6
 
 
 def rehearse_plan(case: Case, plan: Plan, out: Path, progress: Progress) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def rehearse_plan(case: Case, plan: Plan, out: Path, progress: Progress) -> dict
                 best = state
             progress("rehearsing", n / max(len(events), 1))
         sha256 = recording.end()
-    write_mp4(out / "rehearsal.mp4", pictures, 8.0)
+    write_mp4(out / "rehearsal.mp4", pictures, 6.0)
     with Eyes(*EYE_PX) as eyes:
         frame = eyes.draw(best or state)
         if frame is not None:

@@ -46,7 +46,7 @@ def dense_samples(mesh: TriangleMesh[Any], count: int, rng: np.random.Generator)
     return np.asarray(a[chosen] + u[:, None] * (b - a)[chosen] + w[:, None] * (c - a)[chosen])
 
 
-def surface_error(phantom: Phantom, bone: str, mesh: TriangleMesh[Any], count: int = 4000) -> SurfaceError:
+def surface_error(phantom: Phantom, bone: str, mesh: TriangleMesh[Any], count: int = 3000) -> SurfaceError:
     """Symmetric error: samples of the mesh to the true surface, and samples of the true surface to the mesh.
 
     The second way measures to a dense sampling of the mesh, corrected by the tangent plane of the nearest sample, which
