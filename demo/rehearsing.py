@@ -27,7 +27,7 @@ from twin.plan.plan import Plan
 
 EYE_PX = (960, 960)
 FILM_PX = (480, 480)
-FILM_FPS = 1.25  # pictures a second of session time; the film plays them at 6
+FILM_FPS = 0.75  # pictures a second of session time; the film plays them at 5
 
 
 def rehearse_plan(case: Case, plan: Plan, out: Path, progress: Progress) -> dict[str, Any]:
@@ -43,11 +43,12 @@ def rehearse_plan(case: Case, plan: Plan, out: Path, progress: Progress) -> dict
             state = now
             if frame is not None:
                 pictures.append(frame.side_by_side)
-            if any(state.hand(side).drilling is not None for side in SIDES):
+            half_done = 2 * len(state.execution.plan.screws) <= len(plan.screws)
+            if half_done and any(state.hand(side).drilling is not None for side in SIDES):
                 best = state
             progress("rehearsing", n / max(len(events), 1))
         sha256 = recording.end()
-    write_mp4(out / "rehearsal.mp4", pictures, 6.0)
+    write_mp4(out / "rehearsal.mp4", pictures, 5.0)
     with Eyes(*EYE_PX) as eyes:
         frame = eyes.draw(best or state)
         if frame is not None:

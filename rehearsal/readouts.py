@@ -21,8 +21,8 @@ from spatial.shapes import Line
 from twin.plan.deviation import screw_deviation
 
 NO_UNCERTAINTY = "no uncertainty: rehearsal"
-BOARD_MM = np.array([0.0, 1140.0, -900.0])
-_BOARD_HEIGHT_MM = 26.0
+BOARD_MM = np.array([0.0, 1330.0, -900.0])
+_BOARD_HEIGHT_MM = 23.0
 _TOOL_HEIGHT_MM = 15.0
 _SOFT: Rgb = (0.72, 0.77, 0.83)
 _WARN: Rgb = (0.98, 0.78, 0.25)
