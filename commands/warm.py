@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from demo.guiding import ASSETS
+from demo.standin import PhantomStandin
 from demo.stream import LENS, theatre
 from tracking.body import load as load_body
 from tracking.markers import detect
@@ -33,7 +34,7 @@ def warm() -> None:
     phantom.distance_mm("vertebrae_L3", np.zeros((1, 3)))
     if proposal.screw is not None:
         bodies = [load_body(ASSETS / name) for name in ("reference.json", "drill.json")]
-        room = theatre(phantom, bodies[0], bodies[1], proposal.screw, 1)
+        room = theatre(PhantomStandin(phantom), bodies[0], bodies[1], proposal.screw, 1)
         shot = next(iter(room.shots()))
         detect(shot.frame.picture, bodies[0].dictionary, LENS)
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.stream import EXPOSED, LENS, Recording, Theatre, shoot_all, theatre, touches
+from demo.standin import Standin
+from demo.stream import LENS, Recording, Theatre, shoot_all, theatre, touches
 from guidance.loop import Guided, guide
 from guidance.record import Recorder
 from guidance.registration import Registration, register
@@ -27,7 +28,6 @@ from tracking.calibration import save_camera
 from tracking.synthetic import Shot
 from twin.case import Case
 from twin.plan.plan import Plan
-from twin.scan.phantom.patient import Phantom
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "markers"
 FRAMES = 12
@@ -48,7 +48,7 @@ class GuidedPatient:
     numbers: dict[str, Any]
 
 
-def guide_patient(phantom: Phantom, case: Case, plan: Plan, out: Path, progress: Progress) -> GuidedPatient:
+def guide_patient(body: Standin, case: Case, plan: Plan, out: Path, progress: Progress) -> GuidedPatient:
     """Shoot the stream, register, guide;
 
     overlay_*.png, guidance.mp4 and the files that repeat it by the command line.
@@ -56,7 +56,7 @@ def guide_patient(phantom: Phantom, case: Case, plan: Plan, out: Path, progress:
     reference, drill = load_body(ASSETS / "reference.json"), load_body(ASSETS / "drill.json")
     chosen = next((s for s in plan.screws.values() if s.bone == "vertebrae_L2" and s.side == "left"), None)
     chosen = chosen or next(iter(plan.screws.values()))
-    room = theatre(phantom, reference, drill, chosen, FRAMES)
+    room = theatre(body, reference, drill, chosen, FRAMES)
     folder = out / "guidance"
     shots = []
     for shot in shoot_all(room, folder / "frames"):
@@ -88,12 +88,13 @@ def guide_patient(phantom: Phantom, case: Case, plan: Plan, out: Path, progress:
     (folder / "overlay" / "guidance.mp4").replace(out / "guidance.mp4")
     for index in (0, 6, 9, FRAMES - 1):
         (out / f"overlay_{index:02d}.png").write_bytes((folder / "overlay" / f"overlay_{index:04d}.png").read_bytes())
-    masks = overlay_masks(case, tuple(guided))
+    masks = overlay_masks(case, room.exposed, tuple(guided))
     progress("guided", 1.0)
     numbers = {
         "frames": len(guided),
         "trust": {t: sum(str(g.readout.trust) == t for g in guided) for t in ("GUIDING", "CAUTION", "STOP")},
         "how": {h: sum(g.readout.how == h for g in guided) for h in ("EXACT", "INTERPOLATED", "PREDICTED", "STALE")},
+        "predicted_mm": predicted_mm(guided),
         "fre_mm": registration.fre_mm,
         "fle_mm": registration.fle_mm,
         "stages": stages.summary(),
@@ -101,11 +102,19 @@ def guide_patient(phantom: Phantom, case: Case, plan: Plan, out: Path, progress:
     return GuidedPatient(room, tuple(shots), tuple(guided), masks, registration, chosen.id, plan, numbers)
 
 
-def overlay_masks(case: Case, guided: tuple[Guided, ...]) -> dict[int, NDArray[np.bool_]]:
+def predicted_mm(guided: list[Guided]) -> float | None:
+    """Median predicted 95 % error (mm) over the frames that have one."""
+    values = [one.readout.tre95_mm for one in guided if one.readout.tre95_mm is not None]
+    return float(np.median(values)) if values else None
+
+
+def overlay_masks(case: Case, exposed: tuple[str, ...], guided: tuple[Guided, ...]) -> dict[int, NDArray[np.bool_]]:
     """The exposed bones' silhouette as Painter draws it at the estimated pose, by frame; STOP frames have none."""
     ideal = LENS.undistorted()
     target = Offscreen(ideal.width_px, ideal.height_px, samples=0)
-    scene = Scene[Patient](meshes=bone_parts(case.twin, names=EXPOSED, max_triangles=2_000_000))
+    scene = Scene[Patient](
+        meshes=bone_parts(case.twin, names=[n for n in exposed if n in case.twin.bones], max_triangles=2_000_000)
+    )
     masks = {}
     try:
         for one in guided:

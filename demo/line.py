@@ -22,6 +22,7 @@ from demo.measure import measure_guidance, measure_plan, measure_twin
 from demo.planning import plan_procedure
 from demo.present import write_report
 from demo.rehearsing import rehearse_plan
+from demo.standin import PhantomStandin, TwinStandin
 from spatial.faults import Misuse
 from spatial.progress import Progress, part, silent
 from twin.anatomy.build import build_twin
@@ -86,8 +87,9 @@ def run_line(
         rehearsal = rehearse_plan(case, plan, out, part(progress, 0.55, 0.7))
     guidance = None
     with run.stage("guidance"):
-        if phantom is not None and plan.screws:
-            guidance = guide_patient(phantom, case, plan, out, part(progress, 0.7, 0.92))
+        if plan.screws:
+            body = TwinStandin(twin) if phantom is None else PhantomStandin(phantom)
+            guidance = guide_patient(body, case, plan, out, part(progress, 0.7, 0.92))
     with run.stage("measure"):
         progress("measuring against the truth", 0.92)
         measured = measure(phantom, out, case, plan, guidance)
@@ -122,7 +124,14 @@ def measure(phantom: Phantom | None, out: Path, case: Case, plan: Plan, guidance
     """Every error against the truth; null where there is none."""
     if phantom is None:
         nothing: dict[str, Any] = dict.fromkeys(
-            ("mesh_error_mean_mm", "screw_grades", "osteotomy_error_deg", "hinge_error_mm", "overlay_error_px")
+            (
+                "mesh_error_mean_mm",
+                "screw_grades",
+                "osteotomy_error_deg",
+                "hinge_error_mm",
+                "overlay_error_px",
+                "overlay_error_mm",
+            )
         )
         return nothing
     truth = json.loads((out / "phantom" / "truth.json").read_text())

@@ -100,7 +100,6 @@ def measure_guidance(guidance: GuidedPatient) -> dict[str, Any]:
         "overlay_error_p95_px": float(max(p95 for _, _, p95 in pixels.values())) if pixels else None,
         "overlay_error_mm": float(np.median(all_mm)),
         "overlay_error_p95_mm": float(np.quantile(all_mm, 0.95)),
-        "predicted_error_mm": float(np.median([g.readout.tre95_mm for g in guidance.guided if g.readout.tre95_mm])),
         "predicted_error_held": f"{sum(held)} of {len(held)} frames",
         "drill_tip_error_mm": float(np.median([mm for mm, _ in drill])) if drill else None,
         "drill_angle_error_deg": float(np.median([deg for _, deg in drill])) if drill else None,

@@ -237,21 +237,27 @@ def _rehearsal(out: Path, summary: Mapping[str, Any]) -> Section:
 
 def _guidance(out: Path, summary: Mapping[str, Any]) -> Section:
     rows = [
-        ("Overlay, median / 95 % over screw tips",
-         f"{summary['overlay_error_mm']:.2f} / {summary['overlay_error_p95_mm']:.2f} mm"),
-        ("Predicted error at the guided screw's tip (95 %), median", f"{summary['predicted_error_mm']:.2f} mm"),
-        ("The true error stayed inside it in", summary["predicted_error_held"]),
-        ("Drill tip / direction against its true pose",
-         f"{number(summary['drill_tip_error_mm'], 'mm')} / {number(summary['drill_angle_error_deg'], '°')}"),
         ("Frames by trust", ", ".join(f"{n} {t}" for t, n in summary["guidance"]["trust"].items())),
         ("Frames by pose", ", ".join(f"{n} {t}" for t, n in summary["guidance"]["how"].items())),
-    ]  # fmt: skip
+        ("Predicted error at the guided screw's tip (95 %), median", number(summary["guidance"]["predicted_mm"], "mm")),
+    ]
+    if summary["overlay_error_mm"] is not None:
+        median, p95 = summary["overlay_error_mm"], summary["overlay_error_p95_mm"]
+        drill = number(summary["drill_tip_error_mm"], "mm"), number(summary["drill_angle_error_deg"], "°")
+        rows += [
+            ("Overlay, median / 95 % over screw tips", f"{median:.2f} / {p95:.2f} mm"),
+            ("The true error stayed inside the predicted one in", summary["predicted_error_held"]),
+            ("Drill tip / direction against its true pose", " / ".join(drill)),
+        ]
+    looked_at = "the true bone" if summary["source"] == "phantom" else "a rigid copy of the twin (no truth, no errors)"
     note = (
-        "A camera that does not exist looks at the true bone through a bent lens; nine touches with a stated error "
+        f"A camera that does not exist looks at {looked_at} through a bent lens; nine touches with a stated error "
         "register the twin. The reference is covered for a while: the pose is first predicted, then stale, and nothing "
         "is drawn."
     )
-    pictures = [
-        Picture(path, f"Overlay, frame {path.stem.split('_')[1]}") for path in sorted(out.glob("overlay_*.png"))
-    ]
+    pictures = []
+    for path in sorted(out.glob("overlay_*.png")):
+        small = out / "pictures" / f"{path.stem}.jpg"  # the page stays small; the full pictures lie beside it
+        Image.open(path).convert("RGB").resize((1280, 720), Image.Resampling.LANCZOS).save(small, quality=86)
+        pictures.append(Picture(small, f"Overlay, frame {path.stem.split('_')[1]}"))
     return Section("Guidance", note, (Table(("What", "Found"), rows),), pictures, 480)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from demo.standin import Hits, Standin
 from guidance.registration import Pair
 from spatial.frames import Camera, Instrument, Patient, Reference
 from spatial.pinhole import Pinhole
@@ -26,10 +27,8 @@ from tracking.source import Closing
 from tracking.synthetic import Optics, Shot, Surface, SyntheticCamera, orbit, truth_mask
 from twin.anatomy.twin import Twin
 from twin.plan.screw import Screw
-from twin.scan.phantom.patient import Phantom
 
 EXPOSED = ("vertebrae_T12", "vertebrae_L1", "vertebrae_L2", "vertebrae_L3", "vertebrae_L4", "vertebrae_L5", "sacrum")
-TOUCHED = ("vertebrae_L1", "vertebrae_L3", "vertebrae_L5")
 TOUCH_SD_MM = 0.15
 LENS = Pinhole(1920, 1080, 1650.0, 1645.0, 962.3, 537.8, (-0.11, 0.06, 4e-4, -3e-4, 0.0))
 HIDDEN = range(5, 10)  # frames in which the reference is covered: predicted first, then stale
@@ -40,7 +39,8 @@ POSTERIOR, CRANIAL, RIGHT = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
 class Theatre:
     """Everything that stands in the room, with its truth."""
 
-    phantom: Phantom
+    body: Standin
+    exposed: tuple[str, ...]
     camera: SyntheticCamera
     surface: Surface
     path: tuple[Rigid[Camera, Patient], ...]
@@ -81,13 +81,14 @@ class Recording(Closing):
         return iter(self.frames)
 
 
-def theatre(phantom: Phantom, reference: Body[Any], drill: Body[Any], screw: Screw, frames: int) -> Theatre:
+def theatre(body: Standin, reference: Body[Any], drill: Body[Any], screw: Screw, frames: int) -> Theatre:
     """The room: the camera sways over the back, the reference stands beside T12, the drill nears `screw`'s entry."""
-    low, high = bounds(phantom, EXPOSED)
+    exposed = tuple(bone for bone in EXPOSED if bone in body.bones) or body.bones
+    low, high = body.bounds(exposed)
     centre = np.array([(low[0] + high[0]) / 2, high[1] - 20.0, (low[2] + high[2]) / 2 + 10.0])
 
-    def cast(origins_mm: Array, directions: Array, t_max_mm: float) -> tuple[Array, NDArray[np.int32], Array]:
-        return phantom.cast(origins_mm, directions, t_max_mm, bones=EXPOSED)
+    def cast(origins_mm: Array, directions: Array, t_max_mm: float) -> Hits:
+        return body.cast(origins_mm, directions, t_max_mm, exposed)
 
     surface = Surface(cast, low, high)
     tilt = rotation_exp(np.array([0.25, 0.15, 0.0]))
@@ -98,14 +99,11 @@ def theatre(phantom: Phantom, reference: Body[Any], drill: Body[Any], screw: Scr
     camera = SyntheticCamera(LENS, (reference, drill), surface, {drill.name: shaft}, Optics())
     path = orbit(centre, POSTERIOR, RIGHT, 500.0, frames, swing_rad=0.28)  # the surgeon stands at the left side
     approach = tuple(drill_pose(drill, screw, 28.0 * (1 - n / max(frames - 1, 1)) + 0.6) for n in range(frames))
-    return Theatre(phantom, camera, surface, tuple(path), Rigid(tilt @ facing, place), approach)
+    return Theatre(body, exposed, camera, surface, tuple(path), Rigid(tilt @ facing, place), approach)
 
 
 def drill_pose(drill: Body[Any], screw: Screw, away_mm: float) -> Rigid[Patient, Instrument]:
-    """The drill on its way:
-
-    1.5 degrees off the planned axis, its tip `away_mm` short of the entry and 0.8 mm beside it.
-    """
+    """The drill on its way: 1.5 degrees off the planned axis, `away_mm` short of the entry and 0.8 mm beside it."""
     inward = screw.axis.direction
     side = np.cross(inward, CRANIAL) / np.linalg.norm(np.cross(inward, CRANIAL))
     aim = rotation_exp(np.radians(1.5) * side) @ inward
@@ -118,21 +116,22 @@ def drill_pose(drill: Body[Any], screw: Screw, away_mm: float) -> Rigid[Patient,
 
 
 def touches(theatre: Theatre, twin: Twin, rng: np.random.Generator) -> list[Pair]:
-    """Nine landmarks on three vertebrae:
+    """Nine landmarks: picked on the twin's surface, touched on the true bone with TOUCH_SD_MM a coordinate.
 
-    picked on the twin's surface, touched on the true bone with TOUCH_SD_MM a coordinate.
+    They lie on the first, the middle and the last exposed bone but the sacrum, on its back and to both sides.
     """
     reference_from_patient = theatre.patient_from_reference.inverse()
     pairs = []
-    for bone in TOUCHED:
-        low, high = bounds(theatre.phantom, (bone,))
+    vertebrae = [bone for bone in theatre.exposed if bone != "sacrum" and bone in twin.bones] or list(theatre.exposed)
+    for bone in dict.fromkeys((vertebrae[1 % len(vertebrae)], vertebrae[len(vertebrae) // 2], vertebrae[-1])):
+        low, high = theatre.body.bounds((bone,))
         middle = (low + high) / 2
         tree = cKDTree(twin.bone(bone).surface.vertices_mm)
         for name, offset in (("spinous", 0.0), ("left", 0.26), ("right", -0.26)):
             above = np.array(
                 [middle[0] + offset * (high[0] - low[0]), high[1] + 50.0, middle[2] + 0.05 * (high - low)[2]]
             )
-            t, index, _ = theatre.phantom.cast(above[None], -POSTERIOR[None], 400.0, bones=(bone,))
+            t, index, _ = theatre.body.cast(above[None], -POSTERIOR[None], 400.0, (bone,))
             if index[0] < 0:
                 continue
             true = above - t[0] * POSTERIOR
@@ -151,12 +150,6 @@ def nearest_on(vertices: Array, tree: cKDTree[Any], point: Array) -> Array:
     centre = near.mean(axis=0)
     normal = np.linalg.svd(near - centre)[2][2]
     return np.asarray(point - ((point - centre) @ normal) * normal)
-
-
-def bounds(phantom: Phantom, bones: tuple[str, ...]) -> tuple[Array, Array]:
-    """The box (low, high) mm of some bones' analytic surfaces, with 2 mm to spare."""
-    points = np.concatenate([phantom.surface(bone).samples_mm for bone in bones])
-    return points.min(axis=0) - 2.0, points.max(axis=0) + 2.0
 
 
 def shoot_all(theatre: Theatre, keep: Path | None = None) -> Iterator[Shot]:
