@@ -2,7 +2,8 @@
 
 An entry is `{seq, id, author, t_ns, kind, payload, prev_sha256}`; the hash of a line is over its exact bytes without
 the line end. A torn tail (power loss in the middle of a line) is moved aside and reported; a broken chain is a Fault.
-Appending is the only write: undo is an event too.
+Appending is the only write: undo is an event too. Who decides from the entries what to write takes the
+`lock` first.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -31,6 +33,14 @@ class JournalBusy(Fault):
     """Another process is writing to this case."""
 
 
+class JournalNotWritten(Fault):
+    """The disk did not take an entry: it is full, gone or write-protected."""
+
+
+class NotJson(Fault):
+    """A value that no JSON document can hold: NaN, infinity, an object of Python's."""
+
+
 def canonical_json(value: Any) -> bytes:
     """One byte string a value: sorted keys, no spaces, UTF-8, shortest round-trip floats; NaN and infinity are refused.
 
@@ -40,7 +50,7 @@ def canonical_json(value: Any) -> bytes:
     try:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     except (ValueError, TypeError) as error:
-        raise JournalBroken(f"a value cannot be written as JSON: {error}") from None
+        raise NotJson(f"a value cannot be written as JSON: {error}") from None
     return text.encode()
 
 
@@ -115,7 +125,10 @@ class Journal:
         t_ns: int | None = None,
         entry_id: str | None = None,
     ) -> Entry:
-        """Write one entry and wait until it is on the disk. Raises JournalBusy when another process writes."""
+        """Write one entry and wait until it is on the disk.
+
+        Raises JournalBusy when another process writes, JournalNotWritten, and NotJson for the payload.
+        """
         file = self._writable()
         entry = Entry(
             seq=len(self._entries),
@@ -126,34 +139,56 @@ class Journal:
             payload=json.loads(canonical_json(payload)),
             prev_sha256=self.head_sha256,
         )
-        file.write(entry.line() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+        line = entry.line() + b"\n"
+        try:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException as error:  # Ctrl-C too: nobody knows how much arrived, so the next append reads it anew
+            with suppress(OSError):  # closing flushes, which fails again
+                self.close()
+            if isinstance(error, OSError):
+                raise JournalNotWritten(f"the entry could not be written ({error.strerror})", path=self.path) from None
+            raise
         self._entries.append(entry)
         return entry
 
+    def lock(self) -> Journal:
+        """Take the writer's lock now: what is read after this stays true until `close`.
+
+        Raises JournalBusy, JournalNotWritten.
+        """
+        self._writable()
+        return self
+
     def close(self) -> None:
         """Release the file and its lock."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def _writable(self) -> IO[bytes]:
         if self._file is not None:
             return self._file
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = self.path.open("ab")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("ab")
+        except OSError as error:
+            raise JournalNotWritten(f"cannot be opened for writing ({error.strerror})", path=self.path) from None
         try:
             _lock(file)
         except OSError:
             file.close()
             raise JournalBusy("another program is writing to this case; close it first", path=self.path) from None
-        self._entries, good = read(self.path)  # someone may have appended between reading and locking
-        size = self.path.stat().st_size
-        if size > good:
+        try:
+            self._entries, good = read(self.path)  # someone may have appended between reading and locking
             torn = self.path.read_bytes()[good:]
-            self.path.with_suffix(".torn").write_bytes(torn)
-            file.truncate(good)
+            if torn:
+                self.path.with_suffix(".torn").write_bytes(torn)
+                file.truncate(good)
+        except BaseException:
+            file.close()
+            raise
         self._file = file
         return file
 

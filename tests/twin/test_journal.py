@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twin.journal import GENESIS, Journal, JournalBroken, JournalBusy, canonical_json, parse
+from twin.journal import (
+    GENESIS,
+    Journal,
+    JournalBroken,
+    JournalBusy,
+    JournalNotWritten,
+    NotJson,
+    canonical_json,
+    parse,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 scalars = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
@@ -94,5 +103,41 @@ def test_a_killed_writer_leaves_every_acknowledged_entry(tmp_path):
 
 
 def test_what_json_cannot_hold_is_refused(tmp_path):
-    with Journal(tmp_path / "j.jsonl") as journal, pytest.raises(JournalBroken):
+    with Journal(tmp_path / "j.jsonl") as journal, pytest.raises(NotJson):
         journal.append("a", "k", {"x": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(OSError(28, "No space left"), JournalNotWritten), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
+def test_a_failed_write_never_spoils_the_next_one(tmp_path, monkeypatch, error, raised):
+    """Whether the line had arrived before the failure or not, the chain holds and the case can be written again."""
+    journal = Journal(filled(tmp_path / "j.jsonl"))
+    with monkeypatch.context() as patch:
+
+        def fail(_handle):
+            raise error
+
+        patch.setattr("twin.journal.os.fsync", fail)
+        with pytest.raises(raised):
+            journal.append("a", "k", {"try": 1})
+    journal.append("a", "k", {"try": 2})
+    journal.close()
+    assert Journal(journal.path).entries() == journal.entries()
+
+
+def test_the_lock_shows_what_another_wrote_before(tmp_path):
+    path = filled(tmp_path / "j.jsonl")
+    late = Journal(path)
+    with Journal(path) as journal:
+        journal.append("a", "k", {})
+        with pytest.raises(JournalBusy):
+            late.lock()
+    with late.lock():
+        assert len(late.entries()) == 6
+
+
+def test_a_place_that_cannot_be_written_is_a_fault(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalNotWritten):
+        Journal(tmp_path / "file" / "j.jsonl").append("a", "k", {})
