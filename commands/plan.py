@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from twin.anatomy.bone import Side
     from twin.case import Case
     from twin.plan.autoplan import Proposal
-    from twin.plan.edits import Edit
     from twin.plan.grade import ScrewGrade
     from twin.plan.osteotomy import Osteotomy
     from twin.plan.plan import Plan
@@ -125,7 +125,6 @@ def osteotomy(
 ) -> None:
     """Plan an osteotomy of a vertebra: planes, hinge, fragments, and the lordosis that it gives."""
     from twin.case import Case
-    from twin.plan.edits import Edit
     from twin.plan.osteotomy import Osteotomy, check_kind
 
     check_kind(kind)
@@ -133,8 +132,7 @@ def osteotomy(
     case = Case.open(folder)
     cut = Osteotomy.make(case.twin, kind, bone, math.radians(angle), height_mm=height_mm)
     report = _osteotomy_report(case, cut)
-    before = _fold(case, name)
-    after = _append(case, name, author, before, [Edit.osteotomy(before, cut)])
+    after = _append(case, name, author, [cut])
     report["conflicts"] = _conflicts(after)
     if as_json:
         emit({"plan": name, **report})
@@ -194,12 +192,12 @@ def undo(
     from twin.plan.edits import UNDO, fold, redoable, undoable
 
     case = Case.open(folder)
-    entries = case.journal.entries()
-    target = redoable(entries, name, only) if redo else undoable(entries, name, only)
-    if target is None:
-        verb = "redo" if redo else "undo"
-        raise NothingToUndo(f"nothing to {verb} in plan {name!r}" + (f" of {only}" if only else ""))
-    with case.journal:
+    with case.journal.lock():
+        entries = case.journal.entries()
+        target = redoable(entries, name, only) if redo else undoable(entries, name, only)
+        if target is None:
+            verb = "redo" if redo else "undo"
+            raise NothingToUndo(f"nothing to {verb} in plan {name!r}" + (f" of {only}" if only else ""))
         case.journal.append(author, UNDO, {"plan": name, "undoes": target.id})
         found, skipped = fold(case.journal.entries(), name, case.twin.twin_id)
         case.save_plan(name, found.to_json(), author)
@@ -249,11 +247,7 @@ def _by_hand(
 
 def _place(case: Case, name: str, author: str, proposals: list[Proposal], as_json: bool) -> None:
     """Append the screws as edits, save the plan, report screws and refusals."""
-    from twin.plan.edits import Edit
-
-    before = _fold(case, name)
-    edits = [Edit.screw(before, p.screw) for p in proposals if p.screw is not None]
-    after = _append(case, name, author, before, edits)
+    after = _append(case, name, author, [p.screw for p in proposals if p.screw is not None])
     screws = [_screw_report(p.screw, p.grade) for p in proposals if p.screw is not None and p.grade is not None]
     refused = [p.refusal() for p in proposals if p.screw is None]
     if case.twin.levels.confirmed_by is None:
@@ -276,20 +270,36 @@ def _fold(case: Case, name: str) -> Plan:
     return found
 
 
-def _append(case: Case, name: str, author: str, before: Plan, edits: list[Edit]) -> Plan:
-    """Each edit that changes something becomes an entry of the journal; then the plan is saved."""
-    from twin.plan.edits import apply
+def _append(case: Case, name: str, author: str, items: Sequence[Screw | Osteotomy]) -> Plan:
+    """Place or move each item: what changes something becomes an entry of the journal; then the plan is saved.
 
-    found = before
-    with case.journal:
-        for edit in edits:
+    The plan is folded under the lock: another program may have edited it while this one was measuring.
+    """
+    from twin.plan.edits import Edit, apply
+    from twin.plan.screw import Screw
+
+    with case.journal.lock():
+        before = found = _fold(case, name)
+        for item in items:
+            edit = Edit.screw(found, item) if isinstance(item, Screw) else Edit.osteotomy(found, item)
             changed = apply(found, edit)
             if changed != found:
                 case.journal.append(author, edit.kind, edit.payload(name))
             found = changed
-        if found != before or name not in case.plan_names:
+        if found != before or not _is_saved(case, name):
             case.save_plan(name, found.to_json(), author)
     return found
+
+
+def _is_saved(case: Case, name: str) -> bool:
+    """Whether the plan's file is sound and as new as the journal; an interrupted save leaves one that is not."""
+    from twin.case_files import CaseCorrupt
+
+    try:
+        return name in case.plan_names and bool(case.load_plan(name))
+    except CaseCorrupt as fault:
+        say(f"{fault.message}; saved anew from the journal's edits.")
+        return False
 
 
 def _conflicts(found: Plan) -> list[str]:

@@ -23,7 +23,7 @@ CLOSE = "close_osteotomy"
 
 
 class NoSuchCut(Fault):
-    """A cut that is to be closed but isn't there (any more)."""
+    """A cut that is to be closed but isn't there (any more), or an edit that does not say which, and how far."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,10 +49,12 @@ class Execution:
     def after(self, deed: Deed) -> Execution:
         """With one edit more; raises a Fault when it does not apply."""
         if deed.kind == CLOSE:
-            name, angle = str(deed.payload["osteotomy"]), float(deed.payload["angle_rad"])
+            name, angle = deed.payload.get("osteotomy"), deed.payload.get("angle_rad")
+            if not isinstance(name, str) or isinstance(angle, bool) or not isinstance(angle, int | float):
+                raise NoSuchCut(f"{CLOSE} of {name!r} by {angle!r} rad; a cut's name and an angle are needed")
             if name not in self.plan.osteotomies:
                 raise NoSuchCut(f"no cut {name!r} has been made, so it can't be closed; was it undone?")
-            return replace(self, closed_rad={**self.closed_rad, name: angle})
+            return replace(self, closed_rad={**self.closed_rad, name: float(angle)})
         outcome = {key: value for key, value in deed.payload.items() if key != "plan"}
         plan = edits.apply(self.plan, edits.Edit(deed.kind, outcome))
         kept = {name: angle for name, angle in self.closed_rad.items() if name in plan.osteotomies}

@@ -162,7 +162,7 @@ class Case:
         return tuple(sorted(p.stem for p in (self.folder / "plans").glob("*.json") if not p.name.startswith(".")))
 
     def load_plan(self, name: str) -> dict[str, Any]:
-        """A plan as it was saved, its hash checked against the journal. Raises NoPlan, CaseCorrupt."""
+        """A plan as it was saved, its hash and its age checked against the journal. Raises NoPlan, CaseCorrupt."""
         path = self._plan_path(name)
         if not path.is_file():
             known = ", ".join(self.plan_names) or "none yet"
@@ -197,9 +197,14 @@ class Case:
         entry = self.journal.append(by, "levels_confirmed", {"levels": names, "by": by})
         self.document = {**self.document, "levels": {**self.document["levels"], "confirmed_by": by}}
         temporary = self.folder / f".case.json.{os.getpid()}"
-        write_synced(temporary, pretty(self.document))
-        temporary.replace(self.folder / "case.json")
-        sync(self.folder)
+        try:
+            write_synced(temporary, pretty(self.document))
+            temporary.replace(self.folder / "case.json")
+            sync(self.folder)
+        except OSError as error:
+            raise CaseCorrupt(f"case.json could not be written ({error.strerror})", path=self.folder) from None
+        finally:
+            temporary.unlink(missing_ok=True)
         self.twin = read_twin(self.folder, self.document, self.journal.entries())
         return entry
 

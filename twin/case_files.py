@@ -14,6 +14,7 @@ from spatial.progress import Progress
 from twin.anatomy.bone import Bone, Landmark
 from twin.anatomy.twin import Levels, Twin
 from twin.journal import Entry, Journal, canonical_json
+from twin.plan.edits import EDIT_KINDS, UNDO
 from twin.scan.names import is_safe
 from twin.scan.nrrd import write_nrrd
 from twin.scan.volume import LabelMap, Volume
@@ -76,9 +77,8 @@ def write_case(
     files = {
         path.relative_to(folder).as_posix(): file_sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()
     }
-    journal = Journal(folder / JOURNAL)
-    journal.append(author, "case_built", {"twin_id": twin.twin_id, "files_sha256": files_sha256(files)})
-    journal.close()
+    with Journal(folder / JOURNAL) as journal:
+        journal.append(author, "case_built", {"twin_id": twin.twin_id, "files_sha256": files_sha256(files)})
     document = {
         "schema": SCHEMA,
         "twin_id": twin.twin_id,
@@ -160,17 +160,22 @@ def checked_bytes(folder: Path, document: Mapping[str, Any], name: str) -> bytes
 
 
 def plan_problem(path: Path, entries: Sequence[Entry], twin_id: str) -> str | None:
-    """Why a plan file can't be trusted, or None."""
+    """Why a plan file can't be trusted, or None: it must be as it was saved, after the plan's last edit."""
     try:
         data = path.read_bytes()
         if json.loads(data).get("twin_id") != twin_id:
             return f"plan {path.stem} was made on another twin"
     except (OSError, ValueError, AttributeError):
         return f"plan {path.stem} cannot be read"
-    noted = [e.payload.get("sha256") for e in entries if e.kind == "plan_saved" and e.payload.get("name") == path.stem]
-    if not noted:
+    saved = [e for e in entries if e.kind == "plan_saved" and e.payload.get("name") == path.stem]
+    if not saved:
         return f"plan {path.stem} is not in the journal"
-    return None if noted[-1] == sha256_of(data) else f"plan {path.stem} has changed since it was saved (checksum)"
+    if saved[-1].payload.get("sha256") != sha256_of(data):
+        return f"plan {path.stem} has changed since it was saved (checksum)"
+    edited = [e for e in entries if e.kind in (*EDIT_KINDS, UNDO) and e.payload.get("plan") == path.stem]
+    if edited and edited[-1].seq > saved[-1].seq:
+        return f"plan {path.stem} was saved before its last edit (was a program stopped?); the next edit saves it anew"
+    return None
 
 
 def confirmed_by(entries: Sequence[Entry]) -> str | None:

@@ -46,7 +46,7 @@ class Edit:
         if self.kind not in EDIT_KINDS:
             raise EditDoesNotApply(f"edit {self.kind!r} is not known; there are {', '.join(EDIT_KINDS)}")
         needed = "id" if self.kind.startswith("remove") else self.kind.partition("_")[2]
-        if needed not in self.outcome:
+        if needed not in self.outcome or not (needed == "id" or isinstance(self.outcome[needed], Mapping)):
             raise EditDoesNotApply(f"{self.kind} needs {needed!r}")
         object.__setattr__(self, "outcome", MappingProxyType(dict(self.outcome)))
 
@@ -125,10 +125,12 @@ def undoable(entries: Iterable[Entry], name: str, author: str | None = None) -> 
 
 
 def redoable(entries: Iterable[Entry], name: str, author: str | None = None) -> Entry | None:
-    """The last undo that is in force, as long as no edit came after it (of this author, when one is given)."""
-    own = [e for e in entries if _concerns(e, name) and author in (None, e.author)]
+    """The last undo that is in force, as long as no edit came after it (both of this author, when one is given)."""
+    own = [e for e in entries if _concerns(e, name)]
     undone, _ = _undone(own)
     for entry in reversed(own):
+        if author not in (None, entry.author):
+            continue
         if entry.kind != UNDO:
             return None
         target = next((e for e in own if e.id == entry.payload.get("undoes")), None)

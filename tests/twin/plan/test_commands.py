@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 from commands.plan import app
 from tests.twin.plan.bodies import REAR, block_spine
 from twin.case import Case
+from twin.case_files import CaseCorrupt
+from twin.plan.edits import fold
 
 SCREW_KEYS = {
     "id", "bone", "side", "entry_mm", "target_mm", "diameter_mm", "length_mm", "grade", "breach_mm", "breach_direction",
@@ -65,6 +67,39 @@ def test_auto_proposes_both_sides_and_refuses_missing_bones_as_an_answer(case):
     assert again == found
     kinds = [e.kind for e in Case.open(case).journal.entries() if e.kind.endswith("screw")]
     assert kinds == ["place_screw"] * 6  # the same proposal again is no edit
+
+
+def test_an_edit_made_meanwhile_by_another_program_is_kept(case, monkeypatch):
+    """The plan that is saved is the fold of the whole journal, not of what was there when the command began."""
+    from twin.plan import autoplan
+
+    proposed = autoplan.propose_screw
+
+    def slow(twin, bone, side, volume=None):
+        if side == "right":
+            monkeypatch.setattr(autoplan, "propose_screw", proposed)
+            run(case, "screw", "--bone", "vertebrae_L2", "--side", "left", "--auto")
+        return proposed(twin, bone, side, volume)
+
+    monkeypatch.setattr(autoplan, "propose_screw", slow)
+    run(case, "screw", "--bone", "vertebrae_L3", "--side", "right", "--auto")
+    opened = Case.open(case)
+    assert set(opened.load_plan("plan")["screws"]) == {"L2-left", "L3-right"}
+    assert opened.load_plan("plan") == fold(opened.journal.entries(), "plan", opened.twin.twin_id)[0].to_json()
+    assert opened.check() == []
+
+
+def test_a_plan_that_was_not_saved_after_its_last_edit_is_refused_until_it_is(case):
+    run(case, "screw", "--bone", "vertebrae_L2", "--side", "left", "--auto")
+    with Case.open(case) as opened:  # as if the program had been stopped between the edit and the saving
+        opened.journal.append("planner", "remove_screw", {"plan": "plan", "id": "L2-left"})
+    stopped = Case.open(case)
+    assert any("before its last edit" in problem for problem in stopped.check())
+    with pytest.raises(CaseCorrupt, match="before its last edit"):
+        stopped.load_plan("plan")
+    run(case, "auto", "--levels", "L5")  # this twin has no L5: no edit, yet the file is mended
+    assert Case.open(case).load_plan("plan")["screws"] == {}
+    assert Case.open(case).check() == []
 
 
 def test_osteotomy_assess_undo_and_redo(case):

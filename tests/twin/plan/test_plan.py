@@ -123,6 +123,20 @@ def test_undo_goes_by_author_and_an_edit_without_its_ground_is_reported():
     assert "L2-left" in skipped[0].reason
 
 
+def test_an_undo_that_another_author_took_back_is_not_redone_twice():
+    placed = entry(0, "place_screw", {"screw": screw("L2-left").to_json()}, "ann")
+    undo = entry(1, UNDO, {"undoes": "e0"}, "ann")
+    assert redoable([placed, undo], "p", "ann").id == "e1"
+    assert redoable([placed, undo], "p", "bob") is None
+    assert redoable([placed, undo, entry(2, UNDO, {"undoes": "e1"}, "bob")], "p", "ann") is None
+
+
+@pytest.mark.parametrize("outcome", [{}, {"screw": None}, {"screw": "L2-left"}])
+def test_an_edit_without_its_outcome_is_refused(outcome):
+    with pytest.raises(EditDoesNotApply, match="needs 'screw'"):
+        Edit("place_screw", outcome)
+
+
 def test_undoing_nothing_or_the_future_is_reported_and_other_plans_are_left_alone():
     entries = [
         entry(0, UNDO, {"undoes": "e1"}), entry(1, "place_screw", {"screw": screw().to_json()}),
