@@ -22,10 +22,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Which phantom.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="summary.json on stdout as well.")] = False,
 ) -> None:
-    """CT, twin, an L3 osteotomy with screws, rehearsal in stereo, guidance over a camera;
-
-    report and numbers in --out.
-    """
+    """Run the whole line: twin, L3 osteotomy with screws, rehearsal in stereo, guidance; a report in --out."""
     from demo.line import run_line
 
     with progress_bar("demo") as progress:

@@ -294,8 +294,10 @@ def finish(
     inside: NDArray[np.bool_],
     spacing_mm: float,
 ) -> NDArray[np.float32]:
-    """Signed mm: the smallest distance to the triangles that the node and its six neighbours know, and near the surface
-    to those a walk from there finds (a fine mesh has more triangles than nodes)."""
+    """Signed mm: the smallest distance to the triangles that the node and its six neighbours know.
+
+    Near the surface also to those that a walk from there finds (a fine mesh has more triangles than nodes).
+    """
     nx, ny, nz = nearest.shape
     out = np.empty((nx, ny, nz), np.float32)
     start, members = stars(len(vertices), triangles)

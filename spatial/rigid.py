@@ -136,9 +136,9 @@ class Directions(Generic[A]):
 
 @dataclass(frozen=True, eq=False)
 class Rigid(Generic[A, B]):
-    """A proper rigid motion a_from_b:
+    """A proper rigid motion a_from_b: x_a = rotation @ x_b + translation_mm.
 
-    x_a = rotation @ x_b + translation_mm. Raises NotRigid on shear, scale, mirror.
+    Raises NotRigid on shear, scale, mirror.
     """
 
     rotation: Array
@@ -226,10 +226,7 @@ class Rigid(Generic[A, B]):
 
 
 def mean_rigid(motions: Sequence[Rigid[A, B]]) -> Rigid[A, B]:
-    """The mean motion: chordal L2 mean of rotations by SVD (Hartley et al.
-
-    2013, eq. 5.3), arithmetic mean of translations.
-    """
+    """The mean motion: chordal L2 mean of rotations (Hartley et al. 2013, eq. 5.3), arithmetic mean of translations."""
     if not motions:
         raise NotRigid("the mean of no motion is not defined")
     u, _, vt = np.linalg.svd(np.sum([m.rotation for m in motions], axis=0))
@@ -284,9 +281,9 @@ class UncertainRigid(Generic[A, B]):
 
 @dataclass(frozen=True, eq=False)
 class Similarity(Generic[A, B]):
-    """A rigid motion with a uniform scale:
+    """A rigid motion with a uniform scale, for a patient enlarged in VR only.
 
-    x_a = scale * rotation @ x_b + translation_mm. For a patient enlarged in VR only.
+    x_a = scale * rotation @ x_b + translation_mm.
     """
 
     rotation: Array

@@ -30,10 +30,7 @@ class Plane(Generic[A]):
 
     @classmethod
     def fit(cls, points: Points[A]) -> Plane[A]:
-        """Total least squares through (N, 3) points, N >= 3;
-
-        the normal's sign is free. Raises BadShape if collinear.
-        """
+        """Total least squares through (N, 3) points, N >= 3; the sign of the normal is free. Raises BadShape."""
         mm = points.mm.reshape(-1, 3)
         if len(mm) < 3:
             raise BadShape(f"{len(mm)} points; a plane needs three")

@@ -31,9 +31,11 @@ MAX_PIXELS = 6000
 
 @dataclass(frozen=True, eq=False)
 class FittedCorners:
-    """Corners (N, 4, 2) px; `whitening` (N, 8, 8): times a corner error (x0, y0, ... y3) it gives unit variance,
-    rows in pairs, a pair a side; `fitted` (N, 4): whether side i (from corner i to i + 1) was fitted; `blur_px` (N,
-    4)."""
+    """Corners (N, 4, 2) px, with what is known of their errors.
+
+    `whitening` (N, 8, 8) times a corner error (x0, y0, ... y3) has unit variance; rows in pairs, a pair a side.
+    `fitted` (N, 4): whether side i (from corner i to i + 1) was fitted. `blur_px` (N, 4).
+    """
 
     corners_px: Array
     whitening: Array
@@ -58,8 +60,10 @@ def fit_corners(picture: NDArray[np.uint8], coarse_px: Array, cells: int, pinhol
 
 
 def side_bows(corners_px: Array, pinhole: Pinhole) -> Array:
-    """How far a straight side bends off its chord in the raw picture: (N, 4, 3) coefficients c of
-    s (1 - s) (c0 + c1 s + c2 s^2) px, outward positive, s from 0 to 1 along the chord."""
+    """How far a straight side bends off its chord in the raw picture: (N, 4, 3) coefficients c.
+
+    The bow is s (1 - s) (c0 + c1 s + c2 s^2) px, outward positive, s from 0 to 1 along the chord.
+    """
     out = np.zeros((len(corners_px), 4, 3))
     if not any(pinhole.distortion) or not len(corners_px):
         return out
@@ -227,9 +231,8 @@ def _fit_side(
         return failed
     covariance = np.linalg.inv(normal)
     noise = max(noise, 0.3)  # below a third of a grey level the digitising itself is the noise
-    bleed = (
-        0.025 * max(0.0, 3.0 - cell)
-    ) ** 2  # thin borders: the code's light reaches across (fitted on rendered tags)
+    # thin borders: the code's light reaches across (fitted on rendered tags)
+    bleed = (0.025 * max(0.0, 3.0 - cell)) ** 2
     e00, e01, e11 = covariance[0, 0] * noise**2, covariance[0, 1] * noise**2, covariance[1, 1] * noise**2
     return 1.0, p[0], p[1], p[2], e00 + bleed, e01, e11 + bleed
 
@@ -310,9 +313,8 @@ def _gauss_newton(work: Array, count: int, p: Array, normal: Array, iterations: 
             for column in range(row):
                 normal[column, row] = normal[row, column]
         damped = normal.copy()
-        if (
-            iteration < careful
-        ):  # place and levels first: blur and slopes, left free at once, run away from a poor start
+        if iteration < careful:
+            # place and levels first: blur and slopes, left free at once, run away from a poor start
             for row in (2, 4, 6):
                 damped[row, row] = damped[row, row] * 1e3 + 1.0
         step = np.linalg.solve(damped, right)

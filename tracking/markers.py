@@ -81,9 +81,8 @@ def find_dictionary(name: str) -> Any:
 @lru_cache(maxsize=8)
 def _detector(name: str) -> Any:
     parameters = cv2.aruco.DetectorParameters()
-    parameters.cornerRefinementMethod = (
-        cv2.aruco.CORNER_REFINE_NONE
-    )  # OpenCV's own are worse, one is off by half a pixel
+    # OpenCV's own refinements are worse than our edge fit, and one is off by half a pixel
+    parameters.cornerRefinementMethod = cv2.aruco.CORNER_REFINE_NONE
     return cv2.aruco.ArucoDetector(find_dictionary(name), parameters)
 
 

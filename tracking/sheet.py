@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from spatial.faults import Fault
 from spatial.rigid import Array
-from tracking.body import Body
+from tracking.body import Body, outward_normal
 from tracking.plates import pattern
 
 PAPERS_MM = {"A4": (210.0, 297.0), "A3": (297.0, 420.0)}
 MARGIN_MM = 12.0
 FOOT_MM = 22.0
 DPI = 600
-POINT_MM = 72.0 / 25.4
+POINTS_PER_MM = 72.0 / 25.4
 
 
 class NotPrintable(Fault):
@@ -84,8 +84,6 @@ def write_sheet(sheet: Sheet, path: str | Path) -> None:
 
 
 def _one_side(body: Body[Any]) -> bool:
-    from tracking.body import outward_normal
-
     normals = np.array([outward_normal(c) for c in body.corners_mm.values()])
     return bool((normals @ normals[0] > 0.99).all())
 
@@ -157,14 +155,15 @@ def _pdf(sheet: Sheet) -> bytes:
     """One page of filled paths and Helvetica (PDF 1.4, by hand: no library draws less)."""
     lines = []
     for polygon in sheet.polygons_mm:
-        points = [(x * POINT_MM, (sheet.height_mm - y) * POINT_MM) for x, y in polygon]
+        points = [(x * POINTS_PER_MM, (sheet.height_mm - y) * POINTS_PER_MM) for x, y in polygon]
         lines.append(" ".join(f"{x:.4f} {y:.4f} {'l' if k else 'm'}" for k, (x, y) in enumerate(points)) + " h f")
     for x, y, text in sheet.words:
         safe = text.encode("latin-1", "replace").decode("latin-1")
         safe = safe.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)")
-        lines.append(f"BT /F1 9 Tf {x * POINT_MM:.3f} {(sheet.height_mm - y) * POINT_MM:.3f} Td ({safe}) Tj ET")
+        left, up = x * POINTS_PER_MM, (sheet.height_mm - y) * POINTS_PER_MM
+        lines.append(f"BT /F1 9 Tf {left:.3f} {up:.3f} Td ({safe}) Tj ET")
     stream = "\n".join(lines).encode("latin-1")
-    box = f"[0 0 {sheet.width_mm * POINT_MM:.3f} {sheet.height_mm * POINT_MM:.3f}]"
+    box = f"[0 0 {sheet.width_mm * POINTS_PER_MM:.3f} {sheet.height_mm * POINTS_PER_MM:.3f}]"
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",

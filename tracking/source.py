@@ -207,17 +207,19 @@ class CameraSource(Closing):
 
     def _run(self) -> None:
         index = 0
-        while not self._stop.is_set():
-            good = self._capture.grab()
-            t_ns = time.monotonic_ns()
-            if good:
-                good, picture = self._capture.retrieve()
-            if not good:
-                break
-            driver_ns = int(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-            if 0 < t_ns - driver_ns < 1_000_000_000:  # V4L2 stamps with the same monotonic clock, nearer to the shutter
-                t_ns = driver_ns
-            self._slot.put(Frame(t_ns, np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8), index))
-            index += 1
-        self._capture.release()
-        self._slot.close()
+        try:
+            while not self._stop.is_set():
+                good = self._capture.grab()
+                t_ns = time.monotonic_ns()
+                if good:
+                    good, picture = self._capture.retrieve()
+                if not good:
+                    break
+                driver_ns = int(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+                if 0 < t_ns - driver_ns < 1_000_000_000:  # V4L2 stamps with the same clock, nearer to the shutter
+                    t_ns = driver_ns
+                self._slot.put(Frame(t_ns, np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8), index))
+                index += 1
+        finally:  # whatever ended it, the reader must not wait for nothing and the device must be free
+            self._capture.release()
+            self._slot.close()

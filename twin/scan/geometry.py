@@ -288,7 +288,7 @@ def _deduplicated(slices: Sequence[Header], normal: Array, faults: list[Fault], 
 
 
 def stored_digest(header: Header) -> tuple[object, ...]:
-    """What makes two stored slices the same picture: the bytes after the header, and how they are read."""
+    """What makes two stored slices the same picture: the frame's bytes (compressed: the file's), how they are read."""
     pixels = header.pixels
     if pixels is None:
         return (header.path,)

@@ -28,9 +28,8 @@ CT_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.
 DEFLATED = "1.2.840.10008.1.2.1.99"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 IMPLICIT = "1.2.840.10008.1.2"
-NATIVE = frozenset(
-    {IMPLICIT, "1.2.840.10008.1.2.1"}
-)  # little-endian, uncompressed: voxels are read straight from the file
+EXPLICIT = "1.2.840.10008.1.2.1"
+NATIVE = frozenset({IMPLICIT, EXPLICIT})  # little-endian, uncompressed: voxels are read straight from the file
 INFLATE_LIMIT_BYTES = 512 << 20
 
 ABOUT = (
@@ -143,9 +142,8 @@ def read_headers(path: Path) -> tuple[Header, ...]:
                 return _headers(data, file, path)
         except Fault:
             raise
-        except (
-            Exception
-        ) as error:  # a hostile or torn file may fail anywhere inside the parser, RecursionError included
+        except Exception as error:
+            # a hostile or torn file may fail anywhere inside the parser, RecursionError included
             reason = type(error).__name__ if not str(error) else str(error).splitlines()[0][:120]
             raise BrokenFile(f"cannot be parsed as DICOM ({reason}); is the copy damaged?", path=path) from None
 
@@ -154,7 +152,7 @@ def _headers(data: Any, file: IO[bytes], path: Path) -> tuple[Header, ...]:
     meta = data.file_meta
     sop_class = _text(data, "SOPClassUID") or _text(meta, "MediaStorageSOPClassUID")
     modality = _text(data, "Modality")
-    syntax = _text(meta, "TransferSyntaxUID") or (IMPLICIT if data.original_encoding[0] else "1.2.840.10008.1.2.1")
+    syntax = _text(meta, "TransferSyntaxUID") or (IMPLICIT if data.original_encoding[0] else EXPLICIT)
     expects_pixels = sop_class in CT_CLASSES or (modality == "CT" and "Rows" in data)
     faults: list[Fault] = []
     if "Rows" not in data or "Columns" not in data:
