@@ -30,7 +30,7 @@ from twin.case import Case
 from twin.plan.plan import Plan
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "markers"
-FRAMES = 12
+FRAMES = 10
 FPS = 30.0
 
 
@@ -86,7 +86,7 @@ def guide_patient(body: Standin, case: Case, plan: Plan, out: Path, progress: Pr
         progress("guiding", 0.8 + 0.15 * len(guided) / FRAMES)
     recorder.finish()
     (folder / "overlay" / "guidance.mp4").replace(out / "guidance.mp4")
-    for index in (0, 6, 9, FRAMES - 1):
+    for index in (0, 5, 8, FRAMES - 1):
         (out / f"overlay_{index:02d}.png").write_bytes((folder / "overlay" / f"overlay_{index:04d}.png").read_bytes())
     masks = overlay_masks(case, room.exposed, tuple(guided))
     progress("guided", 1.0)

@@ -31,7 +31,7 @@ from twin.plan.screw import Screw
 EXPOSED = ("vertebrae_T12", "vertebrae_L1", "vertebrae_L2", "vertebrae_L3", "vertebrae_L4", "vertebrae_L5", "sacrum")
 TOUCH_SD_MM = 0.15
 LENS = Pinhole(1920, 1080, 1650.0, 1645.0, 962.3, 537.8, (-0.11, 0.06, 4e-4, -3e-4, 0.0))
-HIDDEN = range(5, 10)  # frames in which the reference is covered: predicted first, then stale
+HIDDEN = range(4, 9)  # frames in which the reference is covered: predicted first, then stale
 POSTERIOR, CRANIAL, RIGHT = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0]), np.array([-1.0, 0.0, 0.0])
 
 
