@@ -40,13 +40,11 @@ ABOUT = (
 )
 _TAGS = [
     "SOPClassUID", "Modality", "ImageType", "SeriesDescription", "SeriesInstanceUID", "StudyInstanceUID",
-    "SeriesNumber",
-    "InstanceNumber", "PatientID", "PatientName", "PatientBirthDate", "FrameOfReferenceUID", "Rows", "Columns",
-    "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
-    "PixelRepresentation", "PixelPaddingValue", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
-    "SliceThickness", "GantryDetectorTilt", "RescaleSlope", "RescaleIntercept", "RescaleType", "ConvolutionKernel",
-    "KVP",
-    "PatientPosition", "Manufacturer", "NumberOfSeriesRelatedInstances", "SharedFunctionalGroupsSequence",
+    "SeriesNumber", "InstanceNumber", "PatientID", "PatientName", "PatientBirthDate", "FrameOfReferenceUID", "Rows",
+    "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
+    "HighBit", "PixelRepresentation", "PixelPaddingValue", "ImagePositionPatient", "ImageOrientationPatient",
+    "PixelSpacing", "SliceThickness", "GantryDetectorTilt", "RescaleSlope", "RescaleIntercept", "RescaleType",
+    "ConvolutionKernel", "KVP", "PatientPosition", "Manufacturer", "NumberOfSeriesRelatedInstances", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 

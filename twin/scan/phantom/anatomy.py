@@ -38,9 +38,8 @@ PEDICLES = {
     "L5": PedicleSize(16.1, 2.3, 14.0, 26.0, 4.5, -1.8),
 }
 
-# half of: body width, body depth, height; wedge (deg, anterior taller +); disc below: height, wedge; canal width,
-# depth;
-# transverse process span (half), lift (mm); spinous process length, drop (deg), half height; facet half distance
+# body width, depth, height; its wedge (deg, anterior taller +); disc below: height, wedge (deg); canal width, depth;
+# transverse process span (half), lift; spinous process length, drop (deg), half height; facet half distance; all mm
 _TABLE = {
     "L5": (50.0, 35.5, 27.0, 9.0, 10.5, 14.0, 27.5, 16.0, 45.0, 5.0, 19.0, 8.0, 7.0, 22.0),
     "L4": (47.5, 35.0, 27.5, 3.0, 11.5, 12.0, 24.5, 15.5, 43.0, 5.0, 24.0, 6.0, 9.0, 18.5),
@@ -134,17 +133,16 @@ class Anatomy:
             s = size * draw(1.0, 0.012)
             vertebrae.append(
                 VertebraSize(
-                    level, t[0] * s, t[1] * s, t[2] * s, wedge, t[4] * draw(1.0, 0.05), disc_wedge, t[6] * draw(1.0,
-                    0.03),
-                    t[7] * draw(1.0, 0.03), t[8] * s * draw(1.0, 0.04), t[9], t[10] * s, t[11], t[12] * s, t[13] * s,
+                    level, t[0] * s, t[1] * s, t[2] * s, wedge, t[4] * draw(1.0, 0.05), disc_wedge,
+                    t[6] * draw(1.0, 0.03), t[7] * draw(1.0, 0.03), t[8] * s * draw(1.0, 0.04), t[9], t[10] * s, t[11],
+                    t[12] * s, t[13] * s,
                     (widths[0], widths[1]), p.height_mm * draw(1.0, 0.04), (angles[0], angles[1]), p.sagittal_deg,
                     draw(1.55, 0.1),
                 )
             )  # fmt: skip
         return cls(
-            seed, osteoporosis, tuple(vertebrae), slope, incidence - slope, draw(108.0, 3.0) * size, draw(87.0,
-            2.0) * size,
-            draw(23.5, 0.8) * size, 50.0 * size, 33.0 * size, draw(1.55, 0.1),
+            seed, osteoporosis, tuple(vertebrae), slope, incidence - slope, draw(108.0, 3.0) * size,
+            draw(87.0, 2.0) * size, draw(23.5, 0.8) * size, 50.0 * size, 33.0 * size, draw(1.55, 0.1),
             draw(75.0, 8.0) if osteoporosis else draw(175.0, 12.0), 1150.0 if osteoporosis else 1250.0,
             0.7 if osteoporosis else 1.0, draw(16.0, 2.0),
         )  # fmt: skip
