@@ -17,7 +17,7 @@ from typing import Any
 
 from rehearsal.events import Event
 from rehearsal.model import Model
-from rehearsal.script import line_of, read_script
+from rehearsal.script import line_of, read_stream
 from rehearsal.session import step
 from rehearsal.state import State, start, state_sha256
 from spatial.faults import Fault, Misuse
@@ -178,7 +178,7 @@ def replay(log: Path, twin_of: Callable[[Path | None], Twin]) -> Replay:
     _check_stream(stream, ended)
     state = start(model, str(started["session_id"]), entries[0].author)
     count = 0
-    for event in read_script(stream):
+    for event in read_stream(stream, was_ended=ended is not None):
         state = step(state, event)
         count += 1
     recorded = None if ended is None else str(ended["state_sha256"])

@@ -19,12 +19,7 @@ def read_script(path: Path) -> Iterator[Event]:
     """The events of a file, one by one; empty lines are passed over. Raises BadScript."""
     previous_ns = 0
     for number, line in _lines(path):
-        try:
-            event = event_from_json(json.loads(line))
-        except ValueError as error:
-            raise BadScript(f"line {number} is no JSON ({error}); was the file cut off?", path=path) from None
-        except BadEvent as fault:
-            raise BadScript(f"line {number}: {fault.message}", path=path) from None
+        event = _event(path, number, line)
         if event.t_ns < previous_ns:
             raise BadScript(
                 f"line {number} has t_ns {event.t_ns}, the line before {previous_ns}; the clock must not run back",
@@ -32,6 +27,17 @@ def read_script(path: Path) -> Iterator[Event]:
             )
         previous_ns = event.t_ns
         yield event
+
+
+def read_stream(path: Path, *, was_ended: bool) -> Iterator[Event]:
+    """The events of a recorded session, as they came. Raises BadScript.
+
+    A headset's clock may run back (the session then stood still, and does so again); the last line of a session that
+    was never ended may be torn, and is left out.
+    """
+    for number, line in _lines(path):
+        if was_ended or line.endswith(b"\n"):
+            yield _event(path, number, line)
 
 
 def write_script(path: Path, events: Iterable[Event]) -> int:
@@ -47,6 +53,15 @@ def write_script(path: Path, events: Iterable[Event]) -> int:
 def line_of(event: Event) -> bytes:
     """One line with its end."""
     return canonical_json(event.to_json()) + b"\n"
+
+
+def _event(path: Path, number: int, line: bytes) -> Event:
+    try:
+        return event_from_json(json.loads(line))
+    except ValueError as error:
+        raise BadScript(f"line {number} is no JSON ({error}); was the file cut off?", path=path) from None
+    except BadEvent as fault:
+        raise BadScript(f"line {number}: {fault.message}", path=path) from None
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rehearsal.events import ControllerSample
 from rehearsal.log import LogExists, NoLog, OtherModel, Recording, Replay, replay, stream_path
 from rehearsal.model import Model
+from rehearsal.script import BadScript, read_script
 from rehearsal.session import start, state_sha256, step
 from rehearsal.surgeon import rehearse_plan
 from spatial.rigid import Points
@@ -93,6 +95,29 @@ def test_a_session_that_was_not_ended_is_compared_by_its_deeds(tmp_path: Path) -
     found = again(tmp_path / "s.jsonl")
     assert found.same
     assert found.recorded_sha256 is None
+
+
+def test_a_session_that_was_cut_off_in_the_middle_of_a_line_is_still_replayed(tmp_path: Path) -> None:
+    record(model_of_boxes(), tmp_path / "s.jsonl", end=False)
+    stream = stream_path(tmp_path / "s.jsonl")
+    events = again(tmp_path / "s.jsonl").events
+    stream.write_bytes(stream.read_bytes() + b'{"kind": "sam')
+    assert again(tmp_path / "s.jsonl").same
+    assert again(tmp_path / "s.jsonl").events == events
+
+
+def test_a_clock_that_ran_back_is_replayed_as_it_was(tmp_path: Path) -> None:
+    """A headset may predict an earlier display time than before; as a script such a file is refused."""
+    state = start(model_of_boxes(), "s")
+    with Recording(tmp_path / "s.jsonl", state) as recording:
+        for t_ns in (2_000, 3_000, 2_500, 4_000):
+            event = ControllerSample(t_ns)
+            state = step(state, event)
+            recording.take(event, state)
+        recording.end()
+    assert again(tmp_path / "s.jsonl").same
+    with pytest.raises(BadScript, match="run back"):
+        list(read_script(stream_path(tmp_path / "s.jsonl")))
 
 
 def copy(log: Path, folder: Path) -> Path:
