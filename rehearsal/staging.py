@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -190,6 +189,3 @@ def pieces(twin: Twin, cut_json: bytes) -> tuple[TriangleMesh[Patient], Triangle
     upper, lower = cut.planes
     found = cut_wedge(twin.bone(cut.bone).surface, upper, lower, cut.bisector)
     return found.cranial, found.caudal
-
-
-__all__: list[Any] = ["PLANNED", "pieces", "stage"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from rehearsal.closing import Closing
 from rehearsal.drill import Drilling
-from rehearsal.events import ControllerSample, HandInput, Side, Tool, pose_json
+from rehearsal.events import Side, Tool, pose_json
 from rehearsal.execution import Execution
 from rehearsal.grab import Hold, similarity_json
 from rehearsal.history import History
@@ -137,6 +137,3 @@ def document(state: State) -> dict[str, Any]:
 def state_sha256(state: State) -> str:
     """The hash of the document's canonical bytes."""
     return hashlib.sha256(canonical_json(document(state))).hexdigest()
-
-
-__all__ = ["ControllerSample", "Hand", "HandInput", "Pulse", "State", "document", "start", "state_sha256"]

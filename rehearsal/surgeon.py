@@ -43,9 +43,6 @@ class Steadiness:
     blade_rad: float = float(np.deg2rad(0.4))
 
 
-STEADY = Steadiness()
-
-
 class Surgeon:
     """Plays a session and keeps what was done with the hands. Each method is a movement; time passes only in them."""
 

@@ -85,7 +85,7 @@ def bone_rgb(name: str, palette: Literal["natural", "distinct"] = "natural") -> 
 
 
 def bone_label(name: str) -> str:
-    """What a surgeon calls it in a picture: `L3`, `S`, `R hip`, `L rib 11`."""
+    """What a surgeon calls it in a picture: `L3`, `S1`, `R hip`, `L rib 11`."""
     match = _VERTEBRA.fullmatch(name)
     if match:
         return f"{match[1]}{match[2]}"

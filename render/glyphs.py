@@ -68,12 +68,12 @@ class GlyphAtlas:
 
         The origin is the anchor point; the extent runs from the first line's capitals to the last line's baseline.
         """
-        for letter in dict.fromkeys(text):
-            if letter != "\n":
-                self.glyph(letter)
+        letters = dict.fromkeys(text.replace("\n", ""))
+        for letter in [*letters, *letters]:  # again: the atlas may have started over in the middle of the words
+            self.glyph(letter)
         boxes, atlas = [], []
         lines = text.split("\n")
-        widths = [sum(self._glyphs[c].advance_em for c in line) for line in lines]
+        widths = [sum(self.glyph(c).advance_em for c in line) for line in lines]
         width = max(widths, default=0.0)
         top, bottom = -CAP_HEIGHT, LINE_HEIGHT * (len(lines) - 1)
         share = 0.0 if "left" in anchor else 1.0 if "right" in anchor else 0.5
@@ -81,7 +81,7 @@ class GlyphAtlas:
         for row, line in enumerate(lines):
             x, y = -share * widths[row], dy + row * LINE_HEIGHT
             for letter in line:
-                g = self._glyphs[letter]
+                g = self.glyph(letter)
                 if g.atlas_px[2] > g.atlas_px[0]:
                     boxes.append((x + g.box_em[0], y + g.box_em[1], x + g.box_em[2], y + g.box_em[3]))
                     atlas.append(g.atlas_px)

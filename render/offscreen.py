@@ -57,8 +57,12 @@ class Offscreen:
         """
         self.width_px, self.height_px = width_px, height_px
         self.context = standalone_context()
-        with self.context:
-            self.painter = Painter(self.context, samples, occlusion=occlusion)
+        try:
+            with self.context:
+                self.painter = Painter(self.context, samples, occlusion=occlusion)
+        except BaseException:
+            self.context.release()
+            raise
 
     def __enter__(self) -> Offscreen:
         """Itself."""

@@ -11,8 +11,7 @@ from typing import Any, Generic, Literal
 
 import numpy as np
 
-from render.scene import LinePart, MeshPart, Rgb, ScreenText, TextPart, View, W
-from render.scene import Material as _Material
+from render.scene import LinePart, Material, MeshPart, Rgb, ScreenText, TextPart, View, W
 from render.solids import cube_mesh
 from spatial.frames import Patient
 from spatial.rigid import Array, Rigid, Similarity
@@ -83,7 +82,7 @@ def orientation_marker(
         "orientation",
         cube_mesh(),
         Similarity[W, Any](rotation, centre_mm, 0.22 * size_mm),
-        _Material((0.62, 0.66, 0.72), shine=0.3),
+        Material((0.62, 0.66, 0.72), shine=0.3),
         "orientation",
     )
     lines, labels = _arms(rotation, np.asarray(centre_mm, dtype=np.float64), size_mm, on_top=False)

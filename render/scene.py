@@ -1,6 +1,6 @@
 """What is to be seen, as a value: meshes, lines, words, light and backdrop in one world frame W.
 
-W is Patient for a planning picture, Stage for the rehearsal and Camera for the overlay. Nothing here knows of a GPU.
+W is Patient for a planning picture and for the overlay, Stage for the rehearsal. Nothing here knows of a GPU.
 Colours are sRGB as a display shows them, 0 to 1. Pixels count from the picture's top-left, centres at integers.
 """
 

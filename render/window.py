@@ -64,8 +64,15 @@ class Window:
         glfw.make_context_current(self._handle)
         glfw.swap_interval(1)
         self._waits = True
-        self.context: moderngl.Context = moderngl.create_context(require=330, **_BACKEND)
-        self.painter = Painter(self.context, samples)
+        try:
+            self.context: moderngl.Context = moderngl.create_context(require=330, **_BACKEND)
+            self.painter = Painter(self.context, samples)
+        except Exception as error:  # moderngl raises plain Exception for every cause
+            glfw.destroy_window(handle)
+            glfw.terminate()
+            if isinstance(error, Fault):
+                raise
+            raise NoWindow(f"no window with OpenGL 3.3: {error}; is a graphics driver installed?") from error
         self.keys: list[str] = []
         self.scrolled = 0.0
         self._mouse = glfw.get_cursor_pos(self._handle)
