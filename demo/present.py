@@ -145,6 +145,7 @@ def _numbers(summary: Mapping[str, Any]) -> Section:
         ("Lordosis of the planned spine", "osteotomy_error_deg", 0.5, "°"),
         ("Hinge to the true anterior cortex", "hinge_error_mm", 0.3, "mm"),
         ("Overlay, median outline distance", "overlay_error_px", 1.0, "px"),
+        ("Overlay, mean outline distance", "overlay_error_mean_px", 1.0, "px"),
     )
     rows = [(words, *verdict(summary.get(key), limit, unit), f"{limit:g} {unit}") for words, key, limit, unit in limits]
     grades = summary.get("screw_grades")
@@ -186,6 +187,8 @@ def _plan_note(summary: Mapping[str, Any]) -> str:
     if lordosis:
         parts.append(f"Lordosis L1-S1 from {lordosis['before']:.1f}° to {lordosis['planned']:.1f}° (supine).")
     parts += [f"Not planned: {r['bone']} {r['side'] or ''}: {r['reason']}." for r in summary["plan"]["refused"]]
+    if summary["source"] == "phantom":
+        parts.append("The phantom is well aligned: the cut shows the mechanics, not an indication.")
     parts.append("Margins carry no uncertainty here: they are distances on the twin.")
     return " ".join(parts)
 
