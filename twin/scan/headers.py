@@ -44,8 +44,8 @@ _TAGS = [
     "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
     "HighBit", "PixelRepresentation", "PixelPaddingValue", "ImagePositionPatient", "ImageOrientationPatient",
     "PixelSpacing", "SliceThickness", "GantryDetectorTilt", "RescaleSlope", "RescaleIntercept", "RescaleType",
-    "ConvolutionKernel", "KVP", "PatientPosition", "Manufacturer", "NumberOfSeriesRelatedInstances", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
+    "ConvolutionKernel", "KVP", "PatientPosition", "Manufacturer", "NumberOfSeriesRelatedInstances",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 
 
