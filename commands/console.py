@@ -21,6 +21,10 @@ from spatial.progress import Progress
 R = TypeVar("R")
 
 
+class FileTrouble(Fault):
+    """The system refused a file or a folder that a command needed: no right, no room, no such disk."""
+
+
 def emit(value: dict[str, Any]) -> None:
     """Print one JSON object on one line of stdout."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
@@ -46,7 +50,11 @@ def command(function: Callable[..., R]) -> Callable[..., R]:
     def guarded(*args: Any, **kwargs: Any) -> R:
         try:
             return function(*args, **kwargs)
-        except Fault as fault:
+        except BrokenPipeError:
+            sys.stderr.close()
+            raise typer.Exit(0) from None
+        except (Fault, OSError) as error:
+            fault = error if isinstance(error, Fault) else _trouble(error)
             if kwargs.get("as_json"):
                 emit({"error": {"kind": fault.kind, "message": str(fault)}})
             say(str(fault))
@@ -54,11 +62,14 @@ def command(function: Callable[..., R]) -> Callable[..., R]:
         except KeyboardInterrupt:
             say("Cancelled; nothing was half-written.")
             raise typer.Exit(130) from None
-        except BrokenPipeError:
-            sys.stderr.close()
-            raise typer.Exit(0) from None
 
     return guarded
+
+
+def _trouble(error: OSError) -> FileTrouble:
+    """What the rooms did not foresee, in one line all the same."""
+    name = error.filename if isinstance(error.filename, str) else None
+    return FileTrouble(error.strerror or str(error), path=name)
 
 
 @contextmanager

@@ -119,7 +119,7 @@ def _keep(case: Case, value: dict[str, Any], out: Path) -> None:
     aside = out.with_name(f".{out.name}.part")
     kept = ("body", "reference_from_patient", "covariance", "residuals_mm", "fle_mm", "fle_source", "dof")
     try:
-        aside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        aside.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         with case.journal:
             case.journal.append("register", "registered", {key: value[key] for key in kept})
         os.replace(aside, out)

@@ -109,7 +109,8 @@ def rehearse(
         "warnings": list(model.twin.warnings),
     }
     try:
-        case.journal.append(author, "rehearsed", {"log": os.path.relpath(log, case_folder), "state_sha256": sha256})
+        with case.journal:
+            case.journal.append(author, "rehearsed", {"log": os.path.relpath(log, case_folder), "state_sha256": sha256})
     except JournalBusy:
         say("The case is open in another program, so its journal does not name this rehearsal; the log is whole.")
     if as_json:
@@ -173,7 +174,7 @@ def _offscreen(
         extra: dict[str, Any] = {"film": str(folder / "rehearsal.mp4"), "pictures": []}
         if frame is not None:
             extra["pictures"] = [str(path) for path in save_eyes(folder, frame)]
-    (folder / "report.json").write_text(json.dumps(report(last[0]), indent=1))
+    (folder / "report.json").write_text(json.dumps(report(last[0]), indent=1, allow_nan=False), encoding="utf-8")
     return last[0], extra
 
 

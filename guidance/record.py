@@ -37,7 +37,7 @@ class Recorder:
         self._making = self.folder.with_name(f".{self.folder.name}.recording-{os.getpid()}")
         shutil.rmtree(self._making, ignore_errors=True)
         self._making.mkdir(parents=True)
-        self._lines = (self._making / READOUTS).open("w")
+        self._lines = (self._making / READOUTS).open("w", encoding="utf-8")
         self._files: list[Path] = []
 
     def add(self, guided: Guided) -> Path:
@@ -47,7 +47,7 @@ class Recorder:
         if guided.is_new or not self._files:
             Image.fromarray(guided.picture).save(path, compress_level=1)
             self._files.append(path)
-        self._lines.write(json.dumps(guided.to_json()) + "\n")
+        self._lines.write(json.dumps(guided.to_json(), allow_nan=False) + "\n")
         return self.folder / path.name
 
     @property
@@ -63,7 +63,12 @@ class Recorder:
         old = self.folder.with_name(f".{self.folder.name}.replaced-{os.getpid()}")
         if self.folder.exists():
             self.folder.rename(old)
-        self._making.rename(self.folder)
+        try:
+            self._making.rename(self.folder)
+        except OSError:
+            if old.exists():
+                old.rename(self.folder)  # an earlier recording stays
+            raise
         shutil.rmtree(old, ignore_errors=True)
         return len(self._files)
 

@@ -72,6 +72,17 @@ def test_every_room_answers_help(room):
     assert "Usage" in done.stdout
 
 
+def test_a_file_that_the_system_refuses_is_one_line_and_exit_1(tmp_path):
+    import json
+
+    out = tmp_path / "nowhere" / "board.svg"
+    done = run(sys.executable, "-m", "osteotwin", "markers", "make", str(out), "--dictionary", "DICT_4X4_50", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["kind"] == "FileTrouble"
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert str(tmp_path) in done.stderr
+
+
 def test_doctor_reports_what_the_contract_asks():
     import json
 
