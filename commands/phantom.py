@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from commands.console import command, emit, progress_bar, say
+from commands.console import command, emit, progress_bar, tell
 from spatial.faults import Misuse
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -60,7 +60,7 @@ def write(
     else:
         a = document["alignment"]
         angles = f"PI {a['PI_deg']:.1f} = PT {a['PT_deg']:.1f} + SS {a['SS_deg']:.1f} deg"
-        say(
+        tell(
             f"Wrote {found['slices']} slices, {len(found['bones'])} bones to {folder}.",
             f"L1-S1 lordosis {a['LL_deg']:.1f} deg, {angles}.",
         )

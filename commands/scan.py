@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.console import command, emit, progress_bar, say
+from commands.console import command, emit, progress_bar, tell
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -42,8 +42,8 @@ def list_(
     for series in found["series"]:
         size = " x ".join(str(n) for n in series["size"]) if series["size"] else "size unknown"
         spacing = " x ".join(f"{s:.3g}" for s in series["spacing_mm"] or [])
-        say(
+        tell(
             f"{series['modality']:<4} {size:<18} {spacing + ' mm' if spacing else '':<22} {series['description']}",
             f"     {series['uid'] or '(no UID)'}",
         )
-        say(*(f"     - {problem}" for problem in series["problems"]))
+        tell(*(f"     - {problem}" for problem in series["problems"]))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.console import command, emit, progress_bar, say
+from commands.console import command, emit, progress_bar, say, tell
 from spatial.faults import Misuse
 from spatial.progress import Progress, part
 
@@ -67,7 +67,7 @@ def build(
         emit(found)
         return
     _tell(found)
-    say(f"Case written to {case} in {found['seconds']:.1f} s.")
+    tell(f"Case written to {case} in {found['seconds']:.1f} s.")
 
 
 @app.command()
@@ -95,7 +95,9 @@ def inspect(
         emit(found)
         return
     _tell(found)
-    say(*(f"{m['bone']:<16} {m['name']:<22} {m.get('side', ''):<6} {m['position_mm']}" for m in found["landmarks"]))
+    tell(*_landmark_words(found["landmarks"]), *_density_words(found["density"]))
+    tell(*(f"Made by: {step['step']}{_settings_words(step)}" for step in found["provenance"]))
+    tell(f"Plans: {', '.join(found['plans']) or 'none'}", *(f"Picture: {file}" for file in found.get("pictures", ())))
 
 
 @app.command()
@@ -119,7 +121,7 @@ def export(
     if as_json:
         emit({"case": str(case), "format": form, "files": [str(file) for file in files]})
     else:
-        say(f"{len(files)} file{'s' * (len(files) > 1)} written to {out}.")
+        tell(f"{len(files)} file{'s' * (len(files) > 1)} written to {out}.")
 
 
 @app.command()
@@ -131,7 +133,9 @@ def check(case: CaseFolder, as_json: Json = False) -> None:
     problems = check_case(case)
     if as_json:
         emit({"case": str(case), "sound": not problems, "problems": problems})
-    say(*(problems or ["The case is sound."]))
+    elif not problems:
+        tell("The case is sound.")
+    say(*problems)
     if problems:
         raise typer.Exit(1)
 
@@ -163,7 +167,7 @@ def confirm(
             }
         )
     else:
-        say(f"Levels confirmed by {value.confirmed_by}.")
+        tell(f"Levels confirmed by {value.confirmed_by}.")
 
 
 def _build(
@@ -211,13 +215,45 @@ def _summary(case: Case) -> dict[str, Any]:
 def _tell(found: dict[str, Any]) -> None:
     for bone in found["bones"]:
         state = "closed" if bone["closed"] else "OPEN"
-        say(f"{bone['name']:<16} {bone['volume_ml']:>8.1f} ml  {state}  {bone['triangles']} triangles")
+        tell(f"{bone['name']:<16} {bone['volume_ml']:>8.1f} ml  {state}  {bone['triangles']} triangles")
+    tell("Volumes are those of the surfaces; no uncertainty is stated for them.")
     levels = found["levels"]
-    say(
+    tell(
         f"Levels: confidence {levels['confidence']:.2f}, "
         + (f"confirmed by {levels['confirmed_by']}" if levels["confirmed_by"] else "not confirmed")
     )
-    say(*(f"  - {warning}" for warning in found["warnings"]))
+    tell(*(f"  - {warning}" for warning in found["warnings"]))
+
+
+def _landmark_words(landmarks: list[dict[str, Any]]) -> list[str]:
+    """A line a landmark: where it is and how sure that is."""
+    lines = ["Landmarks (patient LPS, mm):"] if landmarks else ["Landmarks: none"]
+    for mark in landmarks:
+        x, y, z = mark["position_mm"]
+        spread = "sd not known" if mark["sd_mm"] is None else f"sd {mark['sd_mm']:.1f} mm"
+        lines.append(
+            f"  {mark['bone']:<16} {mark['name']:<22} {mark.get('side', ''):<6} {x:8.1f} {y:8.1f} {z:8.1f}  {spread}"
+        )
+    return lines
+
+
+def _density_words(density: dict[str, Any] | None) -> list[str]:
+    """A line a vertebral body: mean HU and the spread of its voxels."""
+    if density is None:
+        return ["Density: none (no CT)"]
+    state = "calibrated" if density.get("calibrated") else "not calibrated"
+    lines = [f"Density in HU, {state}; sd of the voxels:"]
+    bodies = density.get("bodies", {})
+    lines += [f"  {bone:<16} {body['mean_hu']:6.0f} HU  sd {body['sd_hu']:.0f}" for bone, body in bodies.items()]
+    if density.get("reading"):
+        lines.append(f"  read at {density['read_at']}: {density['reading']} ({density['source']})")
+    return lines
+
+
+def _settings_words(step: dict[str, Any]) -> str:
+    """The settings of a step of the provenance, in brackets."""
+    settings = step.get("settings") or {key: step[key] for key in ("format", "slices", "thickness_mm") if key in step}
+    return f" ({', '.join(f'{key} {value}' for key, value in settings.items())})" if settings else ""
 
 
 def _draw(twin_here: Twin, folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""`osteotwin scan` and `osteotwin twin` as scripts call them: JSON on stdout, words on stderr, exit codes."""
+"""`osteotwin scan` and `osteotwin twin` as scripts call them: JSON or words on stdout, errors on stderr, exit codes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from twin.surfaces.stl import read_stl
 
 
 def run(*words, code=0):
-    """Run the front door; returns what it printed as JSON (None when it printed nothing) and its words."""
+    """Run the front door; returns what `--json` printed (else None) and its words."""
     from osteotwin import app
 
     result = CliRunner().invoke(app, [str(w) for w in words], prog_name="osteotwin")
@@ -37,6 +37,8 @@ def run(*words, code=0):
     assert result.exception is None or isinstance(result.exception, SystemExit)
     assert "Traceback" not in result.stderr
     lines = result.stdout.splitlines()
+    if "--json" not in words:
+        return None, result.output
     assert len(lines) <= 1
     return (json.loads(lines[0]) if lines else None), result.stderr
 
