@@ -152,11 +152,15 @@ def _sized(
     nearest = min(walls.wall_mm.values())
     fits = [d for d in diameters_mm if d <= FILL * walls.width_mm and d / 2 + LEAST_MARGIN_MM <= nearest]
     if not fits:
+        thin = min(diameters_mm) > FILL * walls.width_mm
         return _refused(
             bone,
             side,
             f"the isthmus is {walls.width_mm:.1f} mm wide and takes {FILL * walls.width_mm:.1f} mm by the 80 % rule; "
-            f"the smallest screw has {min(diameters_mm):g} mm",
+            f"the smallest screw has {min(diameters_mm):g} mm"
+            if thin
+            else f"on the best axis the nearest wall is {nearest:.1f} mm away; the smallest screw needs "
+            f"{min(diameters_mm) / 2 + LEAST_MARGIN_MM:.1f} mm",
             "hooks, a sublaminar band or an in-out-in path",
         )
     diameter = max(fits)
