@@ -2,10 +2,8 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,31 +109,6 @@ def test_a_fresh_process_recomputes_the_same_document(out: Path, report: dict[st
     assert value["same"] is True
     assert value["sha256"] == report["sha256"]
     assert value["document"] == json.loads((out / "state.json").read_text())
-
-
-@pytest.fixture
-def display() -> Iterator[str]:
-    """A virtual display of our own."""
-    server = shutil.which("Xvfb")
-    if server is None:
-        pytest.skip("Xvfb is absent (Debian package xvfb)")
-    read, write = os.pipe()
-    process = subprocess.Popen(
-        [server, "-displayfd", str(write), "-screen", "0", "800x600x24", "-nolisten", "tcp"],
-        pass_fds=(write,),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(write)
-    with os.fdopen(read) as said:
-        number = said.readline().strip()
-    try:
-        if not number:
-            pytest.skip("Xvfb did not start")
-        yield f":{number}"
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def test_the_desktop_mirrors_the_headset(runtime: Path, display: str, tmp_path_factory: pytest.TempPathFactory) -> None:

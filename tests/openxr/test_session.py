@@ -1,10 +1,6 @@
 """The rehearsal's headset against a real runtime: scripted head and hands in, poses, buttons and pictures out."""
 
 import json
-import os
-import shutil
-import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,24 +176,10 @@ def test_sessions_come_and_go_in_one_process(run_trial: Trial, tmp_path: Path) -
     assert "Exception ignored" not in done.stderr
 
 
-@pytest.fixture
-def display(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A virtual X display where there is none."""
-    if os.environ.get("DISPLAY"):
-        yield
-        return
-    if shutil.which("Xvfb") is None:
-        pytest.skip("no display and no Xvfb (Debian: xvfb)")
-    command = ["Xvfb", "-displayfd", "1", "-screen", "0", "320x240x24", "-nolisten", "tcp"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-        assert server.stdout is not None
-        monkeypatch.setenv("DISPLAY", f":{server.stdout.readline().strip()}")
-        yield
-        server.terminate()
-
-
-@pytest.mark.usefixtures("display")
-def test_a_window_context_is_taken_and_mirrored(run_trial: Trial, tmp_path: Path) -> None:
+def test_a_window_context_is_taken_and_mirrored(
+    run_trial: Trial, display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISPLAY", display)
     done = run_trial("window", tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "report.json").read_text())

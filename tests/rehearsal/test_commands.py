@@ -11,7 +11,6 @@ from PIL import Image
 from rehearsal.model import Model
 from rehearsal.script import write_script
 from rehearsal.surgeon import Surgeon
-from render.offscreen import NoGraphics, gl_info
 from tests.data import ROOT
 from tests.rehearsal.boxes import planned, twin_of_boxes
 from twin.case import Case
@@ -32,10 +31,6 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def test_a_script_is_played_recorded_and_replayed(case: Case, tmp_path: Path) -> None:
-    try:
-        gl_info()
-    except NoGraphics as fault:
-        pytest.skip(str(fault))
     surgeon = Surgeon(Model(case.twin, planned(case.twin)), seed=4)
     surgeon.place(planned(case.twin).screws["L2_left"])
     write_script(tmp_path / "events.jsonl", surgeon.events)

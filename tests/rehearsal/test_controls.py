@@ -2,10 +2,8 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -102,31 +100,6 @@ def test_keys_mean_commands() -> None:
     assert key_event("R", 5, "ann") == Command(5, "ann", "reset_view")
     assert key_event("2", 5, "ann") == Command(5, "ann", "select_tool", "right", "drill")
     assert key_event("Q", 5, "ann") is None
-
-
-@pytest.fixture
-def display() -> Iterator[str]:
-    """A virtual display of our own."""
-    server = shutil.which("Xvfb")
-    if server is None:
-        pytest.skip("Xvfb is absent (Debian package xvfb)")
-    read, write = os.pipe()
-    process = subprocess.Popen(
-        [server, "-displayfd", str(write), "-screen", "0", "800x600x24", "-nolisten", "tcp"],
-        pass_fds=(write,),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(write)
-    with os.fdopen(read) as said:
-        number = said.readline().strip()
-    try:
-        if not number:
-            pytest.skip("Xvfb did not start")
-        yield f":{number}"
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def test_a_session_in_a_window_is_recorded_and_replays(display: str, tmp_path: Path) -> None:

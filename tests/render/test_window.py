@@ -1,10 +1,8 @@
 """The window under a virtual display: what it shows, its keys; without a display one clear line."""
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,31 +39,6 @@ try:
 except NoWindow as fault:
     print(fault)
 """
-
-
-@pytest.fixture
-def display() -> Iterator[str]:
-    """A virtual display of our own, on a number that the server itself finds free."""
-    server = shutil.which("Xvfb")
-    if server is None:
-        pytest.skip("Xvfb is absent (Debian package xvfb)")
-    read, write = os.pipe()
-    process = subprocess.Popen(
-        [server, "-displayfd", str(write), "-screen", "0", "800x600x24", "-nolisten", "tcp"],
-        pass_fds=(write,),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(write)
-    with os.fdopen(read) as said:
-        number = said.readline().strip()
-    try:
-        if not number:
-            pytest.skip("Xvfb did not start")
-        yield f":{number}"
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def run(code: str, *arguments: str, display: str | None) -> str:
