@@ -24,7 +24,6 @@ from spatial.rigid import Array, Directions, Points, readonly
 from spatial.shapes import Line, Plane
 
 BONE_WINDOW_HU = (400.0, 1800.0)  # centre and width
-SOFT_WINDOW_HU = (40.0, 400.0)
 _FINER = 3  # outlines are drawn this many times as fine and averaged
 _LETTER_RGB: Rgb = (0.98, 0.86, 0.45)
 _NICE_MM = (1, 2, 5, 10, 20, 50, 100, 200)

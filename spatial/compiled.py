@@ -21,8 +21,3 @@ def njit(function: F) -> F:
 def njit_parallel(function: F) -> F:
     """Compile a kernel whose `prange` loops run on all cores."""
     return cast("F", numba.njit(cache=True, nogil=True, parallel=True)(function))
-
-
-def njit_inline(function: F) -> F:
-    """Compile a small kernel that is inlined into its callers."""
-    return cast("F", numba.njit(cache=True, nogil=True, inline="always")(function))

@@ -141,11 +141,6 @@ class Case:
         """Whether there is a CT."""
         return "ct.nrrd" in self.files
 
-    @property
-    def has_labels(self) -> bool:
-        """Whether there is a label map."""
-        return "labels.nrrd" in self.files
-
     def volume(self) -> Volume:
         """The CT, its hash checked. Raises NoVoxels, CaseCorrupt."""
         values, grid, notes = self._voxels("ct.nrrd", "CT")

@@ -150,8 +150,8 @@ def _sized(
         )
     chord = anterior_cortex_mm(pedicle.grid, axis)
     nearest = min(walls.wall_mm.values())
-    fits = [d for d in diameters_mm if d <= FILL * walls.width_mm and d / 2 + LEAST_MARGIN_MM <= nearest]
-    if not fits:
+    diameter = fitting_diameter_mm(walls.width_mm, [d for d in diameters_mm if d / 2 + LEAST_MARGIN_MM <= nearest])
+    if diameter is None:
         thin = min(diameters_mm) > FILL * walls.width_mm
         return _refused(
             bone,
@@ -163,7 +163,6 @@ def _sized(
             f"{min(diameters_mm) / 2 + LEAST_MARGIN_MM:.1f} mm",
             "hooks, a sublaminar band or an in-out-in path",
         )
-    diameter = max(fits)
     length = _length(pedicle.grid, axis, across, diameter, chord, lengths_mm)
     if length is None:
         return _refused(
@@ -188,9 +187,9 @@ def _length(
     """The longest that fits the chord and keeps the whole rim of the tip behind the front and within the sides."""
     angle = 2 * np.pi * np.arange(24) / 24
     ring = diameter_mm / 2 * (np.cos(angle)[:, None] * across.medial + np.sin(angle)[:, None] * across.superior)
-    for length in sorted(lengths_mm, reverse=True):
-        if length > min(CHORD * chord_mm, chord_mm - ANTERIOR_KEEP_MM):
-            continue
+    shorter = list(lengths_mm)
+    while (length := fitting_length_mm(chord_mm, shorter)) is not None:
+        shorter = [v for v in shorter if v < length]
         rim = Points[Patient](axis.at(length).mm + ring)
         if float(grid.distance_mm(rim).max()) > -SIDE_KEEP_MM:
             continue

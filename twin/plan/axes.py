@@ -10,7 +10,6 @@ from twin.anatomy.bone import Landmark
 from twin.anatomy.twin import NoLandmark, Twin
 
 PATIENT_RIGHT = np.array([-1.0, 0.0, 0.0])  # LPS: +x is the patient's left
-PATIENT_CRANIAL = np.array([0.0, 0.0, 1.0])
 
 
 def bone_frame(twin: Twin, bone: str) -> Rigid[Patient, Bone]:

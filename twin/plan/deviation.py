@@ -39,11 +39,6 @@ class ScrewDeviation:
     tip_offset_mm: tuple[float, float] | None = None
     turn_rad: tuple[float, float] | None = None
 
-    @property
-    def tip_distance_mm(self) -> float:
-        """Distance of the planned tip from the achieved axis' tip-deep point, depth error included."""
-        return math.hypot(self.tip_mm, self.depth_mm)
-
     def to_json(self) -> dict[str, Any]:
         """`entry_mm`, `tip_mm`, `angle_deg`, `depth_mm`, and the signed parts."""
         return {

@@ -41,13 +41,11 @@ def surface_files(source: Path) -> tuple[Path, ...]:
     return tuple(p for p in sorted(source.iterdir()) if p.is_file() and p.suffix.lower() in READERS)
 
 
-def load_meshes(source: Path) -> dict[str, TriangleMesh[Patient]]:
-    """Meshes by bone name, coordinates taken as LPS mm. Raises BadSurface."""
-    return load_surfaces(source).meshes
-
-
 def load_surfaces(source: Path) -> Surfaces:
-    """Meshes by bone name with warnings; inside-out surfaces are turned. Raises BadSurface, BadSurfaceFile."""
+    """Meshes by bone name with warnings, coordinates taken as LPS mm; inside-out surfaces are turned.
+
+    Raises BadSurface, BadSurfaceFile.
+    """
     files = surface_files(source)
     if not files:
         raise BadSurface("no surface file (.ply, .stl, .obj, .vtk) here", path=source)

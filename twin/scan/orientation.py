@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatial.rigid import Array
-from twin.scan.volume import Grid, LabelMap, Volume
+from twin.scan.volume import Grid, Volume
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,3 @@ def lps_volume(volume: Volume) -> Volume:
     """The same CT with i toward the left, j posterior, k cranial (as nearly as turns allow)."""
     turn = nearest_turn(volume.grid.axes, np.eye(3))
     return Volume(turn.grid(volume.grid), turn.array(volume.hu), volume.about, volume.warnings)
-
-
-def lps_labels(labels: LabelMap) -> LabelMap:
-    """The same labels with i toward the left, j posterior, k cranial."""
-    turn = nearest_turn(labels.grid.axes, np.eye(3))
-    return LabelMap(turn.grid(labels.grid), turn.array(labels.labels), labels.names, labels.warnings)
