@@ -28,6 +28,7 @@ CaseFolder = Annotated[Path, typer.Argument(metavar="CASE", help="The case folde
 PlanName = Annotated[str, typer.Option("--plan", metavar="NAME", help="Which plan of the case.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Author = Annotated[str, typer.Option("--by", metavar="NAME", help="Who edits, as the journal shall keep it.")]
+NO_SPREAD = "none stated: measured on the twin, whose own error is not in these numbers"
 USUAL_DEG = {"PSO": 30.0, "close-wedge": 10.0, "open-wedge": 10.0, "plane": 0.0}
 
 
@@ -128,6 +129,8 @@ def osteotomy(
     from twin.plan.osteotomy import Osteotomy, check_kind
 
     check_kind(kind)
+    if kind == "plane" and angle_deg:
+        raise Misuse(f"--angle-deg {angle_deg:g}; a plane only cuts, so leave the angle out")
     angle = USUAL_DEG[kind] if angle_deg is None else angle_deg
     case = Case.open(folder)
     cut = Osteotomy.make(case.twin, kind, bone, math.radians(angle), height_mm=height_mm)
@@ -135,9 +138,9 @@ def osteotomy(
     after = _append(case, name, author, [cut])
     report["conflicts"] = _conflicts(after)
     if as_json:
-        emit({"plan": name, **report})
+        emit({"plan": name, **report, "uncertainty": NO_SPREAD})
         return
-    tell(*_osteotomy_words(report), *report["conflicts"])
+    tell(*_osteotomy_words(report), *report["conflicts"], *_caution())
 
 
 @app.command()
@@ -165,6 +168,7 @@ def assess(folder: CaseFolder, name: PlanName = "plan", as_json: AsJson = False)
         "alignment": {"before": before.to_json(), "after": after.to_json()},
         "conflicts": _conflicts(found),
         "skipped": [s.to_json() for s in skipped],
+        "uncertainty": NO_SPREAD,
     }
     if as_json:
         emit(report)
@@ -174,7 +178,7 @@ def assess(folder: CaseFolder, name: PlanName = "plan", as_json: AsJson = False)
         tell(*_osteotomy_words(cut))
     change = [f"{v:.1f}" for v in (before.lumbar_lordosis_deg, after.lumbar_lordosis_deg) if v is not None]
     tell(f"Lordosis {' -> '.join(change)} degrees ({before.posture})" if change else "Lordosis: landmarks are missing")
-    tell(*report["conflicts"], *(f"skipped {s['kind']}: {s['reason']}" for s in report["skipped"]))
+    tell(*report["conflicts"], *(f"skipped {s['kind']}: {s['reason']}" for s in report["skipped"]), *_caution())
 
 
 @app.command()
@@ -253,11 +257,19 @@ def _place(case: Case, name: str, author: str, proposals: list[Proposal], as_jso
     if case.twin.levels.confirmed_by is None:
         say("Nobody has confirmed the levels of this twin yet (osteotwin twin confirm).")
     if as_json:
-        emit({"plan": name, "screws": screws, "refused": refused, "conflicts": _conflicts(after)})
+        emit(
+            {
+                "plan": name,
+                "screws": screws,
+                "refused": refused,
+                "conflicts": _conflicts(after),
+                "uncertainty": NO_SPREAD,
+            }
+        )
         return
     tell(*(_screw_words(s) for s in screws))
     tell(*(f"{r['bone']} {r['side']}: no screw: {r['reason']}\n  instead: {r['instead']}" for r in refused))
-    tell(*_conflicts(after))
+    tell(*_conflicts(after), *(_caution() if screws else ()))
 
 
 def _fold(case: Case, name: str) -> Plan:
@@ -318,6 +330,11 @@ def _screw_words(s: dict[str, Any]) -> str:
     margins = ", ".join(f"{name} {value:.1f}" for name, value in s["margin_mm"].items())
     breach = f", breach {s['breach_mm']:.1f} mm {s['breach_direction']}" if s["breach_direction"] else ""
     return f"{s['id']}: {s['diameter_mm']:g} x {s['length_mm']:g} mm, grade {s['grade']}{breach}; margins mm: {margins}"
+
+
+def _caution() -> list[str]:
+    """What every plan in words ends with."""
+    return [f"Uncertainty: {NO_SPREAD}.", "A research tool, not a medical device: not for treatment."]
 
 
 def _osteotomy_report(case: Case, cut: Osteotomy) -> dict[str, Any]:

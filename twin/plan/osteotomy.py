@@ -133,6 +133,8 @@ class Osteotomy:
         """
         check_kind(kind)
         twin.bone(bone)
+        if not (math.isfinite(angle_rad) and math.isfinite(height_mm)):
+            raise BadOsteotomy(f"angle {math.degrees(angle_rad):g} degrees, hinge {height_mm:g} mm; numbers are needed")
         if level_of(bone) in (None, "S1"):
             raise BadOsteotomy(f"{kind} of {bone} is not available; osteotomies are planned on vertebrae")
         if kind == "PSO":
