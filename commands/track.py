@@ -94,7 +94,7 @@ def _lens(pictures: FrameSource, camera: Path | None) -> Pinhole:
         return load_camera(camera)
     own: Pinhole | None = getattr(pictures, "pinhole", None)
     if own is None:
-        raise Misuse("--camera FILE is needed: without a calibration there is no pose (`osteotwin calibrate camera`)")
+        raise Misuse("--camera FILE is needed: without a calibration (OpenCV's YAML) there is no pose")
     return own
 
 

@@ -132,7 +132,8 @@ def register(pairs: Sequence[Pair], *, body: str, twin_id: str, fle_mm: float | 
     """
     names = [pair.name for pair in pairs]
     if len(set(names)) != len(names):
-        raise BadPairs(f"{len(names) - len(set(names))} pair names are used twice; each landmark needs its own")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise BadPairs(f"{', '.join(twice)} stands twice; each landmark needs its own pair")
     if len(pairs) < 3:
         raise WeakPairs(f"{len(pairs)} pairs; at least three, better five spread widely, are needed")
     x = Points[Patient](np.array([pair.patient_mm for pair in pairs])).mm
@@ -203,7 +204,8 @@ def given(
     `sd_mm` a coordinate at `middle` (3,), the middle of the bones; `sd_rad` an axis, turning about it.
     """
     if not (np.isfinite([sd_mm, sd_rad]).all() and sd_mm > 0 and sd_rad > 0):
-        raise BadPairs(f"spread {sd_mm} mm, {sd_rad} rad; a given registration is never exact, so both are above zero")
+        found = f"spread {sd_mm:g} mm, {np.degrees(sd_rad):g} degrees"
+        raise BadPairs(f"{found}; a given registration is never exact, so both are above zero")
     J = np.eye(6)  # the turn is about `middle`: t + v - w x (R middle)
     J[3:, :3] = skew(reference_from_patient.rotation @ middle.mm)
     spread = np.diag([sd_rad**2] * 3 + [sd_mm**2] * 3)
@@ -265,7 +267,7 @@ def load_pairs(path: Path) -> list[Pair]:
         try:
             a, b = (tuple(float(v) for v in entry[key]) for key in ("patient_mm", "reference_mm"))
             if len(a) != 3 or len(b) != 3 or not np.isfinite([*a, *b]).all():
-                raise ValueError("three finite numbers are needed")
+                raise ValueError("its points: each needs three finite numbers")
             pairs.append(Pair(str(entry["name"]), (a[0], a[1], a[2]), (b[0], b[1], b[2])))
         except (KeyError, TypeError, ValueError) as error:
             raise BadPairs(f"pair {number} lacks or garbles {error}", path=path) from None

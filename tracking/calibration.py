@@ -31,7 +31,7 @@ def load_camera(path: str | Path) -> Pinhole:
     """
     file = Path(path)
     if not file.is_file():
-        raise BadCalibration("there is no such camera file; `osteotwin calibrate camera` makes one", path=file)
+        raise BadCalibration("there is no such camera file; OpenCV's calibration writes one", path=file)
     store = cv2.FileStorage()
     try:
         opened = store.open(str(file), cv2.FILE_STORAGE_READ)

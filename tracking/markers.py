@@ -74,8 +74,9 @@ def find_dictionary(name: str) -> Any:
             return dictionary
         raise UnknownDictionary("no marker dictionary in this file (nmarkers, markersize, marker_0 …)", path=name)
     wanted = name.removeprefix("DICT_").split("_")[0][:4].lower()
-    near = [known for known in dictionary_names() if wanted in known.lower()] or list(dictionary_names())
-    raise UnknownDictionary(f"{name} is no dictionary of OpenCV and no file; meant perhaps {', '.join(near)}?")
+    near = [known for known in dictionary_names() if wanted in known.lower()]
+    hint = f"meant perhaps {', '.join(near)}?" if near else f"there are {', '.join(dictionary_names())}"
+    raise UnknownDictionary(f"{name} is no dictionary of OpenCV and no file; {hint}")
 
 
 @lru_cache(maxsize=8)
