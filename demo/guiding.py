@@ -49,10 +49,7 @@ class GuidedPatient:
 
 
 def guide_patient(body: Standin, case: Case, plan: Plan, out: Path, progress: Progress) -> GuidedPatient:
-    """Shoot the stream, register, guide;
-
-    overlay_*.png, guidance.mp4 and the files that repeat it by the command line.
-    """
+    """Shoot the stream, register, guide: overlays, film, and the files that repeat it by the command line."""
     reference, drill = load_body(ASSETS / "reference.json"), load_body(ASSETS / "drill.json")
     chosen = next((s for s in plan.screws.values() if s.bone == "vertebrae_L2" and s.side == "left"), None)
     chosen = chosen or next(iter(plan.screws.values()))
@@ -65,6 +62,11 @@ def guide_patient(body: Standin, case: Case, plan: Plan, out: Path, progress: Pr
     pairs = touches(room, case.twin, np.random.default_rng(20))
     registration = register(pairs, body=reference.name, twin_id=case.twin.twin_id)
     targets = {f"{s.id} tip": s.tip for s in plan.screws.values()}
+    with case:
+        case.journal.append(
+            "demo", "registered", {"body": reference.name, "residuals_mm": dict(registration.residuals_mm)}
+        )
+        case.journal.append("demo", "guidance_started", {"source": "synthetic", "screw": chosen.id})
     (folder / "pairs.json").write_text(json.dumps([vars(pair) for pair in pairs], indent=1))
     (folder / "registration.json").write_text(json.dumps(registration.to_json(targets), indent=1))
     save_camera(folder / "camera.yml", LENS)
@@ -80,10 +82,14 @@ def guide_patient(body: Standin, case: Case, plan: Plan, out: Path, progress: Pr
     stages = Stages()
     recorder = Recorder(folder / "overlay", FPS)
     guided = []
-    for one in guide(Recording(tuple(s.frame for s in shots)), LENS, state, case.twin, stages=stages):
-        recorder.add(one)
-        guided.append(one)
-        progress("guiding", 0.8 + 0.15 * len(guided) / FRAMES)
+    try:
+        for one in guide(Recording(tuple(s.frame for s in shots)), LENS, state, case.twin, stages=stages):
+            recorder.add(one)
+            guided.append(one)
+            progress("guiding", 0.8 + 0.15 * len(guided) / FRAMES)
+    except BaseException:
+        recorder.abort()
+        raise
     recorder.finish()
     (folder / "overlay" / "guidance.mp4").replace(out / "guidance.mp4")
     for index in (0, 5, 8, FRAMES - 1):

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from demo.guiding import guide_patient
 from demo.measure import measure_guidance, measure_plan, measure_twin
 from demo.planning import plan_procedure
@@ -31,7 +29,6 @@ from twin.plan.plan import Plan
 from twin.scan.load import load_labels, load_volume
 from twin.scan.phantom.folder import write as write_phantom
 from twin.scan.phantom.patient import Phantom
-from twin.scan.volume import Volume
 
 SEED = 1
 
@@ -158,15 +155,3 @@ def clear(out: Path) -> None:
             )
         shutil.rmtree(out)
     out.mkdir(parents=True)
-
-
-def finite(value: float) -> float | None:
-    """A number for JSON; NaN is null."""
-    return float(value) if np.isfinite(value) else None
-
-
-def volume_note(volume: Volume) -> str:
-    """The CT in words."""
-    i, j, k = volume.grid.size
-    x, y, z = volume.grid.spacing_mm
-    return f"{i} x {j} x {k} voxels of {x:.2f} x {y:.2f} x {z:.2f} mm"

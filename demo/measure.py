@@ -75,6 +75,7 @@ def measure_guidance(guidance: GuidedPatient) -> dict[str, Any]:
     seen = sorted(guidance.masks)
     chosen = [seen[i] for i in np.unique(np.linspace(0, len(seen) - 1, MASK_FRAMES).astype(int))] if seen else []
     pixels = {n: outline_distance_px(guidance.masks[n], guidance.room.silhouette(n)) for n in chosen}
+    pixels = {n: found for n, found in pixels.items() if np.isfinite(found).all()}
     tips = Points[Any](np.array([screw.tip.mm for screw in guidance.plan.screws.values()]))
     errors, held, drill = [], [], []
     for one in guidance.guided:
@@ -93,13 +94,13 @@ def measure_guidance(guidance: GuidedPatient) -> dict[str, Any]:
             gap = found.rotation @ tip + found.translation_mm - real.rotation @ tip - real.translation_mm
             turn = np.degrees(np.linalg.norm(rotation_log(found.rotation @ real.rotation.T)))
             drill.append((float(np.linalg.norm(gap)), float(turn)))
-    all_mm = np.concatenate(errors) if errors else np.array([np.nan])
+    all_mm = np.concatenate(errors) if errors else np.zeros(0)
     return {
         "overlay_error_px": float(np.median([median for median, _, _ in pixels.values()])) if pixels else None,
         "overlay_error_mean_px": float(np.mean([mean for _, mean, _ in pixels.values()])) if pixels else None,
         "overlay_error_p95_px": float(max(p95 for _, _, p95 in pixels.values())) if pixels else None,
-        "overlay_error_mm": float(np.median(all_mm)),
-        "overlay_error_p95_mm": float(np.quantile(all_mm, 0.95)),
+        "overlay_error_mm": float(np.median(all_mm)) if len(all_mm) else None,
+        "overlay_error_p95_mm": float(np.quantile(all_mm, 0.95)) if len(all_mm) else None,
         "predicted_error_held": f"{sum(held)} of {len(held)} frames",
         "drill_tip_error_mm": float(np.median([mm for mm, _ in drill])) if drill else None,
         "drill_angle_error_deg": float(np.median([deg for _, deg in drill])) if drill else None,

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from spatial.faults import Fault
+from twin.anatomy.twin import NoBone, NoLandmark
 from twin.case import Case
 from twin.plan.autoplan import propose_screw
 from twin.plan.edits import Edit, apply
-from twin.plan.osteotomy import Osteotomy
+from twin.plan.osteotomy import BadOsteotomy, Osteotomy
 from twin.plan.plan import Plan
 from twin.scan.volume import Volume
 
@@ -40,15 +40,17 @@ def plan_procedure(case: Case, volume: Volume) -> tuple[Plan, dict[str, Any]]:
     osteotomy: dict[str, Any] | None = None
     try:
         cut = Osteotomy.pso(twin, PSO_BONE, math.radians(PSO_DEG))
+    except (NoBone, NoLandmark, BadOsteotomy) as fault:
+        refused.append({"bone": PSO_BONE, "side": None, "reason": fault.message, "instead": None})
+    else:
         plan = placed(case, plan, Edit.osteotomy(plan, cut))
         osteotomy = cut.to_json()
-    except Fault as fault:
-        refused.append({"bone": PSO_BONE, "side": None, "reason": fault.message, "instead": None})
     case.save_plan(NAME, plan.to_json(), author="demo")
     return plan, {"name": NAME, "screws": screws, "osteotomy": osteotomy, "refused": refused}
 
 
 def placed(case: Case, plan: Plan, edit: Edit) -> Plan:
     """The plan after an edit, which the case's journal keeps."""
+    after = apply(plan, edit)  # first: an edit that does not apply is not written
     case.journal.append("demo", edit.kind, edit.payload(NAME))
-    return apply(plan, edit)
+    return after

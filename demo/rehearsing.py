@@ -1,7 +1,4 @@
-"""The demo's rehearsal:
-
-the plan performed by a script with unsteady hands, seen by both eyes, recorded and replayed.
-"""
+"""The demo's rehearsal: the plan performed with unsteady hands, seen by both eyes, recorded and replayed."""
 
 from __future__ import annotations
 
@@ -48,6 +45,8 @@ def rehearse_plan(case: Case, plan: Plan, out: Path, progress: Progress) -> dict
                 best = state
             progress("rehearsing", n / max(len(events), 1))
         sha256 = recording.end()
+    with case:
+        case.journal.append("demo", "rehearsed", {"log": "../rehearsal/session.jsonl", "state_sha256": sha256})
     write_mp4(out / "rehearsal.mp4", pictures, 5.0)
     with Eyes(*EYE_PX) as eyes:
         frame = eyes.draw(best or state)

@@ -1,10 +1,13 @@
 """The one typed door to numba: functions compiled on first use and cached on disk."""
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")  # the default layer forbids calls from several threads
+# numba's default layer forbids calls from several threads; OpenMP may be absent elsewhere than on Linux
+if sys.platform.startswith("linux"):
+    os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")
 
 import numba
 
