@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 import typer
@@ -38,6 +39,25 @@ class Rooms(TyperGroup):
         command = typer.main.get_command(importlib.import_module(ROOMS[cmd_name][0]).app)
         command.name = cmd_name
         return command
+
+    def main(self, args: Any = None, *rest: Any, **more: Any) -> Any:
+        """As typer does; with `--json` wrong use is told as every other error is: an object and one line, exit 2."""
+        given = sys.argv[1:] if args is None else list(args)
+        if "--json" not in given or not more.get("standalone_mode", True):
+            return super().main(args, *rest, **more)
+        try:
+            code = super().main(given, *rest, **more | {"standalone_mode": False})
+        except Exception as error:
+            if not hasattr(error, "format_message"):  # typer keeps the class of its usage errors private
+                raise
+            from commands.console import emit, say
+            from spatial.faults import Misuse
+
+            fault = Misuse(" ".join(error.format_message().split()))
+            emit({"error": {"kind": fault.kind, "message": str(fault)}})
+            say(str(fault))
+            code = fault.exit_code
+        sys.exit(code if isinstance(code, int) else 0)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """One line a room, without importing any."""

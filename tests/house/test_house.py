@@ -1,5 +1,6 @@
 """The house keeps its own rules: layers, set-up, the front door."""
 
+import json
 import os
 import subprocess
 import sys
@@ -91,3 +92,12 @@ def test_doctor_reports_what_the_contract_asks():
     report = json.loads(done.stdout)
     assert {"gl", "openxr", "cameras", "torch", "missing"} <= set(report)
     assert set(report["gl"]) >= {"vendor", "renderer", "version"}
+
+
+def test_wrong_use_with_json_is_told_as_json():
+    """A missing argument, an unknown option or command: an object on stdout, one line on stderr, exit 2."""
+    for words in (["scan", "list"], ["twin", "inspect", "case", "--nonsense"], ["nonsense"]):
+        done = run(sys.executable, "-m", "osteotwin", *words, "--json")
+        assert done.returncode == 2
+        assert json.loads(done.stdout)["error"]["kind"] == "Misuse"
+        assert len(done.stderr.splitlines()) == 1
