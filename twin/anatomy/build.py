@@ -73,8 +73,9 @@ def build_twin(
 def twin_from_meshes(
     source: Path | Mapping[str, TriangleMesh[Patient]], source_sha256s: Mapping[str, str] | None = None
 ) -> Twin:
-    """A twin without CT: from closed meshes by bone name, or a folder of them. Density is None. Raises BadSurface,
-    EmptyTwin.
+    """A twin without CT, from closed meshes by bone name or a folder of them; its density is None.
+
+    Raises BadSurface, EmptyTwin.
     """
     warnings: list[str] = []
     if isinstance(source, Path):
@@ -163,9 +164,7 @@ def _as_given(
 
 
 def _labels_inside(meshes: Mapping[str, TriangleMesh[Patient]], like: LabelMap) -> LabelMap:
-    """What lies inside the surfaces, on the same grid, with the common numbers; where two overlap the first keeps
-    it.
-    """
+    """What lies inside the surfaces, on the same grid, with the common numbers; of two the first keeps a voxel."""
     numbers = numbered(sorted(meshes))
     wide = max(numbers.values(), default=0) > 255
     out = np.zeros(like.grid.shape, dtype=np.uint16 if wide else np.uint8)

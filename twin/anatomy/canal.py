@@ -46,9 +46,7 @@ class Canal:
     score: Array
 
     def coordinates(self, points_mm: Array) -> Array:
-        """Patient points (N, 3) as (along, left, anterior) mm: each by the sample in whose perpendicular plane it
-        lies best.
-        """
+        """Patient points (N, 3) as (along, left, anterior) mm, each by the sample across whose tangent it lies best."""
         out = np.empty((len(points_mm), 3))
         _coordinates(points_mm, self.centre_mm, self.tangent, self.left, self.anterior, self.along_mm, out)
         return out

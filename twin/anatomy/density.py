@@ -32,9 +32,7 @@ MOST_SD_HU = 70.0  # more is a lesion, a fracture or cement: that body is not re
 
 
 def measure(volume: Volume, landmarks: tuple[Landmark, ...]) -> dict[str, Any]:
-    """Mean and SD of the marrow's HU in each vertebral body whose endplates were found, and the reading at one
-    level.
-    """
+    """Mean and SD of the marrow's HU in each body whose endplates were found, and the reading at one level."""
     at = {(m.bone, m.name): m for m in landmarks}
     bodies: dict[str, dict[str, float]] = {}
     for bone, name in at:

@@ -86,9 +86,7 @@ def find(working: Working, canal: Canal) -> tuple[Disc, ...]:
 
 @njit
 def _score(lines: Array, near: int, far: int, table: Array) -> None:
-    """A row a place: contrast, steps up to the upper endplate and its tilt, steps down to the lower one and its
-    tilt.
-    """
+    """A row a place: contrast, steps up to the upper endplate and its tilt, steps down to the lower and its tilt."""
     tilts, n = lines.shape
     for s in range(far, n - far):
         best = 0.0

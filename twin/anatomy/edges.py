@@ -62,8 +62,7 @@ def refine(
     *,
     search_mm: tuple[float, ...] = (1.5, 0.8),
 ) -> TriangleMesh[Patient]:
-    """Move a label's surface to the true edge in the HU; where there is none (bones in contact) the label's
-    surface stays.
+    """Move a label's surface to the true edge in the HU; where there is none (bones in contact) it stays.
 
     `hu` (k, j, i) covers the mesh with a margin. Each pass looks at most `search_mm` up and down the normal; the
     displacement is smoothed over the surface, and single vertices that disagree with their surroundings are dropped.
@@ -86,9 +85,7 @@ def refine(
 
 
 def sample(points_mm: Array, normals: Array, hu: NDArray[np.int16], grid: Grid) -> NDArray[np.float32]:
-    """HU profiles (N, samples) along normals (N, 3) through points (N, 3), from inside outward, STEP_MM apart,
-    trilinear.
-    """
+    """HU profiles (N, samples) along normals (N, 3) through points (N, 3), from inside outward every STEP_MM."""
     at = ((points_mm - grid.origin_mm) @ grid.axes) / grid.spacing_mm
     step = (normals @ grid.axes) / grid.spacing_mm * STEP_MM
     out = np.empty((len(at), _SAMPLES), dtype=np.float32)
@@ -148,9 +145,7 @@ def _sigma_mm(normals: Array, grid: Grid, blur_mm: float) -> Array:
 
 
 def _half_maxima(profiles: NDArray[np.float32], search_mm: float) -> Array:
-    """(N, 7): offset mm, weight, peak HU, outside HU, sample of the peak, sample of the outside, mean squared
-    misfit.
-    """
+    """(N, 7): offset mm, weight, peak and outside HU, sample of the peak and of the outside, mean square misfit."""
     out = np.zeros((len(profiles), 7))
     _half_maximum(profiles, search_mm, out)
     return out

@@ -19,9 +19,7 @@ LEAST_TRIANGLES = 12
 
 @dataclass(frozen=True, eq=False)
 class Endplate:
-    """Centre (3,) and cranial unit normal (3,), the surface's spread about the plane (one sigma), the face's size,
-    mm.
-    """
+    """Centre (3,), cranial unit normal (3,), the surface's spread about the plane (one sigma), the face's size; mm."""
 
     centre_mm: Array
     normal: Array

@@ -15,9 +15,8 @@ from twin.anatomy.working import Working
 
 RADIUS_MM = (17.0, 31.0)
 LATERAL_MM = (50.0, 130.0)  # from the body's middle
-LEAST_SHARE = (
-    0.18  # of a whole sphere's edge voxels that voted for the centre; the neck and the socket's floor never do
-)
+# of a whole sphere's edge voxels that voted for the centre; the neck and the socket's floor never do
+LEAST_SHARE = 0.18
 
 
 @dataclass(frozen=True, eq=False)

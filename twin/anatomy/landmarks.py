@@ -22,9 +22,7 @@ SIDES: tuple[tuple[Side, float], ...] = (("right", 1.0), ("left", -1.0))
 
 
 def measure(surfaces: Mapping[str, TriangleMesh[Patient]]) -> tuple[tuple[Landmark, ...], tuple[str, ...]]:
-    """Landmarks of vertebrae, sacrum, femora and hips by bone name, and a warning for each that could not be
-    measured.
-    """
+    """Landmarks of vertebrae, sacrum, femora and hips, and a warning for each that could not be measured."""
     marks: list[Landmark] = []
     warnings: list[str] = []
     inferior: dict[str, Endplate] = {}
@@ -65,9 +63,10 @@ def measure(surfaces: Mapping[str, TriangleMesh[Patient]]) -> tuple[tuple[Landma
 
 
 def bone_frame(twin: Twin, bone: str) -> Rigid[Patient, BoneFrame]:
-    """patient_from_bone: x right, y anterior, z cranial. Vertebrae: origin at the body's centroid, z the mean of the
-    endplate normals, x from the left to the right pedicle. Sacrum: on its endplate. Other bones: Patient's
-    directions at the centroid.
+    """patient_from_bone: x right, y anterior, z cranial.
+
+    Vertebrae: origin at the body's centroid, z the mean of the endplate normals, x from the left to the right pedicle.
+    Sacrum: on its endplate. Other bones: Patient's directions at the centroid.
 
     Raises NoLandmark when a vertebra's endplates were not measured.
     """
