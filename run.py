@@ -168,7 +168,7 @@ def job(name: str, arguments: list[str]) -> int:
         openxr_runtime()
         commands = [[str(PYTHON), "-m", "pytest", *arguments]]
     elif name == "bench":
-        commands = [[str(PYTHON), "-m", "pytest", "-m", "bench", "-s", "tests/bench", *arguments]]
+        commands = [[str(PYTHON), "-m", "osteotwin", "bench", *arguments]]
     elif name == "check":
         commands = [
             [str(BIN / "ruff"), "check", "."],
