@@ -134,7 +134,7 @@ def save(body: Body[Any], path: str | Path) -> None:
 
 def board(name: str, dictionary: str, ids: Sequence[int], size_mm: float, gap_mm: float, columns: int) -> Body[Any]:
     """A flat board, ids row by row from the top left: x right, y up, z out of the print, origin at the middle."""
-    if size_mm <= 0 or gap_mm < 0 or columns < 1:
+    if not (np.isfinite([size_mm, gap_mm]).all() and size_mm > 0 and gap_mm >= 0 and columns >= 1):
         raise BadBody(f"size {size_mm} mm, gap {gap_mm} mm, {columns} columns; a board has size and columns above zero")
     pitch, rows = size_mm + gap_mm, -(-len(ids) // columns)
     square = size_mm / 2 * np.array([[-1.0, 1, 0], [1, 1, 0], [1, -1, 0], [-1, -1, 0]])

@@ -16,7 +16,7 @@ from spatial.compiled import njit
 from spatial.frames import Camera
 from spatial.pinhole import Pinhole
 from spatial.rigid import Array, Points, Rigid
-from tracking.body import Body
+from tracking.body import BadBody, Body
 from tracking.markers import find_dictionary
 
 SAMPLES = 128
@@ -34,8 +34,14 @@ class Plate:
 
 
 def pattern(dictionary: str, marker: int) -> NDArray[np.uint8]:
-    """A marker's cells with its black border, (n, n), 1 white and 0 black, as OpenCV's generateImageMarker draws it."""
+    """A marker's cells with its black border, (n, n), 1 white and 0 black, as OpenCV's generateImageMarker draws it.
+
+    Raises UnknownDictionary, and BadBody for an id that the dictionary does not have.
+    """
     book = find_dictionary(dictionary)
+    known = len(book.bytesList)
+    if not 0 <= marker < known:
+        raise BadBody(f"marker {marker} is not in {dictionary}; its ids are 0 to {known - 1}")
     cells = int(book.markerSize) + 2
     return np.asarray(book.generateImageMarker(marker, cells) > 127, dtype=np.uint8)
 

@@ -90,6 +90,7 @@ class Case:
             (building / "bones").mkdir(parents=True)
             (building / "plans").mkdir()
             write_case(building, twin, volume, labels, provenance, author, progress)
+            cls.ensure_free(folder, replace=replace)  # another program may have made a case here since
             if folder.exists() and any(folder.iterdir()):
                 folder.rename(retired)
             elif folder.exists():

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.data import ROOT
-from tracking.body import Body, board, load
+from tracking.body import BadBody, Body, board, load
 from tracking.markers import detect
 from tracking.sheet import NotPrintable, lay_out, write_sheet
 
@@ -60,3 +60,10 @@ def test_what_cannot_be_printed(tmp_path: Path) -> None:
         lay_out(large)
     with pytest.raises(NotPrintable, match="can be written"):
         write_sheet(lay_out(board("b", "DICT_4X4_50", [1], 30.0, 0.0, 1)), tmp_path / "b.docx")
+
+
+def test_an_id_that_the_dictionary_lacks_and_a_size_that_is_none_are_refused() -> None:
+    with pytest.raises(BadBody, match="marker 50 is not in DICT_4X4_50; its ids are 0 to 49"):
+        lay_out(board("b", "DICT_4X4_50", [48, 50], 10.0, 2.0, 2))
+    with pytest.raises(BadBody, match="above zero"):
+        board("b", "DICT_4X4_50", [0], float("nan"), 2.0, 1)

@@ -282,3 +282,15 @@ def test_no_case_here(tmp_path):
     shutil.rmtree(tmp_path)
     with pytest.raises(NoCase):
         check_case(tmp_path)
+
+
+def test_a_case_made_while_another_was_building_stays(tmp_path):
+    def made_meanwhile(what, fraction):
+        if not (tmp_path / "case").exists():
+            Case.create(tmp_path / "other", twin(), None, None, author="first").close()
+            (tmp_path / "other").rename(tmp_path / "case")  # as another process would
+
+    with pytest.raises(CaseExists):
+        Case.create(tmp_path / "case", twin(), None, None, author="second", progress=made_meanwhile)
+    assert Case.open(tmp_path / "case").journal.entries()[0].author == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["case"]
