@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -108,8 +109,17 @@ def install_system_packages(for_tests: bool) -> None:
 
 
 def fingerprint() -> str:
-    """What the environment was built from: packages, interpreter and place."""
-    parts = [sys.version, str(ROOT), *((ROOT / f).read_text() for f in ("pyproject.toml", "constraints.txt"))]
+    """What the environment was built from: packages, interpreter and place. Settings of tools don't count."""
+    import tomllib  # here, because an older Python has to get as far as being told so
+
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    tables = [
+        settings["build-system"],
+        settings["project"],
+        settings["dependency-groups"],
+        settings["tool"]["setuptools"],
+    ]
+    parts = [sys.version, str(ROOT), json.dumps(tables, sort_keys=True), (ROOT / "constraints.txt").read_text()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

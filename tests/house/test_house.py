@@ -66,7 +66,7 @@ def test_the_overview_imports_no_room():
 
 
 @pytest.mark.parametrize("room", ["doctor", "demo", "phantom", "scan", "twin", "plan", "rehearse", "replay", "markers",
-                                  "track", "register", "guide"])  # fmt: skip
+                                  "track", "register", "guide", "bench"])  # fmt: skip
 def test_every_room_answers_help(room):
     done = run(sys.executable, "-m", "osteotwin", room, "--help", env={**os.environ, "COLUMNS": "120"})
     assert done.returncode == 0, done.stderr
