@@ -29,6 +29,7 @@ from twin.scan.volume import Grid
 
 ORIENTATION_TOLERANCE = 2e-4  # direction cosines are written with four digits or more: 0.1 mm over 500 mm
 POSITION_TOLERANCE_MM = 0.06  # positions are often rounded to 0.1 mm
+FINE_MM = 1.25  # the usual protocol for planning pedicle screws
 SAME_PLACE_MM = 0.01
 PARAMETER_MAPS = frozenset({"PERFUSION", "RCBF", "RCBV", "MTT", "TTP", "TMAX"})
 DRIFT_TOLERANCE_MM = 0.1  # sideways over the whole stack; beyond it is a gantry tilt
@@ -334,6 +335,13 @@ def _distinct(gaps: Array) -> list[float]:
     return values[:4]
 
 
+def coarse(pitch_mm: float) -> list[str]:
+    """What slices too far apart for the spine's small parts are told with; nothing for fine ones."""
+    if pitch_mm <= FINE_MM:
+        return []
+    return [f"slices are {pitch_mm:.2f} mm apart; pedicles and facets need {FINE_MM:g} mm or less"]
+
+
 def _check_coverage(layout: Layout, notes: list[str]) -> None:
     """Hints that slices are absent although the rest is regular; nothing here proves it."""
     headers, pitch = layout.headers, float(layout.grid.spacing_mm[2])
@@ -344,8 +352,7 @@ def _check_coverage(layout: Layout, notes: list[str]) -> None:
     announced = headers[0].related_instances
     if announced and announced > len(headers):
         notes.append(f"{len(headers)} slices, the series announces {announced}; was it copied whole?")
-    if pitch > 3.0:
-        notes.append(f"slices are {pitch:.2f} mm apart; pedicles and facets need 1.25 mm or less")
+    notes.extend(coarse(pitch))
 
 
 def _same(slices: Sequence[Header], faults: list[Fault], what: str, values: list[tuple[float, ...]]) -> None:

@@ -13,6 +13,7 @@ from spatial.faults import Fault
 from spatial.progress import Progress, silent
 from spatial.rigid import Array
 from twin.scan.digest import content_sha256
+from twin.scan.geometry import coarse
 from twin.scan.nifti import read_nifti
 from twin.scan.orientation import Turn
 from twin.scan.refusals import BadImage, BrokenFile, NoScan, NotHounsfield
@@ -120,6 +121,7 @@ def load_image(path: Path, progress: Progress = silent) -> Volume:
         "slices": hu.shape[0],
         "content_sha256": content_sha256(image.grid, hu),
     }
+    notes.extend(coarse(float(image.grid.spacing_mm.max())))
     return Volume(image.grid, hu, about, tuple(notes))
 
 
