@@ -60,7 +60,7 @@ def command(function: Callable[..., R]) -> Callable[..., R]:
             say(str(fault))
             raise typer.Exit(fault.exit_code) from None
         except KeyboardInterrupt:
-            say("Cancelled; nothing was half-written.")
+            say("Cancelled.")
             raise typer.Exit(130) from None
 
     return guarded

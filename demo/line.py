@@ -62,7 +62,17 @@ def run_line(
 ) -> dict[str, Any]:
     """Run everything into `out`; returns the content of summary.json. Raises the faults of the rooms."""
     clear(out)
-    run = Run(out)
+    try:
+        return _run(Run(out), ct, labels, series_uid, seed, progress)
+    finally:
+        if out.is_dir() and not any(out.iterdir()):  # refused before anything was made
+            out.rmdir()
+
+
+def _run(
+    run: Run, ct: Path | None, labels: Path | None, series_uid: str | None, seed: int, progress: Progress
+) -> dict[str, Any]:
+    out = run.out
     phantom: Phantom | None = None
     source = ct
     if source is None:

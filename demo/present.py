@@ -186,11 +186,18 @@ def _plan_note(summary: Mapping[str, Any]) -> str:
         parts.append(f"L3 pedicle subtraction osteotomy of {summary['plan']['osteotomy']['angle_deg']:.0f}°.")
     if lordosis:
         parts.append(f"Lordosis L1-S1 from {lordosis['before']:.1f}° to {lordosis['planned']:.1f}° (supine).")
-    parts += [f"Not planned: {r['bone']} {r['side'] or ''}: {r['reason']}." for r in summary["plan"]["refused"]]
+    parts += [
+        f"Not planned: {r['bone']} {r['side'] or ''}: {sentence(r['reason'])}" for r in summary["plan"]["refused"]
+    ]
     if summary["source"] == "phantom":
         parts.append("The phantom is well aligned: the cut shows the mechanics, not an indication.")
     parts.append("Margins carry no uncertainty here: they are distances on the twin.")
     return " ".join(parts)
+
+
+def sentence(words: str) -> str:
+    """Words that end as a sentence does."""
+    return words if words.endswith(("?", ".", "!")) else words + "."
 
 
 def _screws(summary: Mapping[str, Any]) -> Table:

@@ -75,6 +75,18 @@ def test_surfaces_lie_on_the_analytic_surface(made: Made, bone: str) -> None:
     assert 0.5 * (there.mean() + back.mean()) < (0.35 if bone == "vertebrae_L5" else 0.25)  # L5 touches S1 here
 
 
+def test_stated_spreads_are_those_of_the_truth(made: Made) -> None:
+    ratios = []
+    for mark in measures.landmarks(made.phantom, measures.pedicles(made.phantom)):
+        found = made.twin.landmark(mark.name, mark.bone, mark.side)
+        if found.sd_mm is not None:
+            error_mm = float(np.linalg.norm(found.position.mm - mark.position_mm))
+            ratios.append(error_mm / (np.sqrt(3.0) * found.sd_mm))
+    assert len(ratios) > 30
+    assert 0.2 < np.median(ratios) < 1.2
+    assert np.mean(np.array(ratios) < 2.0) >= 0.9
+
+
 def test_landmarks_agree_with_the_truth(made: Made) -> None:
     necks = measures.pedicles(made.phantom)
     for mark in measures.landmarks(made.phantom, necks):
