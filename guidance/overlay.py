@@ -114,6 +114,8 @@ def _instrument(readout: Readout) -> list[LinePart[Patient]]:
 def _words(state: State, readout: Readout, pinhole: Pinhole) -> tuple[ScreenText, ...]:
     size = text_px(pinhole)
     left, top = 1.2 * size, 1.2 * size
+    if pinhole.width_px < 60 * size:  # in a small picture the words would reach the letters at the top's middle
+        top = 3.4 * size
     bottom = pinhole.height_px - top
     error = f"predicted error {readout.tre95_mm:.1f} mm (95 %) at {readout.target}"
     reason = readout.reason or ""
