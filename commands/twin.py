@@ -198,6 +198,7 @@ def _summary(case: Case) -> dict[str, Any]:
         {
             "name": bone.name,
             "volume_ml": round(bone.volume_ml, 3),
+            "area_cm2": round(bone.surface.area_cm2, 2),
             "closed": bone.is_closed,
             "triangles": len(bone.surface.triangles),
         }
@@ -215,8 +216,9 @@ def _summary(case: Case) -> dict[str, Any]:
 def _tell(found: dict[str, Any]) -> None:
     for bone in found["bones"]:
         state = "closed" if bone["closed"] else "OPEN"
-        tell(f"{bone['name']:<16} {bone['volume_ml']:>8.1f} ml  {state}  {bone['triangles']} triangles")
-    tell("Volumes are those of the surfaces; no uncertainty is stated for them.")
+        size = f"{bone['volume_ml']:>8.1f} ml {bone['area_cm2']:>8.1f} cm2"
+        tell(f"{bone['name']:<16} {size}  {state}  {bone['triangles']} triangles")
+    tell("Volumes and areas are those of the surfaces; no uncertainty is stated for them.")
     levels = found["levels"]
     tell(
         f"Levels: confidence {levels['confidence']:.2f}, "

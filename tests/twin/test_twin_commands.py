@@ -101,7 +101,8 @@ def test_build_inspect_check_confirm_export(tmp_path, fast_build):
     case = tmp_path / "case"
     built, _ = run("twin", "build", tmp_path / "ct", "--case", case, "--json")
     assert {"case", "bones", "levels", "warnings", "seconds", "peak_memory_mb"} <= set(built)
-    assert set(built["bones"][0]) == {"name", "volume_ml", "closed", "triangles"}
+    assert set(built["bones"][0]) == {"name", "volume_ml", "area_cm2", "closed", "triangles"}
+    assert built["bones"][0]["area_cm2"] > 0
     assert built["levels"] == {"confidence": 0.75, "confirmed_by": None}
     assert built["peak_memory_mb"] > 10
     seen, _ = run("twin", "inspect", case, "--json")
