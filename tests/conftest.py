@@ -42,6 +42,17 @@ def display() -> Iterator[str]:
         process.wait(10)
 
 
+@pytest.fixture(scope="session")
+def graphics() -> None:
+    """Off-screen OpenGL; without it a test skips and says why, and where CI requires its machine it fails."""
+    from render.offscreen import NoGraphics, gl_info
+
+    try:
+        gl_info()
+    except NoGraphics as fault:
+        _absent(str(fault))
+
+
 def _absent(reason: str) -> None:
     if os.environ.get("REQUIRE"):
         pytest.fail(f"REQUIRE={os.environ['REQUIRE']}, but {reason}")

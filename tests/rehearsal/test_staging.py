@@ -12,7 +12,6 @@ from rehearsal.staging import stage
 from rehearsal.stance import HEAD_MM, looking
 from rehearsal.state import State
 from rehearsal.surgeon import Surgeon
-from render.offscreen import NoGraphics
 from render.scene import MeshPart, Scene
 from spatial.frames import Patient, Stage
 from spatial.rigid import Points
@@ -126,12 +125,9 @@ def test_the_eyes_are_as_far_apart_as_eyes_are() -> None:
     assert left[1] == pytest.approx(right[1])
 
 
+@pytest.mark.usefixtures("graphics")
 def test_both_eyes_are_drawn_and_differ(surgeon: Surgeon, model: Model) -> None:
-    try:
-        eyes = Eyes(320, 240)
-    except NoGraphics as fault:
-        pytest.skip(str(fault))
-    with eyes:
+    with Eyes(320, 240) as eyes:
         shown = [
             (state, frame)
             for state, frame in film(run(Player(model).first, surgeon.events[:40]), eyes, 2.0)
@@ -151,12 +147,9 @@ def test_both_eyes_are_drawn_and_differ(surgeon: Surgeon, model: Model) -> None:
             assert picture[v, u].min() > 80
 
 
+@pytest.mark.usefixtures("graphics")
 def test_without_a_head_there_is_no_picture_and_no_failure(model: Model) -> None:
     state: State = Player(model).first
-    try:
-        eyes = Eyes(64, 48)
-    except NoGraphics as fault:
-        pytest.skip(str(fault))
-    with eyes:
+    with Eyes(64, 48) as eyes:
         assert eyes.draw(state) is None
     assert stage(state).meshes

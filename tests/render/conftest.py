@@ -4,15 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from render.offscreen import NoGraphics, Offscreen
+from render.offscreen import Offscreen
 
 
 @pytest.fixture(scope="session")
-def offscreen() -> Iterator[Offscreen]:
+def offscreen(graphics: None) -> Iterator[Offscreen]:
     """A painter without a window."""
-    try:
-        target = Offscreen()
-    except NoGraphics as fault:
-        pytest.skip(str(fault))
-    with target:
+    with Offscreen() as target:
         yield target

@@ -306,6 +306,7 @@ def test_any_noise_is_a_fault_never_a_crash(tmp_path):
     generator = np.random.default_rng(7)
     path = written(tmp_path / "a.nii")
     sound = path.read_bytes()
+    refused = 0
     for _ in range(150):
         spoiled = bytearray(sound)
         for at in generator.integers(0, 352, 4):
@@ -314,7 +315,8 @@ def test_any_noise_is_a_fault_never_a_crash(tmp_path):
         try:
             load_volume(path)
         except Fault:
-            continue
+            refused += 1
+    assert 0 < refused < 150  # some noise does harm, some falls where nothing is read
 
 
 def test_coarse_slices_are_said(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 import types
@@ -173,12 +172,6 @@ def test_meshes_make_a_twin_without_ct(tmp_path, fast_build):
     run("twin", "export", tmp_path / "case", "--format", "nifti", "--out", tmp_path / "x.nii.gz", code=1)
 
 
-needs_anatomy = pytest.mark.skipif(
-    importlib.util.find_spec("twin.anatomy.build") is None, reason="the anatomy room is not built"
-)
-
-
-@needs_anatomy
 def test_real_masks_become_twelve_closed_bones(tmp_path):
     """Issue: twelve closed bones, L1-L5 within 3 % of the masks' volumes."""
     source = shared_data("ct_lumbar_pelvis_nifti")
@@ -204,7 +197,6 @@ def test_real_masks_become_twelve_closed_bones(tmp_path):
     assert np.array_equal(labels == 29, mask > 0)
 
 
-@needs_anatomy
 @pytest.mark.slow
 def test_real_compressed_torso_becomes_a_case(tmp_path):
     built, _ = run("twin", "build", shared_data("ct_torso_dicom_j2k/series"), "--case", tmp_path / "y", "--json")
@@ -213,7 +205,6 @@ def test_real_compressed_torso_becomes_a_case(tmp_path):
     assert Case.open(tmp_path / "y").check() == []
 
 
-@needs_anatomy
 def test_real_pelvis_mesh_becomes_a_twin_without_ct(tmp_path):
     zipfile.ZipFile(shared_data("ar_bard_guidance/DeciPelvis.vtk.zip")).extractall(tmp_path / "bones")
     for source in (tmp_path / "bones", tmp_path / "bones/DeciPelvis.vtk"):
@@ -232,14 +223,10 @@ def test_real_bad_geometry_is_one_line(tmp_path, fast_build, name):
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
 
 
+@pytest.mark.usefixtures("graphics")
 def test_pictures(tmp_path, fast_build):
-    render = pytest.importorskip("render.offscreen")
     write_series(tmp_path / "ct")
     run("twin", "build", tmp_path / "ct", "--case", tmp_path / "case")
-    try:
-        render.gl_info()
-    except render.NoGraphics as reason:
-        pytest.skip(str(reason))
     found, _ = run("twin", "inspect", tmp_path / "case", "--pictures", tmp_path / "png", "--json")
     assert {Path(file).stem for file in found["pictures"]} >= {"anterior", "posterior", "left", "right"}
     from PIL import Image
