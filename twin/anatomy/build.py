@@ -47,6 +47,7 @@ def build_twin(
     if labels is None:
         found = segmentation.segment(volume, segmenter, part(progress, 0.0, 0.45))
         labels, confidence = found.labels, found.confidence
+        levels = Levels(confidence, None, found.evidence, found.transitional)
         warnings += found.warnings
         steps.append({"step": "segmentation", "settings": found.settings, "confidence": confidence})
         meshes, settings = _refined(volume, labels, part(progress, 0.45, 0.75), warnings)
@@ -56,6 +57,7 @@ def build_twin(
         steps.append(
             {"step": "segmentation", "settings": {"segmenter": None, "labels": "given"}, "confidence": confidence}
         )
+        levels = Levels(confidence, None, ("the given labels name them",) if confidence else ())
         meshes, settings = _as_given(labels, part(progress, 0.0, 0.75), warnings)
     if not meshes:
         raise EmptyTwin("no bone could be meshed; do the labels hold any voxel?")
@@ -69,7 +71,7 @@ def build_twin(
     steps.append({"step": "density", "settings": {"calibrated": False, "radius_mm": list(density.RADIUS_MM)}})
     bones = _bones(meshes, part(progress, 0.86, 1.0), warnings)
     built = Twin(
-        twin_id(bones), bones, marks, Levels(confidence), dense, _with_versions(steps), tuple([*warnings, *missing])
+        twin_id(bones), bones, marks, levels, dense, _with_versions(steps), tuple([*warnings, *missing])
     )
     return built, labels
 

@@ -45,14 +45,16 @@ class NoBones(Fault):
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """Labels with what is known about them: confidence of the level names (0 to 1), warnings, settings for the
-    provenance.
+    """Labels with what is known about them: confidence of the level names (0 to 1) with its evidence, a transitional
+    vertebra's name, warnings, settings for the provenance.
     """
 
     labels: LabelMap
     confidence: float
     warnings: tuple[str, ...]
     settings: dict[str, Any]
+    evidence: tuple[str, ...] = ()
+    transitional: str | None = None
 
 
 Segmenter = Callable[[Volume, Progress], Segmented]

@@ -7,12 +7,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from spatial.faults import Fault, Misuse
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from twin.anatomy.bone import Bone, Landmark, Side
+from twin.anatomy.structure import Structure
+from twin.scan.fitness import Fitness
 
 
 class NoBone(Misuse):
@@ -25,18 +27,39 @@ class NoLandmark(Fault):
 
 @dataclass(frozen=True)
 class Levels:
-    """How sure the absolute level names are (0 to 1), and who confirmed them; None: nobody yet."""
+    """How sure the absolute level names are (0 to 1), and who confirmed them; None: nobody yet.
+
+    `evidence`: a line each for what the names rest on (the sacrum, the last ribs, the count). `transitional` names a
+    vertebra beyond the usual count (`vertebrae_L6`, `vertebrae_T13`) when the anatomy seems to have one.
+    """
 
     confidence: float
     confirmed_by: str | None = None
+    evidence: tuple[str, ...] = ()
+    transitional: str | None = None
+
+
+@dataclass(frozen=True)
+class SideEvidence:
+    """One of the three checks of left and right: `laterality` (the scan's own words), `chirality` (a bone's shape),
+    `order` (which side each named bone lies on).
+
+    `agrees` is None when the check had nothing to go by.
+    """
+
+    check: Literal["laterality", "chirality", "order"]
+    agrees: bool | None
+    words: str
 
 
 @dataclass(frozen=True, eq=False)
 class Twin:
     """Bones by name in Patient coordinates, with what was measured on them and where each came from.
 
-    `density` is None for a twin that was made from meshes alone. `provenance` is a list of steps, each with its
-    settings, versions and the sha256 of its inputs.
+    `density` and `fitness` are None for a twin that was made from meshes alone. `provenance` is a list of steps, each
+    with its settings, versions and the sha256 of its inputs. `structures` are what the bones lie next to: the canal,
+    and what label maps added. `surface_sd_mm`: one sigma of the surfaces along their normal, from the scan's resolution
+    (None: not known).
     """
 
     twin_id: str
@@ -46,12 +69,19 @@ class Twin:
     density: Mapping[str, Any] | None = None
     provenance: tuple[Mapping[str, Any], ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    structures: Mapping[str, Structure] = field(default_factory=dict)
+    fitness: Fitness | None = None
+    sides: tuple[SideEvidence, ...] = ()
+    surface_sd_mm: float | None = None
 
     def __post_init__(self) -> None:
-        """Freeze the mapping; keys must be the bones' names."""
+        """Freeze the mappings; keys must be the bones' and structures' names."""
         if any(name != bone.name for name, bone in self.bones.items()):
             raise NoBone("a bone is filed under another name than its own")
+        if any(name != structure.name for name, structure in self.structures.items()):
+            raise NoBone("a structure is filed under another name than its own")
         object.__setattr__(self, "bones", MappingProxyType(dict(self.bones)))
+        object.__setattr__(self, "structures", MappingProxyType(dict(self.structures)))
 
     def bone(self, name: str) -> Bone:
         """The bone called `name`; raises NoBone that lists the names that would have been valid."""

@@ -1,0 +1,37 @@
+"""What lies beside the bones: canal, cord, roots, vessels, discs, tumours, each with the part it plays in a plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from spatial.faults import Fault
+from spatial.frames import Patient
+from spatial.mesh import TriangleMesh
+
+Role = Literal["critical", "target", "context"]
+
+
+class BadStructure(Fault):
+    """A structure that can't be: an unknown role, an open surface."""
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """A closed surface in Patient coordinates with its role.
+
+    `critical`: no instrument may enter it, and its distance to each one is told. `target`: what the operation is
+    for, distances are told. `context`: shown only. `source` says where it came from (`canal of the CT`, a file's name).
+    """
+
+    name: str
+    role: Role
+    surface: TriangleMesh[Patient]
+    source: str
+
+    def __post_init__(self) -> None:
+        """Check the role and that inside and outside are defined."""
+        if self.role not in get_args(Role):
+            raise BadStructure(f"role {self.role!r} of {self.name}; there are {', '.join(get_args(Role))}")
+        if not self.surface.is_closed:
+            raise BadStructure(f"{self.name}: the surface is not closed, so nothing can be said to be inside it")
