@@ -17,6 +17,7 @@ from spatial.mesh import TriangleMesh
 from spatial.progress import Progress, part, silent
 from twin.anatomy import density, edges, landmarks, segmentation, surface, voxels
 from twin.anatomy.bone import Bone, Landmark
+from twin.anatomy.canal_tube import with_canal
 from twin.anatomy.levels import UPWARD
 from twin.anatomy.twin import Levels, Twin
 from twin.scan.names import numbered
@@ -66,12 +67,20 @@ def build_twin(
     marks, missing = landmarks.measure(meshes)
     marks = tuple(with_voxel_spread(mark, float(volume.grid.spacing_mm.max())) for mark in marks)
     steps.append({"step": "landmarks", "settings": {"measured_on": "surfaces", "found": len(marks)}})
+    structures, no_canal = with_canal(meshes, marks)
     progress("measuring density", 0.85)
     dense = density.measure(volume, marks)
     steps.append({"step": "density", "settings": {"calibrated": False, "radius_mm": list(density.RADIUS_MM)}})
     bones = _bones(meshes, part(progress, 0.86, 1.0), warnings)
     built = Twin(
-        twin_id(bones), bones, marks, levels, dense, _with_versions(steps), tuple([*warnings, *missing])
+        twin_id(bones),
+        bones,
+        marks,
+        levels,
+        dense,
+        _with_versions(steps),
+        tuple([*warnings, *missing, *no_canal]),
+        structures,
     )
     return built, labels
 
@@ -108,9 +117,9 @@ def twin_from_meshes(
     ]
     bones = _bones(meshes, silent, warnings)
     confidence = GIVEN if any(name in UPWARD for name in meshes) else 0.0
-    return Twin(
-        twin_id(bones), bones, marks, Levels(confidence), None, _with_versions(steps), tuple([*warnings, *missing])
-    )
+    structures, no_canal = with_canal(meshes, marks)
+    told = tuple([*warnings, *missing, *no_canal])
+    return Twin(twin_id(bones), bones, marks, Levels(confidence), None, _with_versions(steps), told, structures)
 
 
 def with_voxel_spread(mark: Landmark, voxel_mm: float) -> Landmark:

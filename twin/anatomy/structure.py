@@ -10,6 +10,7 @@ from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 
 Role = Literal["critical", "target", "context"]
+MEASURED = "bones"  # the source of a structure that the bones' surfaces bound
 
 
 class BadStructure(Fault):
@@ -21,13 +22,18 @@ class Structure:
     """A closed surface in Patient coordinates with its role.
 
     `critical`: no instrument may enter it, and its distance to each one is told. `target`: what the operation is
-    for, distances are told. `context`: shown only. `source` says where it came from (`canal of the CT`, a file's name).
+    for, distances are told. `context`: shown only. `source` says where it came from (`bones`, a file's name).
     """
 
     name: str
     role: Role
     surface: TriangleMesh[Patient]
     source: str
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it was measured on the bones' own surfaces, so that it is as sure as they are."""
+        return self.source == MEASURED
 
     def __post_init__(self) -> None:
         """Check the role and that inside and outside are defined."""

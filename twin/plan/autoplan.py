@@ -3,8 +3,9 @@
 The search moves the axis across the isthmus and turns it, and looks for the largest smallest wall distance, where the
 medial and the inferior wall have to be further away than the others (neural structures lie nearest there: Lien 2007,
 PMC2200778). Diameter: the largest of the set within 80 % of the isthmus width. Length: the largest 5 mm step within
-85 % of the chord that keeps 2 mm of bone before the whole tip and 1 mm beside it. Nothing is random: the same twin
-gives the same screw.
+85 % of the chord that keeps 2 mm of bone before the whole tip and 1 mm beside it. The nearest wall and every critical
+structure keep 0.3 mm, and the scan's own spread (95 %, one-sided) on top. Nothing is random: the same twin gives the
+same screw.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from spatial.shapes import Line
 from twin.anatomy.bone import Landmark, Side
 from twin.anatomy.twin import NoLandmark, Twin
 from twin.plan.axes import bone_frame
+from twin.plan.clearance import Clearance, clearances, nearest_critical
 from twin.plan.corridor import best_corridor, moved_axis
 from twin.plan.grade import ANTERIOR_KEEP_MM, OffBone, ScrewGrade, anterior_cortex_mm, entry_on_bone, grade_screw
 from twin.plan.levels import level_of
@@ -34,6 +36,7 @@ LENGTHS_MM = tuple(float(n) for n in range(25, 65, 5))
 FILL = 0.8  # of the isthmus width
 CHORD = 0.85  # of the way to the anterior cortex
 LEAST_MARGIN_MM = 0.3
+SURE = 1.645  # sigmas: 95 of 100 walls are at least as far away as this says
 SIDE_KEEP_MM = 1.0  # of bone beside the tip
 EXTRA_MM = {"medial": 0.5, "inferior": 0.5, "superior": 0.2, "lateral": 0.0}  # wanted beyond the others
 
@@ -150,7 +153,8 @@ def _sized(
         )
     chord = anterior_cortex_mm(pedicle.grid, axis)
     nearest = min(walls.wall_mm.values())
-    diameter = fitting_diameter_mm(walls.width_mm, [d for d in diameters_mm if d / 2 + LEAST_MARGIN_MM <= nearest])
+    keep = LEAST_MARGIN_MM + SURE * (twin.surface_sd_mm or 0.0)
+    diameter = fitting_diameter_mm(walls.width_mm, [d for d in diameters_mm if d / 2 + keep <= nearest])
     if diameter is None:
         thin = min(diameters_mm) > FILL * walls.width_mm
         return _refused(
@@ -160,11 +164,10 @@ def _sized(
             f"the smallest screw has {min(diameters_mm):g} mm"
             if thin
             else f"on the best axis the nearest wall is {nearest:.1f} mm away; the smallest screw needs "
-            f"{min(diameters_mm) / 2 + LEAST_MARGIN_MM:.1f} mm",
+            f"{min(diameters_mm) / 2 + keep:.1f} mm",
             "hooks, a sublaminar band or an in-out-in path",
         )
-    length = _length(pedicle.grid, axis, across, diameter, chord, lengths_mm)
-    if length is None:
+    if not _lengths(pedicle.grid, axis, across, diameter, chord, lengths_mm):
         return _refused(
             bone,
             side,
@@ -172,22 +175,35 @@ def _sized(
             f"{ANTERIOR_KEEP_MM:g} mm behind the front of the body and {SIDE_KEEP_MM:g} mm within its sides",
             "a shorter screw, or another entry and target by hand",
         )
-    screw = Screw(screw_id(bone, side), bone, side, entry, axis.at(length), float(diameter), float(length))
-    return Proposal(bone, side, screw, grade_screw(twin, screw, volume, patient_from_bone=pedicle.frame))
+    critical: Clearance | None = None
+    for thinner in sorted((d for d in diameters_mm if d <= diameter), reverse=True):
+        for length in _lengths(pedicle.grid, axis, across, thinner, chord, lengths_mm):
+            screw = Screw(screw_id(bone, side), bone, side, entry, axis.at(length), float(thinner), float(length))
+            critical = nearest_critical(clearances(twin, screw))
+            if critical is None or critical.distance_mm >= keep:
+                return Proposal(bone, side, screw, grade_screw(twin, screw, volume, patient_from_bone=pedicle.frame))
+    assert critical is not None  # some length fits, so the last screw tried was too near to something
+    return _refused(
+        bone,
+        side,
+        f"on the best axis even the smallest screw comes within {critical.distance_mm:.1f} mm of {critical.structure} "
+        f"(critical); {keep:.1f} mm are kept",
+        "another entry and target by hand, or a hook",
+    )
 
 
-def _length(
+def _lengths(
     grid: DistanceGrid[Patient],
     axis: Line[Patient],
     across: Across,
     diameter_mm: float,
     chord_mm: float,
     lengths_mm: Sequence[float],
-) -> float | None:
-    """The longest that fits the chord and keeps the whole rim of the tip behind the front and within the sides."""
+) -> list[float]:
+    """Those that fit the chord with the tip's whole rim behind the front and within the sides, longest first."""
     angle = 2 * np.pi * np.arange(24) / 24
     ring = diameter_mm / 2 * (np.cos(angle)[:, None] * across.medial + np.sin(angle)[:, None] * across.superior)
-    shorter = list(lengths_mm)
+    shorter, found = list(lengths_mm), []
     while (length := fitting_length_mm(chord_mm, shorter)) is not None:
         shorter = [v for v in shorter if v < length]
         rim = Points[Patient](axis.at(length).mm + ring)
@@ -195,8 +211,8 @@ def _length(
             continue
         ahead = grid.trace(rim, Directions[Patient](np.broadcast_to(axis.direction, rim.mm.shape)))
         if float(ahead.min()) >= ANTERIOR_KEEP_MM:
-            return length
-    return None
+            found.append(length)
+    return found
 
 
 def _refused(bone: str, side: Side, reason: str, instead: str) -> Proposal:

@@ -22,6 +22,7 @@ from spatial.shapes import Line
 from twin.anatomy.bone import Side
 from twin.anatomy.twin import NoLandmark, Twin
 from twin.plan.axes import bone_frame
+from twin.plan.clearance import Clearance, clearances
 from twin.plan.density import screw_hu
 from twin.plan.screw import Screw
 from twin.plan.walls import STATIONS, WALLS, WINDOW_MM, Across, Walls, measure_walls, narrowest_mm
@@ -43,6 +44,8 @@ class ScrewGrade:
     `binding` names the margin that leaves least room (the anterior one counts with its 2 mm to keep). `chord_mm` is the
     way from the entry to the anterior cortex along the axis, `width_mm` the narrowest chord across it (None when the
     axis leaves the bone), `isthmus_mm` the place of the isthmus along the axis and `isthmus_from` how it was found.
+    `margin_sd_mm` is one sigma of each margin from the scan's resolution (None: not known), `clearances` the distances
+    of the whole screw to the twin's critical and target structures, nearest first.
     """
 
     grade: str
@@ -56,6 +59,8 @@ class ScrewGrade:
     width_mm: float | None
     isthmus_mm: float
     isthmus_from: str
+    margin_sd_mm: float | None = None
+    clearances: tuple[Clearance, ...] = ()
 
     def __post_init__(self) -> None:
         """Freeze the mappings."""
@@ -69,6 +74,8 @@ class ScrewGrade:
             "breach_mm": self.breach_mm,
             "breach_direction": self.breach_direction,
             "margin_mm": dict(self.margin_mm),
+            "margin_sd_mm": self.margin_sd_mm,
+            "structures": [clearance.to_json() for clearance in self.clearances],
             "hu": dict(self.hu),
             "hold_n": None if self.hold_n is None else list(self.hold_n),
             "hold_reason": HOLD_UNKNOWN if self.hold_n is None else None,
@@ -160,6 +167,8 @@ def grade_screw(
         width_mm=None if np.isnan(walls.width_mm) else walls.width_mm,
         isthmus_mm=isthmus,
         isthmus_from=isthmus_from,
+        margin_sd_mm=twin.surface_sd_mm,
+        clearances=clearances(twin, screw),
     )
 
 

@@ -1,0 +1,115 @@
+"""How near an implant comes to what lies beside the bones: canal, cord, vessels, a tumour.
+
+Measured over the screw's whole outer surface, from entry to tip, not only in the pedicle. A structure's own spread is
+that of the surfaces it was made from; for one that came as a label map it is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from spatial.distance import DistanceGrid
+from spatial.frames import Patient
+from spatial.mesh import TriangleMesh
+from spatial.rigid import Array, Points
+from spatial.shapes import Plane
+from twin.anatomy.structure import Role, Structure
+from twin.anatomy.twin import Twin
+from twin.plan.screw import Screw
+
+STATION_MM = 0.5
+AROUND = 24
+SURE_MM = 5.0  # the grid knows distances up to 6 mm; farther away the nearest vertex is as good (0.1 mm)
+BESIDE_MM = 10.0  # a cut is bounded by its bone and this much around it
+
+
+@dataclass(frozen=True)
+class Clearance:
+    """Distance from a screw's surface to a structure's; negative: inside it. `sd_mm` None: not known."""
+
+    structure: str
+    role: Role
+    distance_mm: float
+    sd_mm: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As the plan's commands print it."""
+        return {
+            "name": self.structure,
+            "role": self.role,
+            "distance_mm": round(self.distance_mm, 3),
+            "sd_mm": None if self.sd_mm is None else round(self.sd_mm, 3),
+        }
+
+
+def clearances(twin: Twin, screw: Screw) -> tuple[Clearance, ...]:
+    """To each critical and target structure of the twin, the nearest first; context is only for the eye."""
+    surface = Points[Patient](_surface_mm(screw))
+    found = [
+        Clearance(s.name, s.role, distance_mm(s, surface), _spread_mm(twin, s))
+        for s in twin.structures.values()
+        if s.role != "context"
+    ]
+    return tuple(sorted(found, key=lambda c: (c.distance_mm, c.structure)))
+
+
+def nearest_critical(found: Sequence[Clearance]) -> Clearance | None:
+    """The critical structure that leaves least room; None without any."""
+    return min((c for c in found if c.role == "critical"), key=lambda c: c.distance_mm, default=None)
+
+
+def distance_mm(structure: Structure, points: Points[Patient]) -> float:
+    """The smallest signed distance of the points (N, 3) to the structure's surface."""
+    near = np.atleast_1d(DistanceGrid[Patient].of(structure.surface).distance_mm(points))
+    least = float(near.min())
+    if least <= SURE_MM:
+        return least
+    return float(np.min(_tree(structure.surface).query(points.mm.reshape(-1, 3))[0]))
+
+
+def crossed(twin: Twin, bone: str, planes: Sequence[Plane[Patient]]) -> tuple[Structure, ...]:
+    """Critical and target structures that a bone's cut planes pass through, within 10 mm of the bone."""
+    low, high = twin.bone(bone).surface.bounds_mm
+    found = []
+    for structure in twin.structures.values():
+        if structure.role == "context":
+            continue
+        cuts = [structure.surface.section(plane).reshape(-1, 3) for plane in planes]
+        at = np.concatenate(cuts) if cuts else np.zeros((0, 3))
+        if len(at) and ((at > low - BESIDE_MM) & (at < high + BESIDE_MM)).all(axis=1).any():
+            found.append(structure)
+    return tuple(found)
+
+
+def _surface_mm(screw: Screw) -> Array:
+    """Points (N, 3) over the screw's cylinder and the middle of its tip."""
+    axis = screw.axis
+    along = np.linspace(0.0, screw.length_mm, max(2, int(np.ceil(screw.length_mm / STATION_MM)) + 1))
+    aside = np.cross(axis.direction, np.eye(3)[int(np.argmin(np.abs(axis.direction)))])
+    aside /= np.linalg.norm(aside)
+    angle = 2.0 * np.pi * np.arange(AROUND) / AROUND
+    ring = np.cos(angle)[:, None] * aside + np.sin(angle)[:, None] * np.cross(axis.direction, aside)
+    side = axis.point_mm + along[:, None, None] * axis.direction + screw.diameter_mm / 2.0 * ring
+    middle = axis.point_mm + along[:, None] * axis.direction  # a thin structure may lie within the screw
+    return np.vstack([side.reshape(-1, 3), middle])
+
+
+def _spread_mm(twin: Twin, structure: Structure) -> float | None:
+    """A structure that was measured on the bones is as sure as they are."""
+    return twin.surface_sd_mm if structure.is_measured else None
+
+
+def _tree(mesh: TriangleMesh[Patient]) -> cKDTree:
+    tree = _TREES.get(mesh)
+    if tree is None:
+        tree = _TREES[mesh] = cKDTree(mesh.vertices_mm)
+    return tree
+
+
+_TREES: WeakKeyDictionary[TriangleMesh[Any], cKDTree] = WeakKeyDictionary()
