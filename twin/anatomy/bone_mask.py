@@ -1,0 +1,70 @@
+"""Which voxels of a CT are bone, before anybody asks whose: threshold from this very scan, marrow filled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin.anatomy.canal import Canal
+from twin.anatomy.surface import fill_cavities
+from twin.anatomy.working import Working
+from twin.scan.volume import Volume
+
+NOISES_ABOVE_SOFT = 5.0  # bone begins this far above muscle; where exactly it ends is for the surface to find
+BONE_HU = (100.0, 180.0)  # limits of that threshold
+THICK_MM = 1.5  # voxels larger than this leave the cortex open: it is closed before the marrow is filled
+CLOSING_MM = 4.5
+CANAL_MM = 8.0  # about the canal's centre nothing is closed
+MOST_HOLE_MM2 = 1200.0  # a marrow cavity that the end of the scan cuts open: a shaft, never the pelvic ring
+
+
+def threshold_hu(volume: Volume) -> float:
+    """HU above which a voxel is taken for bone at first: muscle's peak plus five times the noise, within BONE_HU."""
+    rows = volume.hu[:: max(1, volume.hu.shape[0] // 40)]
+    soft = (rows > -30) & (rows < 130)
+    count = np.bincount((rows[soft] + 30).astype(np.int64), minlength=160).astype(float)
+    muscle = float(np.argmax(np.convolve(count, np.ones(15) / 15, mode="same"))) - 30.0
+    # three pixels apart, since reconstruction correlates neighbours
+    pair = soft[:, :, 3:] & soft[:, :, :-3] if rows.shape[2] > 3 else soft[:, :, :0]
+    step = (rows[:, :, 3:].astype(np.int32) - rows[:, :, :-3])[pair] if pair.any() else np.zeros(1, np.int32)
+    noise = float(np.median(np.abs(step))) / 0.6745 / np.sqrt(2.0)
+    return float(np.clip(round(muscle + NOISES_ABOVE_SOFT * noise), *BONE_HU))
+
+
+def above(hu: NDArray[Any], threshold_hu: float, spacing_kji_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
+    """Bone with its marrow: above the threshold, cavities filled, also those that the first or last slice cuts open."""
+    from scipy import ndimage
+
+    bone = np.asarray(hu > threshold_hu)
+    pixel_mm2 = spacing_kji_mm[1] * spacing_kji_mm[2]
+    closed = bone.copy()
+    lids = []
+    for k, inner in ((0, 1), (-1, -2)) if len(bone) > 2 else ():
+        holes, count = ndimage.label(ndimage.binary_fill_holes(bone[k]) & ~bone[k])
+        if count:
+            size = np.bincount(holes.ravel()) * pixel_mm2
+            size[0] = np.inf
+            lids.append((k, inner, size[holes] < MOST_HOLE_MM2))
+            closed[k] |= lids[-1][2]
+    filled = fill_cavities(closed)
+    for k, inner, lid in lids:
+        filled[k] &= bone[k] | ~lid | filled[inner]
+    return filled
+
+
+def closed(bone: NDArray[np.bool_], coarse: Working, canal: Canal) -> NDArray[np.bool_]:
+    """Working bone with the holes in its cortex closed and its marrow filled, the canal kept free."""
+    import edt
+
+    reach = CLOSING_MM / coarse.spacing_mm
+    back = round(reach) + 1
+    grown = edt.edt(~np.pad(bone, back)) <= reach
+    shrunk = edt.edt(grown) > reach
+    closed = fill_cavities(shrunk[back:-back, back:-back, back:-back] | bone)
+    added = np.argwhere(closed & ~bone)
+    at = canal.coordinates(coarse.patient_from_index(added))
+    inner = (np.hypot(at[:, 1], at[:, 2]) < CANAL_MM) & (at[:, 0] > 0.0) & (at[:, 0] < canal.along_mm[-1])
+    closed[tuple(added[inner].T)] = False
+    return closed
