@@ -1,8 +1,9 @@
 """The case folder: one patient twin on disk, with its plans and its journal; no identifiers.
 
-`case.json` lists every built file with its hash and is replaced last; the journal's first entry names the hash of that
-list, and each saved plan is an entry with its hash, so the chain guards what changes later. A new case is built beside
-its place and moved there in one step: a folder that exists is a whole case.
+`case.json` lists every built file with its hash and is replaced last; the journal's first entry names its hash, and
+each saved plan is an entry with its hash, so the chain guards what changes later. A new case is built beside its place
+and moved there in one step: a folder that exists is a whole case. Whoever only reads never writes: an older schema is
+read in today's words, and becomes so on the disk when somebody asks for it.
 """
 
 from __future__ import annotations
@@ -12,31 +13,20 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from glob import escape as glob_escape
 from pathlib import Path
 from typing import Any
 
-from spatial.faults import Fault
 from spatial.progress import Progress, silent
 from twin.anatomy.twin import Twin
-from twin.case_files import (
-    JOURNAL,
-    CaseCorrupt,
-    CaseExists,
-    NoPlan,
-    NoVoxels,
-    confirmed_by,
-    file_sha256,
-    files_sha256,
-    plan_problem,
-    pretty,
-    read_document,
-    read_twin,
-    sha256_of,
-    sync,
-    write_case,
-    write_synced,
-)
-from twin.journal import Entry, Journal, canonical_json, read
+from twin.case_check import CHANGED, document_state
+from twin.case_check import check_case as check_case
+from twin.case_document import CASE, CaseCorrupt, built_sha256, pretty, read_document
+from twin.case_files import CaseExists, NoPlan, NoVoxels, plan_problem, read_twin, write_case
+from twin.case_journal import CaseJournal
+from twin.durable import exchange, file_sha256, held, is_abandoned, replace_synced, sha256_of, sync, write_synced
+from twin.journal import Entry, canonical_json
+from twin.migration import SCHEMA
 from twin.scan.names import is_safe
 from twin.scan.nrrd import read_nrrd
 from twin.scan.volume import LabelMap, Volume
@@ -48,9 +38,11 @@ class Case:
     The first change takes the writer's lock, which lasts until `close` (or the end of a `with` block).
     """
 
-    def __init__(self, folder: Path, document: Mapping[str, Any], twin: Twin, journal: Journal) -> None:
-        """Use `Case.open` or `Case.create`."""
-        self.folder, self.document, self.twin, self.journal = folder, document, twin, journal
+    def __init__(
+        self, folder: Path, document: Mapping[str, Any], stored: Mapping[str, Any], twin: Twin, journal: CaseJournal
+    ) -> None:
+        """Use `Case.open` or `Case.create`. `document` is in today's schema, `stored` as case.json has it."""
+        self.folder, self.document, self.stored, self.twin, self.journal = folder, document, stored, twin, journal
 
     @classmethod
     def ensure_free(cls, folder: Path, *, replace: bool = False) -> None:
@@ -83,20 +75,16 @@ class Case:
         """
         cls.ensure_free(folder, replace=replace)
         folder = folder.absolute()
+        clear_abandoned(folder)
         building = folder.with_name(f".{folder.name}.building-{os.getpid()}")
         retired = folder.with_name(f".{folder.name}.replaced-{os.getpid()}")
         try:
             shutil.rmtree(building, ignore_errors=True)
-            (building / "bones").mkdir(parents=True)
-            (building / "plans").mkdir()
-            write_case(building, twin, volume, labels, provenance, author, progress)
-            cls.ensure_free(folder, replace=replace)  # another program may have made a case here since
-            if folder.exists() and any(folder.iterdir()):
-                folder.rename(retired)
-            elif folder.exists():
-                folder.rmdir()
-            building.rename(folder)
-            sync(folder.parent)
+            building.mkdir(parents=True)
+            with held(building):
+                write_case(building, twin, volume, labels, provenance, author, progress)
+                cls.ensure_free(folder, replace=replace)  # another program may have made a case here since
+                _move_in(building, folder, retired)
         except OSError as error:
             raise CaseCorrupt(f"the case could not be written ({error.strerror})", path=folder) from None
         finally:
@@ -108,17 +96,21 @@ class Case:
 
     @classmethod
     def open(cls, folder: Path) -> Case:
-        """Read a case: schema, journal chain, hashes of bones and landmarks. Raises NoCase, CaseCorrupt, JournalBroken.
+        """Read a case: schema, journal chain, hashes of bones and landmarks.
+
+        Raises NoCase, CaseCorrupt, NewerCase, JournalBroken.
 
         The CT and the labels are checked when they are read.
         """
-        document = read_document(folder)
-        journal = Journal(folder / JOURNAL)
+        document, stored = read_document(folder)
+        journal = CaseJournal(folder)
+        if stored["schema"] == SCHEMA and document_state(document, journal.entries()) == "changed":
+            raise CaseCorrupt(CHANGED, path=folder / CASE)
         twin = read_twin(folder, document, journal.entries())
         for name in document["files"]:
             if not (folder / name).is_file():
                 raise CaseCorrupt(f"{name} is missing from the case", path=folder)
-        return cls(folder, document, twin, journal)
+        return cls(folder, document, stored, twin, journal)
 
     def __enter__(self) -> Case:
         """Use as a context manager."""
@@ -191,18 +183,32 @@ class Case:
         """Note that a person confirmed the level names: the journal first, then case.json. Raises JournalBusy."""
         names = sorted(n for n in self.twin.bones if n.startswith("vertebrae_") or n == "sacrum")
         entry = self.journal.append(by, "levels_confirmed", {"levels": names, "by": by})
-        self.document = {**self.document, "levels": {**self.document["levels"], "confirmed_by": by}}
-        temporary = self.folder / f".case.json.{os.getpid()}"
+        self._store({**self.stored, "levels": {**self.stored["levels"], "confirmed_by": by}})
+        return entry
+
+    def migrate(self, author: str = "osteotwin") -> Entry | None:
+        """Bring case.json to today's schema on the disk, noted in the journal; None when it is there already."""
+        with self.journal.lock():
+            self._reload()
+            if self.stored["schema"] == SCHEMA:
+                return None
+            about = {"from": self.stored["schema"], "to": SCHEMA, "built_sha256": built_sha256(self.document)}
+            entry = self.journal.append(author, "case_migrated", about)
+            self._store(self.document)
+        return entry
+
+    def _reload(self) -> None:
+        """Read case.json and the twin again: another program may have changed them before the lock was ours."""
+        self.document, self.stored = read_document(self.folder)
+        self.twin = read_twin(self.folder, self.document, self.journal.entries())
+
+    def _store(self, document: Mapping[str, Any]) -> None:
+        """Replace case.json, and read the twin anew from it."""
         try:
-            write_synced(temporary, pretty(self.document))
-            temporary.replace(self.folder / "case.json")
-            sync(self.folder)
+            replace_synced(self.folder / CASE, pretty(document))
         except OSError as error:
             raise CaseCorrupt(f"case.json could not be written ({error.strerror})", path=self.folder) from None
-        finally:
-            temporary.unlink(missing_ok=True)
-        self.twin = read_twin(self.folder, self.document, self.journal.entries())
-        return entry
+        self._reload()
 
     def check(self) -> list[str]:
         """Everything that can be checked, the CT's hash included: a line a problem, empty when the case is sound."""
@@ -222,45 +228,29 @@ class Case:
         return self.folder / "plans" / f"{name}.json"
 
 
-def check_case(folder: Path) -> list[str]:
-    """Check schema, every checksum, the journal's chain, plans and stray files; a line a problem. Raises NoCase."""
-    try:
-        document = read_document(folder)
-    except CaseCorrupt as fault:
-        return [fault.message]
-    problems: list[str] = []
-    entries: list[Entry] = []
-    try:
-        entries, good = read(folder / JOURNAL)
-        if good < (folder / JOURNAL).stat().st_size:
-            problems.append("the journal's last line is torn (it is moved aside at the next change)")
-    except (Fault, OSError) as error:
-        problems.append(error.message if isinstance(error, Fault) else f"{JOURNAL} cannot be read ({error.strerror})")
-    for name, sha256 in document["files"].items():
-        path = folder / name
-        if not path.is_file():
-            problems.append(f"{name} is missing")
-        elif file_sha256(path) != sha256:
-            problems.append(f"{name} has changed since the case was built (checksum)")
-    if entries and not problems:
-        built = next((e.payload for e in entries if e.kind == "case_built"), {})
-        if built.get("files_sha256") != files_sha256(document["files"]) or built.get("twin_id") != document["twin_id"]:
-            problems.append("case.json lists other files than the journal says were built")
-    confirmed = confirmed_by(entries)
-    if entries and confirmed != document["levels"].get("confirmed_by"):
-        problems.append(
-            f"levels confirmed by {document['levels'].get('confirmed_by')} in case.json, by {confirmed} in the journal"
-        )
-    for path in sorted((folder / "plans").glob("*.json")):
-        problem = None if path.name.startswith(".") else plan_problem(path, entries, document["twin_id"])
-        if problem:
-            problems.append(problem)
-    saved = {e.payload.get("name") for e in entries if e.kind == "plan_saved"}
-    problems += [
-        f"plan {n} is missing" for n in sorted(map(str, saved)) if not (folder / "plans" / f"{n}.json").is_file()
-    ]
-    known = {*document["files"], "case.json", JOURNAL}
-    for path in sorted((folder / "bones").glob("*")):
-        if f"bones/{path.name}" not in known:
-            problems.append(f"bones/{path.name} does not belong to the case")
-    return problems
+def clear_abandoned(folder: Path) -> None:
+    """Remove what killed builds left beside a case; put an old case back that was moved aside and not replaced."""
+    for kind in ("building", "replaced"):
+        for left in sorted(folder.parent.glob(f".{glob_escape(folder.name)}.{kind}-*")):
+            if not is_abandoned(left):
+                continue
+            if kind == "replaced" and not folder.exists():
+                left.rename(folder)
+                sync(folder.parent)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _move_in(building: Path, folder: Path, retired: Path) -> None:
+    """Give the new case its name; an old one goes aside in the same step where the system can do that."""
+    if not folder.exists():
+        building.rename(folder)
+    elif not any(folder.iterdir()):
+        folder.rmdir()
+        building.rename(folder)
+    elif exchange(building, folder):
+        building.rename(retired)
+    else:
+        folder.rename(retired)
+        building.rename(folder)
+    sync(folder.parent)

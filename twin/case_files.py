@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from spatial.faults import Fault, Misuse
+from spatial.frames import Patient
+from spatial.mesh import TriangleMesh
 from spatial.progress import Progress
 from twin.anatomy.bone import Bone, Landmark
-from twin.anatomy.twin import Levels, Twin
-from twin.journal import Entry, Journal, canonical_json
+from twin.anatomy.structure import BadStructure, Structure
+from twin.anatomy.twin import Twin
+from twin.case_document import (
+    CASE,
+    CaseCorrupt,
+    built_sha256,
+    document_of,
+    fitness_of,
+    levels_of,
+    pretty,
+    sides_of,
+)
+from twin.case_document import NoCase as NoCase
+from twin.case_journal import CaseJournal
+from twin.durable import file_sha256, sha256_of, sync, write_synced
+from twin.journal import Entry, canonical_json
 from twin.plan.edits import EDIT_KINDS, UNDO
+from twin.program import program
 from twin.scan.names import is_safe
 from twin.scan.nrrd import write_nrrd
 from twin.scan.volume import LabelMap, Volume
 from twin.surfaces.ply import mesh_from_ply, ply_bytes
 
-SCHEMA = 1
-JOURNAL = "journal.jsonl"
-
-
-class NoCase(Misuse):
-    """There is no case here."""
-
 
 class CaseExists(Misuse):
     """Something is already where the new case should go."""
-
-
-class CaseCorrupt(Fault):
-    """A file of the case is missing, changed or does not fit the others."""
 
 
 class NoPlan(Misuse):
@@ -54,12 +59,17 @@ def write_case(
     progress: Progress,
 ) -> None:
     """Every file of a new case, case.json last."""
+    parts = ["bones", "plans", *(["structures"] if twin.structures else [])]
+    for name in parts:
+        (folder / name).mkdir()
     for number, bone in enumerate(twin.bones.values()):
         progress("writing bones", 0.5 * number / len(twin.bones))
-        if not is_safe(bone.name):
-            raise CaseCorrupt(f"{bone.name!r} can't be a bone's name; letters, digits, _ - . are allowed")
+        ensure_file_name(bone.name, "a bone")
         for level, mesh in enumerate((bone.surface, *bone.levels_of_detail)):
             write_synced(folder / "bones" / f"{bone.name}{f'.lod{level}' if level else ''}.ply", ply_bytes(mesh))
+    for structure in twin.structures.values():
+        ensure_file_name(structure.name, "a structure")
+        write_synced(folder / structure_file(structure.name), ply_bytes(structure.surface))
     write_synced(folder / "landmarks.json", pretty({"landmarks": [mark.to_json() for mark in twin.landmarks]}))
     warnings = dict.fromkeys(twin.warnings)
     steps = [*provenance, *twin.provenance]
@@ -77,75 +87,66 @@ def write_case(
     files = {
         path.relative_to(folder).as_posix(): file_sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()
     }
-    with Journal(folder / JOURNAL) as journal:
-        journal.append(author, "case_built", {"twin_id": twin.twin_id, "files_sha256": files_sha256(files)})
-    document = {
-        "schema": SCHEMA,
-        "twin_id": twin.twin_id,
-        "levels": {"confidence": twin.levels.confidence, "confirmed_by": twin.levels.confirmed_by},
-        "bones": {name: len(bone.levels_of_detail) for name, bone in twin.bones.items()},
-        "files": files,
-        "density": None if twin.density is None else dict(twin.density),
-        "warnings": list(warnings),
-        "provenance": [dict(step) for step in steps],
-    }
+    document = document_of(twin, files, list(warnings), steps)
+    with CaseJournal(folder) as journal:
+        about = {"twin_id": twin.twin_id, "files_sha256": files_sha256(files), "program": program()}
+        journal.append(author, "case_built", {**about, "built_sha256": built_sha256(document)})
     for name in files:
         sync(folder / name)
-    for part in (folder / "bones", folder / "plans"):
-        sync(part)
+    for name in parts:
+        sync(folder / name)
     progress("writing case.json", 1.0)
-    write_synced(folder / "case.json", pretty(document))
+    write_synced(folder / CASE, pretty(document))
     sync(folder)
 
 
-def read_document(folder: Path) -> dict[str, Any]:
-    """case.json, its shape checked. Raises NoCase, CaseCorrupt."""
-    path = folder / "case.json"
-    if not path.is_file():
-        raise NoCase("there is no case here (no case.json)", path=folder)
-    try:
-        value = json.loads(path.read_bytes())
-        if value["schema"] != SCHEMA:
-            raise CaseCorrupt(
-                f"schema {value['schema']}, this program reads {SCHEMA}; was it made by a newer version?", path=path
-            )
-        sound = (
-            isinstance(value["twin_id"], str)
-            and isinstance(value["levels"]["confidence"], (int, float))
-            and all(is_inside(name) and len(value["files"][name]) == 64 for name in value["files"])
-            and all(is_safe(name) and isinstance(count, int) for name, count in value["bones"].items())
-            and isinstance(value["provenance"], list)
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise CaseCorrupt(f"case.json cannot be read ({type(error).__name__}: {error})", path=path) from None
-    if not sound:
-        raise CaseCorrupt("case.json holds values of the wrong kind; was it edited?", path=path)
-    return dict(value)
-
-
 def read_twin(folder: Path, document: Mapping[str, Any], entries: Sequence[Entry]) -> Twin:
-    """Bones, landmarks and levels, every hash checked. Raises CaseCorrupt."""
+    """The twin as it was built, with who confirmed its levels; every hash checked. Raises CaseCorrupt."""
     bones = {}
     for name, coarser in document["bones"].items():
-        meshes = []
-        for level in range(coarser + 1):
-            file = f"bones/{name}{f'.lod{level}' if level else ''}.ply"
-            meshes.append(mesh_from_ply(checked_bytes(folder, document, file), folder / file))
+        files = [f"bones/{name}{f'.lod{level}' if level else ''}.ply" for level in range(coarser + 1)]
+        meshes = [checked_mesh(folder, document, file) for file in files]
         bones[name] = Bone(name, meshes[0], tuple(meshes[1:]))
     try:
+        structures = {
+            name: Structure(name, one["role"], checked_mesh(folder, document, structure_file(name)), one["source"])
+            for name, one in document["structures"].items()
+        }
         marks = json.loads(checked_bytes(folder, document, "landmarks.json"))["landmarks"]
+    except BadStructure as fault:
+        raise CaseCorrupt(fault.message, path=folder) from None
     except (ValueError, KeyError) as error:
         raise CaseCorrupt(f"landmarks.json cannot be read ({error})", path=folder / "landmarks.json") from None
-    levels = Levels(document["levels"]["confidence"], confirmed_by(entries) or document["levels"].get("confirmed_by"))
+    levels = levels_of(document)
     return Twin(
         document["twin_id"],
         bones,
         tuple(Landmark.from_json(mark) for mark in marks),
-        levels,
+        replace(levels, confirmed_by=confirmed_by(entries) or levels.confirmed_by),
         document.get("density"),
         tuple(document["provenance"]),
         tuple(document.get("warnings", ())),
+        structures,
+        fitness_of(document),
+        sides_of(document),
+        document["surface_sd_mm"],
     )
+
+
+def checked_mesh(folder: Path, document: Mapping[str, Any], file: str) -> TriangleMesh[Patient]:
+    """A surface of the case, its hash checked. Raises CaseCorrupt, BadSurfaceFile."""
+    return mesh_from_ply(checked_bytes(folder, document, file), folder / file)
+
+
+def structure_file(name: str) -> str:
+    """Where a structure's surface stands in the case."""
+    return f"structures/{name}.ply"
+
+
+def ensure_file_name(name: str, what: str) -> None:
+    """Raise CaseCorrupt when a name can't become a file's."""
+    if not is_safe(name):
+        raise CaseCorrupt(f"{name!r} can't be {what}'s name; letters, digits, _ - . are allowed")
 
 
 def checked_bytes(folder: Path, document: Mapping[str, Any], name: str) -> bytes:
@@ -186,52 +187,3 @@ def confirmed_by(entries: Sequence[Entry]) -> str | None:
 def files_sha256(files: Mapping[str, str]) -> str:
     """The hash of the list of built files."""
     return sha256_of(canonical_json(dict(files)))
-
-
-def is_inside(name: str) -> bool:
-    """Whether a listed file name stays within the case."""
-    parts = name.split("/")
-    return (
-        not name.startswith("/")
-        and "\\" not in name
-        and ":" not in name
-        and all(p not in ("", ".", "..") for p in parts)
-    )
-
-
-def pretty(value: Any) -> bytes:
-    """JSON for people: one key a line."""
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def sha256_of(data: bytes) -> str:
-    """Hexadecimal SHA-256."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_synced(path: Path, data: bytes) -> None:
-    """Write and wait for the disk."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or a folder's entries are on the disk; folders can't be synced on Windows, and need not be."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        return
-    finally:
-        os.close(handle)

@@ -7,19 +7,23 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK
 
+from spatial.faults import Fault
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.rigid import Directions, Points, rotation_exp
 from twin.anatomy.bone import Bone, Landmark
-from twin.anatomy.twin import Levels, Twin
+from twin.anatomy.structure import Structure
+from twin.anatomy.twin import Levels, SideEvidence, Twin
 from twin.case import Case, check_case
 from twin.case_files import CaseCorrupt, CaseExists, NoCase, NoPlan, NoVoxels
 from twin.journal import JournalBroken, JournalBusy
+from twin.scan.fitness import Fitness, Judgement
 from twin.scan.volume import Grid, LabelMap, Volume
 
 GRID = Grid((9, 8, 7), np.array([0.7, 0.8, 1 / 3]), np.array([0.1, -1e3 / 7, 5.5]), rotation_exp([0.1, -0.4, 0.2]))
@@ -36,7 +40,22 @@ def twin() -> Twin:
         Landmark("pedicle_left", "vertebrae_L3", "left", Points[Patient]([1 / 3, 2, 3]), axis, 0.5),
         Landmark("promontory", "sacrum", None, Points[Patient]([1, 2, 3]), None, None),
     )
-    return Twin("a1b2c3", bones, marks, Levels(0.75), {"kind": "hu"}, ({"step": "surface", "iso": 0.1},), ("coarse",))
+    return Twin(
+        "a1b2c3",
+        bones,
+        marks,
+        Levels(0.75, None, ("the sacrum is seen", "ribs start at the sixth vertebra"), "vertebrae_L6"),
+        {"kind": "hu"},
+        ({"step": "surface", "iso": 0.1},),
+        ("coarse",),
+        {
+            "canal": Structure("canal", "critical", coarse, "canal of the CT"),
+            "disc_L3_L4": Structure("disc_L3_L4", "context", fine, "discs.nii.gz"),
+        },
+        Fitness(Judgement(True), Judgement(True, ("0.8 mm slices",)), Judgement(False, ("2.0 mm slices",))),
+        (SideEvidence("laterality", None, "the scan says nothing"), SideEvidence("order", True, "2 pairs")),
+        0.21,
+    )
 
 
 def volume() -> Volume:
@@ -77,6 +96,11 @@ def test_round_trip_is_exact(case):
         {"step": "scan", "format": "DICOM", "slices": 7}, {"step": "load"}, {"step": "surface", "iso": 0.1},
     ]  # fmt: skip
     assert b.warnings == ("thick slices", "coarse")
+    assert (b.fitness, b.sides, b.surface_sd_mm) == (a.fitness, a.sides, a.surface_sd_mm)
+    assert list(b.structures) == ["canal", "disc_L3_L4"]
+    for name, one in a.structures.items():
+        assert (b.structures[name].role, b.structures[name].source) == (one.role, one.source)
+        assert np.array_equal(b.structures[name].surface.vertices_mm, one.surface.vertices_mm)
     for name in ("spacing_mm", "origin_mm", "axes"):
         assert np.array_equal(getattr(opened.volume().grid, name), getattr(GRID, name))
         assert np.array_equal(getattr(opened.labels().grid, name), getattr(GRID, name))
@@ -89,12 +113,13 @@ def test_round_trip_is_exact(case):
 
 def test_files_are_what_the_contract_says(case):
     document = json.loads((case.folder / "case.json").read_text())
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     assert {"ct.nrrd", "labels.nrrd", "landmarks.json", "bones/sacrum.ply", "bones/sacrum.lod1.ply"} <= set(
         document["files"]
     )
     assert sorted(p.name for p in case.folder.iterdir()) == [
-        "bones", "case.json", "ct.nrrd", "journal.jsonl", "labels.nrrd", "landmarks.json", "plans",
+        "bones", "case.json", "ct.nrrd", "journal.head", "journal.jsonl", "labels.nrrd", "landmarks.json", "plans",
+        "structures",
     ]  # fmt: skip
 
 
@@ -118,7 +143,8 @@ def test_a_twin_from_meshes_has_no_voxels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["ct.nrrd", "labels.nrrd", "landmarks.json", "bones/sacrum.ply", "bones/sacrum.lod2.ply"]
+    "name",
+    ["ct.nrrd", "labels.nrrd", "landmarks.json", "bones/sacrum.ply", "bones/sacrum.lod2.ply", "structures/canal.ply"],
 )
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_every_changed_file_is_noticed(case, name, damage):
@@ -155,7 +181,7 @@ def case_json(**changes):
     [
         ("{", "cannot be read"),
         ("[]", "cannot be read"),
-        ('{"schema": 2}', "newer"),
+        ('{"schema": 3}', "newer"),
         ('{"schema": 1, "twin_id": "a"}', "cannot be read"),
         (case_json(twin_id=3), "wrong kind"),
         (case_json(files={"../x": "0" * 64}), "wrong kind"),
@@ -165,7 +191,7 @@ def case_json(**changes):
 )
 def test_a_bad_case_json_is_one_line(case, text, words):
     (case.folder / "case.json").write_text(text)
-    with pytest.raises(CaseCorrupt, match=words) as caught:
+    with pytest.raises(Fault, match=words) as caught:
         Case.open(case.folder)
     assert "\n" not in str(caught.value)
     assert check_case(case.folder)
@@ -176,8 +202,8 @@ def test_a_broken_chain_is_noticed(case):
     journal = case.folder / "journal.jsonl"
     journal.write_bytes(journal.read_bytes().replace(b"plan_saved", b"plan_saveD"))
     assert check_case(case.folder)
-    with pytest.raises(CaseCorrupt, match="not in the journal"):
-        Case.open(case.folder).load_plan("main")
+    with pytest.raises(JournalBroken, match="entry 1 is not the one that was written"):
+        Case.open(case.folder)
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[1:]))
     with pytest.raises(JournalBroken):
@@ -230,7 +256,7 @@ def test_levels_are_confirmed_in_the_journal_and_the_case(case):
     case.confirm_levels("Dr Ada")
     case.close()
     opened = Case.open(case.folder)
-    assert opened.twin.levels == Levels(0.75, "Dr Ada")
+    assert opened.twin.levels == replace(twin().levels, confirmed_by="Dr Ada")
     assert opened.check() == []
     assert opened.journal.entries()[-1].kind == "levels_confirmed"
     document = json.loads((case.folder / "case.json").read_text())

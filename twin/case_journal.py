@@ -1,0 +1,72 @@
+"""The case's journal, and beside it a note of its last entry, so that an end which was cut off is noticed.
+
+The chain proves that no entry inside was changed or lost, but a journal without its last lines is a sound chain too.
+`journal.head` names the last entry; it is replaced after each append, so it may lag behind by one entry after a power
+loss, and never runs ahead.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from twin.durable import replace_synced
+from twin.journal import Entry, Journal, JournalBroken, JournalNotWritten, canonical_json
+
+JOURNAL = "journal.jsonl"
+HEAD = "journal.head"
+
+
+class CaseJournal(Journal):
+    """The journal of a case folder: each append is noted in `journal.head`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open; verifies the chain and its end. Raises JournalBroken."""
+        super().__init__(folder / JOURNAL)
+        problem = end_problem(folder, self.entries())
+        if problem:
+            raise JournalBroken(problem, path=self.path)
+
+    def append(
+        self,
+        author: str,
+        kind: str,
+        payload: dict[str, Any],
+        t_ns: int | None = None,
+        entry_id: str | None = None,
+    ) -> Entry:
+        """As `Journal.append`; the note of the last entry follows."""
+        entry = super().append(author, kind, payload, t_ns, entry_id)
+        note = canonical_json({"seq": entry.seq, "sha256": entry.sha256}) + b"\n"
+        try:
+            replace_synced(self.path.with_name(HEAD), note)
+        except BaseException as error:  # the entry stands, but who appends must not go on as if all were well
+            with suppress(OSError):
+                self.close()
+            if isinstance(error, OSError):
+                raise JournalNotWritten(f"{HEAD} could not be written ({error.strerror})", path=self.path) from None
+            raise
+        return entry
+
+
+def end_problem(folder: Path, entries: Sequence[Entry]) -> str | None:
+    """What is wrong with the journal's end, or None; a case without the note (an older one) can't tell."""
+    try:
+        note = json.loads((folder / HEAD).read_bytes())
+        seq, sha256 = int(note["seq"]), str(note["sha256"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{HEAD} cannot be read ({type(error).__name__}); was it edited?"
+    if seq >= len(entries):
+        gone = seq + 1 - len(entries)
+        return (
+            f"the journal has {len(entries)} entries, {seq + 1} were written: the last {gone} are gone; "
+            "restore journal.jsonl from a copy"
+        )
+    if entries[seq].sha256 != sha256:
+        return f"entry {seq} is not the one that was written; restore journal.jsonl from a copy"
+    return None
