@@ -1,8 +1,10 @@
 """The spinal canal as a structure: what the vertebrae's bone leaves open around the cord, as one closed tube.
 
 Measured on the surfaces, so a twin from meshes has it too. Each vertebra gives one point, the middle of its canal at
-the pedicles; across a curve through these points rays look for bone all around. Where there is none (foramina, the gaps
-between laminae and at the discs) the wall runs on from the next bone above and below.
+the pedicles. Around a curve through these points every bit of bone surface has a height, a direction and a distance;
+the nearest in a cell is the wall. Where there is none (foramina, the gaps between laminae and at the discs) the wall
+runs on from the next bone above and below. The curve is then moved to the middle of what was found, and it is done
+again.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from scipy.spatial import cKDTree
 
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
@@ -24,14 +26,17 @@ from twin.anatomy.structure import MEASURED, Structure
 
 NAME = "spinal_canal"
 RAYS = 72
-STEP_MM = 2.0
+STEP_MM = 1.5
 REACH_MM = 18.0  # a canal is 15 mm deep and 22 to 30 mm wide: half of that, and some
-WIDER = 1.3  # than the usual wall in this direction: the ray has left through a gap
+WIDER = 1.3  # than the usual wall in this direction: the gap between two bones, not a wall
 BEHIND_MM = np.arange(-2.0, 20.5, 0.5)  # where a canal's middle is looked for, behind the middle of the pedicles
-ASIDE_MM = np.arange(-2.0, 2.1, 0.5)
+ASIDE_MM = np.arange(-3.0, 3.1, 0.5)
+LEAST_ROOM_MM = 3.5
 BEYOND_MM = 18.0  # how far the tube may run on past the last vertebra's pedicles
-LEAST_SEEN = 0.4  # of the rays of the outermost rings
+LEAST_SEEN = 0.35  # of the directions of the outermost rings
 KEPT_OFF_MM = 0.1  # the tube stays this far inside the bone's wall where there is one
+PASSES = 3
+STIFF_MM = 5.0  # the middle moves no faster than this along the canal
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +53,21 @@ def canal_structure(meshes: Mapping[str, TriangleMesh[Patient]], landmarks: Iter
     stations = _stations(meshes, landmarks)
     if not stations:
         return None
-    middle, tangent, right = _curve(stations)
-    radius = np.array([_walls(_near(meshes, m), m, t, r) for m, t, r in zip(middle, tangent, right, strict=True)])
+    at, aside = _ends(stations)
+    surface = _near([mesh for name, mesh in meshes.items() if name.startswith(("vertebrae", "sacrum"))], at)
+    curve = _Curve.through(at, aside)
+    for n in range(PASSES):
+        radius = curve.walls(surface)
+        if not np.isfinite(radius).any():
+            return None
+        filled = _filled(radius)
+        if n + 1 < PASSES:
+            curve = curve.centred(filled)
     seen = np.flatnonzero(np.isfinite(radius).mean(axis=1) >= LEAST_SEEN)
     if len(seen) < 2:
         return None
-    rings = slice(seen[0], seen[-1] + 1)
-    return Structure(
-        NAME, "critical", _tube(middle[rings], tangent[rings], right[rings], _filled(radius[rings])), MEASURED
-    )
+    rings = slice(int(seen[0]), int(seen[-1]) + 1)
+    return Structure(NAME, "critical", curve.tube(filled, rings), MEASURED)
 
 
 def with_canal(
@@ -93,125 +104,127 @@ def _stations(meshes: Mapping[str, TriangleMesh[Patient]], landmarks: Iterable[L
 def _middle(mesh: TriangleMesh[Patient], between_mm: Array, right: Array, anterior: Array) -> _Station | None:
     """The point of the section at the pedicles that has most room to the body and to either side."""
     cranial = np.cross(right, anterior)
-    segments = _flat(mesh.section(Plane[Patient](between_mm, cranial)), between_mm, right, anterior)
-    if not len(segments):
-        return None
-    angles = np.deg2rad(np.arange(-30.0, 211.0, 10.0))  # from the right over the front to the left, and a little behind
-    best, most = None, 0.0
+    cut = mesh.section(Plane[Patient](between_mm, cranial)).mean(axis=1)
+    x, y = ((cut - between_mm) @ axis for axis in (right, anterior))
+    best, most = None, LEAST_ROOM_MM
     for behind in BEHIND_MM:
+        ahead = y > -behind - 3.0  # the lamina may be open here
+        beside = np.abs(y + behind) < 4.0
         for aside in ASIDE_MM:
-            room = _hits(segments - np.array([aside, -behind]), angles)
-            if np.isfinite(room).mean() > 0.8 and room.min() > most:
-                best, most = (aside, -behind), float(room.min())
-    if best is None or most < 3.0:
+            dx = x - aside
+            if not ((beside & (dx > 0)).any() and (beside & (dx < 0)).any()):
+                continue
+            room = float(np.hypot(dx[ahead], (y + behind)[ahead]).min())
+            if room > most:
+                best, most = (aside, -behind), room
+    if best is None:
         return None
     return _Station(between_mm + best[0] * right + best[1] * anterior, right, cranial)
 
 
-def _curve(stations: list[_Station]) -> tuple[Array, Array, Array]:
-    """Points (S, 3) every 2 mm along the canal, unit tangents to the head and rightward vectors square to them."""
-    at = np.array([s.middle_mm for s in stations])
-    first, last = stations[0].cranial, stations[-1].cranial
-    at = np.vstack([at[0] - BEYOND_MM * first, at, at[-1] + BEYOND_MM * last])
-    aside = np.array([stations[0].right, *(s.right for s in stations), stations[-1].right])
-    along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(at, axis=0), axis=1))])
-    where = np.arange(0.0, along[-1], STEP_MM)
-    curve = CubicSpline(along, at)
-    tangent = curve(where, 1)
-    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
-    right = np.column_stack([np.interp(where, along, aside[:, n]) for n in range(3)])
-    right -= (right * tangent).sum(axis=1, keepdims=True) * tangent
-    right /= np.linalg.norm(right, axis=1, keepdims=True)
-    return np.asarray(curve(where)), np.asarray(tangent), np.asarray(right)
+def _ends(stations: list[_Station]) -> tuple[Array, Array]:
+    """The stations' middles and rightward vectors, each (S, 3), with one more past either end."""
+    first, last = stations[0], stations[-1]
+    below, above = first.middle_mm - BEYOND_MM * first.cranial, last.middle_mm + BEYOND_MM * last.cranial
+    at = np.vstack([below, *(s.middle_mm for s in stations), above])
+    return at, np.vstack([first.right, *(s.right for s in stations), last.right])
 
 
-def _near(meshes: Mapping[str, TriangleMesh[Patient]], point_mm: Array) -> list[TriangleMesh[Patient]]:
-    found = []
-    for name, mesh in meshes.items():
-        if not (name.startswith("vertebrae") or name == "sacrum"):
-            continue
-        low, high = mesh.bounds_mm
-        if ((point_mm > low - REACH_MM) & (point_mm < high + REACH_MM)).all():
-            found.append(mesh)
-    return found
+def _near(meshes: list[TriangleMesh[Patient]], at_mm: Array) -> Array:
+    """Surface points (N, 3) that may lie within reach of the canal."""
+    low, high = at_mm.min(axis=0) - 2.0 * REACH_MM, at_mm.max(axis=0) + 2.0 * REACH_MM
+    found = [m.vertices_mm[((m.vertices_mm > low) & (m.vertices_mm < high)).all(axis=1)] for m in meshes]
+    return np.concatenate(found) if found else np.zeros((0, 3))
 
 
-def _walls(meshes: list[TriangleMesh[Patient]], middle_mm: Array, tangent: Array, right: Array) -> Array:
-    """Distance (RAYS,) from the middle to bone all around, counted from the right over the front; nan: no bone."""
-    front = np.cross(tangent, right)
-    plane = Plane[Patient](middle_mm, tangent)
-    pieces = [_flat(mesh.section(plane), middle_mm, right, front) for mesh in meshes]
-    segments = np.concatenate(pieces) if pieces else np.zeros((0, 2, 2))
-    close = np.linalg.norm(segments, axis=2).min(axis=1) < REACH_MM + 2.0
-    ways = _hits(segments[close], 2.0 * np.pi * np.arange(RAYS) / RAYS)
-    return np.where(ways <= REACH_MM, ways, np.nan)
+@dataclass(frozen=True, eq=False)
+class _Curve:
+    """Points (S, 3) along a canal, STEP_MM apart; unit tangents to the head; rightward unit vectors square to them."""
 
+    middle_mm: Array
+    tangent: Array
+    right: Array
 
-def _flat(segments_mm: Array, origin_mm: Array, right: Array, front: Array) -> Array:
-    """Segments (K, 2, 3) of a plane in its two axes: (K, 2, 2)."""
-    return np.asarray((segments_mm - origin_mm) @ np.column_stack([right, front]))
+    @classmethod
+    def through(cls, at_mm: Array, aside: Array) -> _Curve:
+        """The smooth curve through points (S, 3), with rightward vectors (S, 3) between which others lie."""
+        along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(at_mm, axis=0), axis=1))])
+        where = np.arange(0.0, along[-1], STEP_MM)
+        curve = CubicSpline(along, at_mm)
+        tangent = curve(where, 1)
+        tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+        right = np.column_stack([np.interp(where, along, aside[:, n]) for n in range(3)])
+        right -= (right * tangent).sum(axis=1, keepdims=True) * tangent
+        right /= np.linalg.norm(right, axis=1, keepdims=True)
+        return cls(np.asarray(curve(where)), np.asarray(tangent), np.asarray(right))
 
+    @property
+    def front(self) -> Array:
+        """Forward unit vectors (S, 3)."""
+        return np.cross(self.tangent, self.right)
 
-def _hits(segments: Array, angles_rad: Array) -> Array:
-    """Ways (T,) from the origin to the first of the segments (K, 2, 2) along rays in the plane; inf: none."""
-    if not len(segments):
-        return np.full(len(angles_rad), np.inf)
-    way = np.column_stack([np.cos(angles_rad), np.sin(angles_rad)])
-    a, e = segments[:, 0], segments[:, 1] - segments[:, 0]
-    across = way[:, None, 0] * e[:, 1] - way[:, None, 1] * e[:, 0]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = (a[:, 0] * e[:, 1] - a[:, 1] * e[:, 0]) / across
-        u = (a[:, 0] * way[:, None, 1] - a[:, 1] * way[:, None, 0]) / across
-    return np.asarray(np.where((t > 0) & (u >= 0) & (u <= 1), t, np.inf).min(axis=1))
+    def walls(self, surface_mm: Array) -> Array:
+        """Distance (S, RAYS) to the nearest surface point of each cell; directions from the right over the front.
+
+        nan where a cell holds none.
+        """
+        found = cKDTree(self.middle_mm).query(surface_mm, distance_upper_bound=REACH_MM)
+        near = np.isfinite(found[0])
+        ring = np.asarray(found[1])[near]
+        off = surface_mm[near] - self.middle_mm[ring]
+        x, y = (off * self.right[ring]).sum(axis=1), (off * self.front[ring]).sum(axis=1)
+        turn = np.rint(np.arctan2(y, x) * RAYS / (2.0 * np.pi)).astype(int) % RAYS
+        out = np.full(len(self.middle_mm) * RAYS, np.inf)
+        np.minimum.at(out, ring * RAYS + turn, np.hypot(x, y))
+        return np.where(np.isfinite(out), out, np.nan).reshape(-1, RAYS)
+
+    def centred(self, radius_mm: Array) -> _Curve:
+        """The curve moved to the middle of the walls (S, RAYS) on its right and left, in its front and back."""
+        quarter, width = RAYS // 4, RAYS // 12
+        side = [radius_mm[:, np.arange(n * quarter - width, n * quarter + width + 1) % RAYS] for n in range(4)]
+        right, front, left, back = (np.median(s, axis=1) for s in side)
+        stiff = STIFF_MM / STEP_MM
+        x, y = (gaussian_filter1d(0.5 * d, stiff, mode="nearest") for d in (right - left, front - back))
+        return _Curve.through(self.middle_mm + x[:, None] * self.right + y[:, None] * self.front, self.right)
+
+    def tube(self, radius_mm: Array, rings: slice) -> TriangleMesh[Patient]:
+        """The closed tube with radii (S, RAYS) over some of the rings, both ends capped flat."""
+        middle, right, front, radius = (v[rings] for v in (self.middle_mm, self.right, self.front, radius_mm))
+        angle = 2.0 * np.pi * np.arange(RAYS) / RAYS
+        way = np.cos(angle)[:, None] * right[:, None] + np.sin(angle)[:, None] * front[:, None]
+        ring = middle[:, None] + radius[:, :, None] * way
+        count = len(middle)
+        vertices = np.vstack([ring.reshape(-1, 3), middle[:1], middle[-1:]])
+        s, n = np.meshgrid(np.arange(count - 1), np.arange(RAYS), indexing="ij")
+        here, beside = s * RAYS + n, s * RAYS + (n + 1) % RAYS
+        side = np.stack([here, beside, beside + RAYS, here, beside + RAYS, here + RAYS], axis=-1).reshape(-1, 3)
+        turn = np.arange(RAYS)
+        bottom, top, last = count * RAYS, count * RAYS + 1, (count - 1) * RAYS
+        low = np.column_stack([np.full(RAYS, bottom), (turn + 1) % RAYS, turn])
+        high = np.column_stack([np.full(RAYS, top), last + turn, last + (turn + 1) % RAYS])
+        return TriangleMesh[Patient](vertices, np.concatenate([side, low, high]).astype(np.int32))
 
 
 def _filled(radius_mm: Array) -> Array:
     """Radii (S, RAYS) without gaps: bone where it was seen, else what the bone above, below and beside says."""
     out = radius_mm.copy()
-    usual = _median(out, axis=0)
-    out[out > WIDER * usual] = np.nan
-    rows = np.arange(len(out))
+    out[out > WIDER * _median(out)] = np.nan
+    rows, turn = np.arange(len(out)), np.arange(RAYS)
     for n in range(RAYS):
         known = np.isfinite(out[:, n])
         if known.any():
             out[:, n] = np.interp(rows, rows[known], out[known, n])
     known = np.isfinite(out[0])
-    turn = np.arange(RAYS)
     for row in out:  # directions in which no vertebra has a wall: between those that have
         row[~known] = np.interp(turn[~known], turn[known], row[known], period=RAYS)
     smooth = gaussian_filter(out, (1.0, 1.0), mode=("nearest", "wrap"))
     wall = np.where(np.isfinite(radius_mm), radius_mm, np.inf)
-    return np.asarray(np.minimum(smooth, wall - KEPT_OFF_MM))
+    return np.asarray(np.maximum(np.minimum(smooth, wall - KEPT_OFF_MM), 0.2))
 
 
-def _median(values: Array, axis: int) -> Array:
-    """The median of what is known; where nothing is, the median of all."""
-    known = np.isfinite(values).any(axis=axis)
+def _median(values: Array) -> Array:
+    """The median (RAYS,) of what is known in each direction; where nothing is, that of all."""
+    known = np.isfinite(values).any(axis=0)
     out = np.full(known.shape, float(np.nanmedian(values)))
-    out[known] = np.nanmedian(values[:, known], axis=axis)
+    out[known] = np.nanmedian(values[:, known], axis=0)
     return out
-
-
-def _tube(middle: Array, tangent: Array, right: Array, radius: Array) -> TriangleMesh[Patient]:
-    """The closed tube through the rings (S, RAYS), both ends capped flat."""
-    angle = 2.0 * np.pi * np.arange(RAYS) / RAYS
-    front = np.cross(tangent, right)
-    ring = middle[:, None] + radius[:, :, None] * (
-        np.cos(angle)[:, None] * right[:, None] + np.sin(angle)[:, None] * front[:, None]
-    )
-    count = len(middle)
-    vertices = np.vstack([ring.reshape(-1, 3), middle[:1], middle[-1:]])
-    s, n = np.meshgrid(np.arange(count - 1), np.arange(RAYS), indexing="ij")
-    here, beside = s * RAYS + n, s * RAYS + (n + 1) % RAYS
-    side = np.stack([here, beside, beside + RAYS, here, beside + RAYS, here + RAYS], axis=-1).reshape(-1, 3)
-    turn = np.arange(RAYS)
-    bottom, top = count * RAYS, count * RAYS + 1
-    last = (count - 1) * RAYS
-    caps = np.concatenate(
-        [
-            np.column_stack([np.full(RAYS, bottom), (turn + 1) % RAYS, turn]),
-            np.column_stack([np.full(RAYS, top), last + turn, last + (turn + 1) % RAYS]),
-        ]
-    )
-    triangles: NDArray[np.int32] = np.concatenate([side, caps]).astype(np.int32)
-    return TriangleMesh[Patient](vertices, triangles)
