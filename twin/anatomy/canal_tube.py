@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import CubicSpline
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from scipy.ndimage import gaussian_filter, gaussian_filter1d, minimum_filter
 from scipy.spatial import cKDTree
 
 from spatial.frames import Patient
@@ -219,6 +219,8 @@ def _filled(radius_mm: Array) -> Array:
         row[~known] = np.interp(turn[~known], turn[known], row[known], period=RAYS)
     smooth = gaussian_filter(out, (1.0, 1.0), mode=("nearest", "wrap"))
     wall = np.where(np.isfinite(radius_mm), radius_mm, np.inf)
+    beside = minimum_filter(wall, 3, mode=("nearest", "wrap"))  # an edge may pass between the points of an empty cell
+    wall = np.where(np.isfinite(radius_mm), wall, beside)
     return np.asarray(np.maximum(np.minimum(smooth, wall - KEPT_OFF_MM), 0.2))
 
 

@@ -25,7 +25,8 @@ from twin.plan.screw import Screw
 
 STATION_MM = 0.5
 AROUND = 24
-SURE_MM = 5.0  # the grid knows distances up to 6 mm; farther away the nearest vertex is as good (0.1 mm)
+SURE_MM = 5.0  # the grid knows distances up to 6 mm; farther away the nearest of points all over the surface will do
+SPACING_MM = 1.5  # of those points: 0.1 mm too far at most
 BESIDE_MM = 10.0  # a cut is bounded by its bone and this much around it
 
 
@@ -108,8 +109,22 @@ def _spread_mm(twin: Twin, structure: Structure) -> float | None:
 def _tree(mesh: TriangleMesh[Patient]) -> cKDTree:
     tree = _TREES.get(mesh)
     if tree is None:
-        tree = _TREES[mesh] = cKDTree(mesh.vertices_mm)
+        tree = _TREES[mesh] = cKDTree(_spread_over(mesh))
     return tree
+
+
+def _spread_over(mesh: TriangleMesh[Patient]) -> Array:
+    """Points (N, 3) all over a surface, no further apart than SPACING_MM."""
+    corners = mesh.vertices_mm[mesh.triangles]
+    edge = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
+    parts = np.maximum(1, np.ceil(edge / SPACING_MM)).astype(int)
+    found = [mesh.vertices_mm]
+    for n in np.unique(parts[parts > 1]):
+        i, j = (v.ravel() for v in np.meshgrid(np.arange(n + 1), np.arange(n + 1), indexing="ij"))
+        i, j = i[i + j <= n], j[i + j <= n]
+        weights = np.column_stack([i, j, n - i - j]) / n
+        found.append(np.einsum("wc,tcx->twx", weights, corners[parts == n]).reshape(-1, 3))
+    return np.concatenate(found)
 
 
 _TREES: WeakKeyDictionary[TriangleMesh[Any], cKDTree] = WeakKeyDictionary()
