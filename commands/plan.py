@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import command, emit, say, tell
+from commands.plan_words import (
+    caution,
+    conflicts,
+    intrusions,
+    osteotomy_report,
+    osteotomy_words,
+    screw_report,
+    screw_words,
+    uncertainty,
+)
 from spatial.faults import Fault, Misuse
 
 if TYPE_CHECKING:
     from twin.anatomy.bone import Side
     from twin.case import Case
     from twin.plan.autoplan import Proposal
-    from twin.plan.grade import ScrewGrade
     from twin.plan.osteotomy import Osteotomy
     from twin.plan.plan import Plan
     from twin.plan.screw import Screw
@@ -28,7 +37,6 @@ CaseFolder = Annotated[Path, typer.Argument(metavar="CASE", help="The case folde
 PlanName = Annotated[str, typer.Option("--plan", metavar="NAME", help="Which plan of the case.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Author = Annotated[str, typer.Option("--by", metavar="NAME", help="Who edits, as the journal shall keep it.")]
-NO_SPREAD = "none stated: measured on the twin, whose own error is not in these numbers"
 USUAL_DEG = {"PSO": 30.0, "close-wedge": 10.0, "open-wedge": 10.0, "plane": 0.0}
 
 
@@ -134,13 +142,13 @@ def osteotomy(
     angle = USUAL_DEG[kind] if angle_deg is None else angle_deg
     case = Case.open(folder)
     cut = Osteotomy.make(case.twin, kind, bone, math.radians(angle), height_mm=height_mm)
-    report = _osteotomy_report(case, cut)
+    report = osteotomy_report(case, cut)
     after = _append(case, name, author, [cut])
-    report["conflicts"] = _conflicts(after)
+    report["conflicts"] = conflicts(after)
     if as_json:
-        emit({"plan": name, **report, "uncertainty": NO_SPREAD})
+        emit({"plan": name, **report, "uncertainty": uncertainty(case.twin)})
         return
-    tell(*_osteotomy_words(report), *report["conflicts"], *_caution())
+    tell(*osteotomy_words(report), *report["conflicts"], *caution(case.twin))
 
 
 @app.command()
@@ -163,22 +171,23 @@ def assess(folder: CaseFolder, name: PlanName = "plan", as_json: AsJson = False)
     report: dict[str, Any] = {
         "plan": name,
         "twin_id": case.twin.twin_id,
-        "screws": [_screw_report(s, grade_screw(case.twin, s, volume)) for _, s in sorted(found.screws.items())],
-        "osteotomies": [_osteotomy_report(case, o) for _, o in sorted(found.osteotomies.items())],
+        "screws": [screw_report(s, grade_screw(case.twin, s, volume)) for _, s in sorted(found.screws.items())],
+        "osteotomies": [osteotomy_report(case, o) for _, o in sorted(found.osteotomies.items())],
         "alignment": {"before": before.to_json(), "after": after.to_json()},
-        "conflicts": _conflicts(found),
+        "conflicts": conflicts(found),
         "skipped": [s.to_json() for s in skipped],
-        "uncertainty": NO_SPREAD,
+        "uncertainty": uncertainty(case.twin),
     }
+    report["conflicts"] += intrusions(report["screws"])
     if as_json:
         emit(report)
         return
-    tell(*(_screw_words(s) for s in report["screws"]))
+    tell(*(screw_words(s) for s in report["screws"]))
     for cut in report["osteotomies"]:
-        tell(*_osteotomy_words(cut))
+        tell(*osteotomy_words(cut))
     change = [f"{v:.1f}" for v in (before.lumbar_lordosis_deg, after.lumbar_lordosis_deg) if v is not None]
     tell(f"Lordosis {' -> '.join(change)} degrees ({before.posture})" if change else "Lordosis: landmarks are missing")
-    tell(*report["conflicts"], *(f"skipped {s['kind']}: {s['reason']}" for s in report["skipped"]), *_caution())
+    tell(*report["conflicts"], *(f"skipped {s['kind']}: {s['reason']}" for s in report["skipped"]), *caution(case.twin))
 
 
 @app.command()
@@ -252,8 +261,9 @@ def _by_hand(
 def _place(case: Case, name: str, author: str, proposals: list[Proposal], as_json: bool) -> None:
     """Append the screws as edits, save the plan, report screws and refusals."""
     after = _append(case, name, author, [p.screw for p in proposals if p.screw is not None])
-    screws = [_screw_report(p.screw, p.grade) for p in proposals if p.screw is not None and p.grade is not None]
+    screws = [screw_report(p.screw, p.grade) for p in proposals if p.screw is not None and p.grade is not None]
     refused = [p.refusal() for p in proposals if p.screw is None]
+    against = conflicts(after) + intrusions(screws)
     if case.twin.levels.confirmed_by is None:
         say("Nobody has confirmed the levels of this twin yet (osteotwin twin confirm).")
     if as_json:
@@ -262,14 +272,14 @@ def _place(case: Case, name: str, author: str, proposals: list[Proposal], as_jso
                 "plan": name,
                 "screws": screws,
                 "refused": refused,
-                "conflicts": _conflicts(after),
-                "uncertainty": NO_SPREAD,
+                "conflicts": against,
+                "uncertainty": uncertainty(case.twin),
             }
         )
         return
-    tell(*(_screw_words(s) for s in screws))
+    tell(*(screw_words(s) for s in screws))
     tell(*(f"{r['bone']} {r['side']}: no screw: {r['reason']}\n  instead: {r['instead']}" for r in refused))
-    tell(*_conflicts(after), *(_caution() if screws else ()))
+    tell(*against, *(caution(case.twin) if screws else ()))
 
 
 def _fold(case: Case, name: str) -> Plan:
@@ -305,71 +315,13 @@ def _append(case: Case, name: str, author: str, items: Sequence[Screw | Osteotom
 
 def _is_saved(case: Case, name: str) -> bool:
     """Whether the plan's file is sound and as new as the journal; an interrupted save leaves one that is not."""
-    from twin.case_files import CaseCorrupt
+    from twin.case_document import CaseCorrupt
 
     try:
         return name in case.plan_names and bool(case.load_plan(name))
     except CaseCorrupt as fault:
         say(f"{fault.message}; saved anew from the journal's edits.")
         return False
-
-
-def _conflicts(found: Plan) -> list[str]:
-    """What of a plan does not go together."""
-    taken = {o.bone: o.id for o in found.osteotomies.values() if o.kind == "PSO"}
-    return [
-        f"{s.id} sits in a pedicle that {taken[s.bone]} takes out" for s in found.screws.values() if s.bone in taken
-    ]
-
-
-def _screw_report(screw: Screw, grade: ScrewGrade) -> dict[str, Any]:
-    return {**screw.to_json(), **grade.to_json()}
-
-
-def _screw_words(s: dict[str, Any]) -> str:
-    margins = ", ".join(f"{name} {value:.1f}" for name, value in s["margin_mm"].items())
-    breach = f", breach {s['breach_mm']:.1f} mm {s['breach_direction']}" if s["breach_direction"] else ""
-    return f"{s['id']}: {s['diameter_mm']:g} x {s['length_mm']:g} mm, grade {s['grade']}{breach}; margins mm: {margins}"
-
-
-def _caution() -> list[str]:
-    """What every plan in words ends with."""
-    return [f"Uncertainty: {NO_SPREAD}.", "A research tool, not a medical device: not for treatment."]
-
-
-def _osteotomy_report(case: Case, cut: Osteotomy) -> dict[str, Any]:
-    """The osteotomy carried out on its own: volumes, who moves, and the alignment before and after."""
-    from twin.plan.alignment import measure_alignment
-    from twin.plan.reduction import fragments, planned_landmarks
-
-    done = fragments(case.twin, cut)
-    before = measure_alignment(case.twin.landmarks)
-    after = measure_alignment(planned_landmarks(case.twin, [cut]))
-    was, will = before.lumbar_lordosis_deg, after.lumbar_lordosis_deg
-    wedge = done.pieces.wedge
-    return {
-        **cut.to_json(),
-        "wedge_height_mm": cut.wedge_height_mm,
-        "cranial_ml": done.pieces.cranial.volume_ml,
-        "caudal_ml": done.pieces.caudal.volume_ml,
-        "wedge_ml": wedge.volume_ml if len(wedge.triangles) else 0.0,
-        "removed_ml": done.pieces.removed_ml,
-        "moving": list(done.moving),
-        "fixed": list(done.fixed),
-        "planned_from_patient": done.planned_from_patient.to_json(),
-        "alignment": {"before": before.to_json(), "after": after.to_json()},
-        "lordosis_change_deg": None if was is None or will is None else will - was,
-    }
-
-
-def _osteotomy_words(report: dict[str, Any]) -> list[str]:
-    change = report["lordosis_change_deg"]
-    gain = "unknown (landmarks are missing)" if change is None else f"{change:+.1f} degrees"
-    return [
-        f"{report['id']}: {report['angle_deg']:g} degrees, wedge {report['wedge_height_mm']:.1f} mm high at "
-        f"{report['depth_mm']:.1f} mm from the hinge, {report['removed_ml']:.1f} mL taken out; lordosis {gain}",
-        *(f"  {note}" for note in report["notes"]),
-    ]
 
 
 def _volume(case: Case) -> Volume | None:
