@@ -365,10 +365,15 @@ def test_real_bad_geometry_is_refused_or_corrected(tmp_path, name):
             load_volume(tmp_path / name)
 
 
-def test_real_tilt_with_changing_spacing_is_refused(tmp_path):
+def test_real_tilt_with_changing_spacing_is_made_upright(tmp_path):
     zipfile.ZipFile(shared_data("ct_head_gantry_tilt_dicom/GE_HiSpeed_head_28slices.zip")).extractall(tmp_path)
-    with pytest.raises(IrregularSlices, match=r"4\.00 and 1\.08 and 7\.00 mm apart.*tilted by 18\.5 degrees"):
-        load_volume(tmp_path)
+    volume = load_volume(tmp_path)
+    assert volume.grid.spacing_mm == pytest.approx([0.48828125, 0.48828125, 4.0], abs=2e-3)
+    assert volume.about["gantry_tilt_corrected_deg"] == pytest.approx(18.5, abs=0.05)
+    assert volume.about["resampled_from_mm"] == pytest.approx([4.0, 1.08, 7.0], abs=0.01)
+    words = " ".join(volume.warnings)
+    assert "4.00 and 1.08 and 7.00 mm apart (the protocol changed); resampled to 4.00 mm" in words
+    assert "gantry tilt of 18.5 degrees corrected" in words
 
 
 def test_real_subset_with_a_hole_names_it(tmp_path):

@@ -13,12 +13,13 @@ from spatial.faults import Fault
 from spatial.progress import Progress, silent
 from spatial.rigid import Array
 from twin.scan.digest import content_sha256
-from twin.scan.geometry import coarse
+from twin.scan.gaps import coarse
 from twin.scan.nifti import read_nifti
 from twin.scan.orientation import Turn
 from twin.scan.refusals import BadImage, BrokenFile, NoScan, NotHounsfield
+from twin.scan.stored import AIR_HU
 from twin.scan.volume import Grid, Volume
-from twin.scan.voxels import AIR_HU, check_range
+from twin.scan.voxels import check_range
 
 ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 SHEAR_LIMIT = 1e-3

@@ -8,7 +8,6 @@ from typing import Any
 import pydicom
 
 from spatial.progress import Progress, part, silent
-from twin.scan.digest import content_sha256
 from twin.scan.images import is_image_file, load_image
 from twin.scan.labels import load_labels as load_labels
 from twin.scan.series import Series, Survey, choose, survey
@@ -35,7 +34,7 @@ def load_series(series: Series, found: Survey, progress: Progress = silent) -> V
         raise verdict.faults[0]
     assert verdict.layout is not None
     layout = verdict.layout
-    hu, notes = read_voxels(layout, progress)
+    hu, fingerprint, notes = read_voxels(layout, progress)
     first = layout.headers[0]
     about: dict[str, Any] = {
         "format": "DICOM",
@@ -45,7 +44,8 @@ def load_series(series: Series, found: Survey, progress: Progress = silent) -> V
         "transfer_syntax": None if first.pixels is None else first.pixels.transfer_syntax,
         **dict(first.about),
         "gantry_tilt_corrected_deg": layout.tilt_deg if layout.is_tilted else None,
-        "content_sha256": content_sha256(layout.grid, hu),
+        "resampled_from_mm": list(layout.gaps_mm) if layout.is_resampled else None,
+        "content_sha256": fingerprint,
         "versions": {"pydicom": pydicom.__version__},
     }
     warnings = [*verdict.warnings, *notes]

@@ -19,6 +19,14 @@ class BrokenFile(Fault):
     """A file that ends too early or cannot be parsed; no slice is ever dropped silently."""
 
 
+class DecoderFailed(Fault):
+    """The process that decodes compressed pixels died, ran out of time or of memory."""
+
+
+class BadContainer(Fault):
+    """A zip, a tar or a DICOMDIR that is damaged, or that names or holds what no series does."""
+
+
 class SingleSlice(Fault):
     """One slice is no volume."""
 
@@ -53,3 +61,7 @@ class BadLabels(Fault):
 
 class BadSurface(Fault):
     """A surface file that cannot be read."""
+
+
+class WrongReference(BadLabels):
+    """A segmentation that was made on another scan than the CT it is given for."""

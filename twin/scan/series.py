@@ -12,8 +12,9 @@ from typing import Any
 
 from spatial.faults import Fault
 from spatial.progress import Progress, silent
-from twin.scan.geometry import Verdict, judge
-from twin.scan.headers import CT_CLASSES, Header, is_dicom, read_headers
+from twin.scan.geometry import judge
+from twin.scan.headers import CT_CLASSES, Header, begins_as_dicom, headers_of, is_dicom, read_headers
+from twin.scan.layout import Verdict
 from twin.scan.refusals import BrokenFile, NoCT, NoScan, SeriesChoice
 
 
@@ -176,10 +177,12 @@ def _read(files: Sequence[Path], progress: Progress) -> Survey:
             if path.stat().st_size == 0:
                 empty.append(path)
                 continue
-            if not is_dicom(path):
-                not_dicom += 1
-                continue
-            headers = read_headers(path)
+            with path.open("rb", buffering=0) as file:
+                if not begins_as_dicom(file.read(132)):
+                    not_dicom += 1
+                    continue
+                file.seek(0)
+                headers = headers_of(file, path)
         except BrokenFile as fault:
             broken.append(fault)
             continue
