@@ -18,15 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from spatial.progress import Progress, silent
+from twin.anatomy.renaming import RENAMED, composed, ensure_sound, renamed_labels
 from twin.anatomy.twin import Twin
 from twin.case_check import CHANGED, document_state
 from twin.case_check import check_case as check_case
 from twin.case_document import CASE, CaseCorrupt, built_sha256, pretty, read_document
-from twin.case_files import CaseExists, NoPlan, NoVoxels, plan_problem, read_twin, write_case
+from twin.case_files import CONFIRMED, CaseExists, NoPlan, NoVoxels, plan_problem, read_twin, write_case
 from twin.case_journal import CaseJournal
 from twin.durable import exchange, file_sha256, held, is_abandoned, replace_synced, sha256_of, sync, write_synced
 from twin.journal import Entry, canonical_json
 from twin.migration import SCHEMA
+from twin.plan.edits import fold
 from twin.scan.names import is_safe
 from twin.scan.nrrd import read_nrrd
 from twin.scan.volume import LabelMap, Volume
@@ -142,7 +144,8 @@ class Case:
     def labels(self) -> LabelMap:
         """The label map, its hash checked. Raises NoVoxels, CaseCorrupt."""
         values, grid, notes = self._voxels("labels.nrrd", "label map")
-        return LabelMap(grid, values, {int(n): name for n, name in notes["osteotwin_names"].items()})
+        built = LabelMap(grid, values, {int(n): name for n, name in notes["osteotwin_names"].items()})
+        return renamed_labels(built, composed(self.journal.entries()))
 
     @property
     def plan_names(self) -> tuple[str, ...]:
@@ -181,20 +184,45 @@ class Case:
 
     def confirm_levels(self, by: str) -> Entry:
         """Note that a person confirmed the level names: the journal first, then case.json. Raises JournalBusy."""
-        names = sorted(n for n in self.twin.bones if n.startswith("vertebrae_") or n == "sacrum")
-        entry = self.journal.append(by, "levels_confirmed", {"levels": names, "by": by})
-        self._store({**self.stored, "levels": {**self.stored["levels"], "confirmed_by": by}})
+        entry = self.journal.append(by, CONFIRMED, {"levels": _level_names(self.twin), "by": by})
+        self._store_levels(by)
         return entry
+
+    def rename_levels(self, renamed: Mapping[str, str], by: str) -> Entry:
+        """Give levels the names that a person says are right, which confirms them; plans stay on their bones.
+
+        One entry of the journal is the change: bones, landmarks, labels, structures and plans follow from it. An older
+        case is migrated first: its program would show the old names. Raises BadLevelNames, JournalBusy.
+        """
+        self.journal.lock()
+        renamed = {old: new for old, new in renamed.items() if old != new}
+        ensure_sound(self.twin, renamed)
+        self.migrate(by)
+        after = sorted(renamed.get(name, name) for name in _level_names(self.twin))
+        entry = self.journal.append(by, RENAMED, {"renamed": renamed, "levels": after, "by": by})
+        self._store_levels(by)
+        for name in self.plan_names:
+            plan, _skipped = fold(self.journal.entries(), name, self.twin.twin_id)
+            self.save_plan(name, plan.to_json(), by)
+        return entry
+
+    def _store_levels(self, by: str) -> None:
+        """What the journal says of the levels, for whoever reads case.json alone."""
+        names = composed(self.journal.entries())
+        levels = {**self.stored["levels"], "confirmed_by": by, **({"renamed": names} if names else {})}
+        if not names:
+            levels.pop("renamed", None)
+        self._store({**self.stored, "levels": levels})
 
     def migrate(self, author: str = "osteotwin") -> Entry | None:
         """Bring case.json to today's schema on the disk, noted in the journal; None when it is there already."""
-        with self.journal.lock():
-            self._reload()
-            if self.stored["schema"] == SCHEMA:
-                return None
-            about = {"from": self.stored["schema"], "to": SCHEMA, "built_sha256": built_sha256(self.document)}
-            entry = self.journal.append(author, "case_migrated", about)
-            self._store(self.document)
+        self.journal.lock()
+        self._reload()
+        if self.stored["schema"] == SCHEMA:
+            return None
+        about = {"from": self.stored["schema"], "to": SCHEMA, "built_sha256": built_sha256(self.document)}
+        entry = self.journal.append(author, "case_migrated", about)
+        self._store(self.document)
         return entry
 
     def _reload(self) -> None:
@@ -226,6 +254,10 @@ class Case:
         if not is_safe(name):
             raise NoPlan(f"{name!r} can't be a plan's name; letters, digits, _ - . are allowed")
         return self.folder / "plans" / f"{name}.json"
+
+
+def _level_names(twin: Twin) -> list[str]:
+    return sorted(name for name in twin.bones if name.startswith("vertebrae_") or name == "sacrum")
 
 
 def clear_abandoned(folder: Path) -> None:

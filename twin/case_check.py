@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spatial.faults import Fault
+from twin.anatomy.renaming import composed, renamed_id
 from twin.case_document import NoCase, built_sha256, read_document
 from twin.case_files import confirmed_by, files_sha256, plan_problem
 from twin.case_journal import HEAD, JOURNAL, end_problem
@@ -54,7 +55,10 @@ def check_case(folder: Path) -> list[str]:
                 f"levels confirmed by {document['levels'].get('confirmed_by')} in case.json, "
                 f"by {confirmed} in the journal"
             )
-    problems += _plan_problems(folder, entries, document["twin_id"])
+        names = composed(entries)
+        if names != document["levels"].get("renamed", {}):
+            problems.append("case.json and the journal give the levels different names; confirm the levels again")
+    problems += _plan_problems(folder, entries, renamed_id(document["twin_id"], composed(entries)))
     for part in ("bones", "structures"):
         problems += [
             f"{part}/{path.name} does not belong to the case"

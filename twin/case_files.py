@@ -13,6 +13,7 @@ from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.progress import Progress
 from twin.anatomy.bone import Bone, Landmark
+from twin.anatomy.renaming import RENAMED, composed, renamed_twin
 from twin.anatomy.structure import BadStructure, Structure
 from twin.anatomy.twin import Twin
 from twin.case_document import (
@@ -35,6 +36,8 @@ from twin.scan.names import is_safe
 from twin.scan.nrrd import write_nrrd
 from twin.scan.volume import LabelMap, Volume
 from twin.surfaces.ply import mesh_from_ply, ply_bytes
+
+CONFIRMED = "levels_confirmed"
 
 
 class CaseExists(Misuse):
@@ -101,7 +104,7 @@ def write_case(
 
 
 def read_twin(folder: Path, document: Mapping[str, Any], entries: Sequence[Entry]) -> Twin:
-    """The twin as it was built, with who confirmed its levels; every hash checked. Raises CaseCorrupt."""
+    """The twin with the names that people gave its levels since, every hash checked. Raises CaseCorrupt."""
     bones = {}
     for name, coarser in document["bones"].items():
         files = [f"bones/{name}{f'.lod{level}' if level else ''}.ply" for level in range(coarser + 1)]
@@ -118,7 +121,7 @@ def read_twin(folder: Path, document: Mapping[str, Any], entries: Sequence[Entry
     except (ValueError, KeyError) as error:
         raise CaseCorrupt(f"landmarks.json cannot be read ({error})", path=folder / "landmarks.json") from None
     levels = levels_of(document)
-    return Twin(
+    built = Twin(
         document["twin_id"],
         bones,
         tuple(Landmark.from_json(mark) for mark in marks),
@@ -131,6 +134,7 @@ def read_twin(folder: Path, document: Mapping[str, Any], entries: Sequence[Entry
         sides_of(document),
         document["surface_sd_mm"],
     )
+    return renamed_twin(built, composed(entries), confirmed_by(entries) or "a person")
 
 
 def checked_mesh(folder: Path, document: Mapping[str, Any], file: str) -> TriangleMesh[Patient]:
@@ -164,8 +168,7 @@ def plan_problem(path: Path, entries: Sequence[Entry], twin_id: str) -> str | No
     """Why a plan file can't be trusted, or None: it must be as it was saved, after the plan's last edit."""
     try:
         data = path.read_bytes()
-        if json.loads(data).get("twin_id") != twin_id:
-            return f"plan {path.stem} was made on another twin"
+        own_twin = json.loads(data).get("twin_id")
     except (OSError, ValueError, AttributeError):
         return f"plan {path.stem} cannot be read"
     saved = [e for e in entries if e.kind == "plan_saved" and e.payload.get("name") == path.stem]
@@ -173,15 +176,19 @@ def plan_problem(path: Path, entries: Sequence[Entry], twin_id: str) -> str | No
         return f"plan {path.stem} is not in the journal"
     if saved[-1].payload.get("sha256") != sha256_of(data):
         return f"plan {path.stem} has changed since it was saved (checksum)"
-    edited = [e for e in entries if e.kind in (*EDIT_KINDS, UNDO) and e.payload.get("plan") == path.stem]
+    edited = [e for e in entries if e.kind == RENAMED or _edits(e, path.stem)]
     if edited and edited[-1].seq > saved[-1].seq:
         return f"plan {path.stem} was saved before its last edit (was a program stopped?); the next edit saves it anew"
-    return None
+    return None if own_twin == twin_id else f"plan {path.stem} was made on another twin"
+
+
+def _edits(entry: Entry, plan: str) -> bool:
+    return entry.kind in (*EDIT_KINDS, UNDO) and entry.payload.get("plan") == plan
 
 
 def confirmed_by(entries: Sequence[Entry]) -> str | None:
-    """Who last confirmed the levels, by the journal."""
-    return next((str(e.payload["by"]) for e in reversed(entries) if e.kind == "levels_confirmed"), None)
+    """Who last confirmed (or gave) the level names, by the journal."""
+    return next((str(e.payload["by"]) for e in reversed(entries) if e.kind in (CONFIRMED, RENAMED)), None)
 
 
 def files_sha256(files: Mapping[str, str]) -> str:

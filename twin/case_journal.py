@@ -11,13 +11,19 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from spatial.faults import Fault
+from twin.anatomy.renaming import RENAMED
 from twin.durable import replace_synced
 from twin.journal import Entry, Journal, JournalBroken, JournalNotWritten, canonical_json
 
 JOURNAL = "journal.jsonl"
 HEAD = "journal.head"
+
+
+class LevelsChanged(Fault):
+    """The bones have other names than when this program opened the case."""
 
 
 class CaseJournal(Journal):
@@ -29,6 +35,15 @@ class CaseJournal(Journal):
         problem = end_problem(folder, self.entries())
         if problem:
             raise JournalBroken(problem, path=self.path)
+
+    def _writable(self) -> IO[bytes]:
+        """As `Journal` does; refused when another program gave the levels other names since this one read the case."""
+        known = len(self.entries())
+        file = super()._writable()
+        if known and any(entry.kind == RENAMED for entry in self.entries()[known:]):
+            self.close()
+            raise LevelsChanged("another program corrected the level names; open the case again", path=self.path)
+        return file
 
     def append(
         self,

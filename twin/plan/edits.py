@@ -2,8 +2,8 @@
 
 An entry of the journal is an edit when its kind is one of EDIT_KINDS, and its payload is `{plan, ...}`: `{plan,
 screw}`, `{plan, osteotomy}` or `{plan, id}`. `{plan, undoes: entry id}` of kind `undo` takes back an edit, or an undo
-(that is redo). The plan is the fold of all edits that are not undone; one that no longer applies is skipped and
-reported.
+(that is redo). The plan is the fold of all edits that are not undone, under the level names that people gave since; one
+that no longer applies is skipped and reported.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from spatial.faults import Fault
+from twin.anatomy.renaming import RENAMED
 from twin.journal import Entry
 from twin.plan.osteotomy import Osteotomy
 from twin.plan.plan import Plan
@@ -97,11 +98,14 @@ def apply(plan: Plan, edit: Edit) -> Plan:
 
 def fold(entries: Iterable[Entry], name: str, twin_id: str) -> tuple[Plan, tuple[Skipped, ...]]:
     """The plan called `name` as these entries leave it, and the entries that changed nothing."""
+    entries = list(entries)
     own = [e for e in entries if _concerns(e, name)]
     undone, skipped = _undone(own)
     plan = Plan(name, twin_id)
-    for entry in own:
-        if entry.kind == UNDO or entry.id in undone:
+    for entry in entries:
+        if entry.kind == RENAMED:  # a person corrected the level names: what is planned stays on its bones
+            plan = plan.renamed(entry.payload["renamed"])
+        if not _concerns(entry, name) or entry.kind == UNDO or entry.id in undone:
             continue
         try:
             plan = apply(plan, edit_of(entry))

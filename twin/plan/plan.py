@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from spatial.faults import Fault
+from twin.anatomy.renaming import renamed_words
 from twin.journal import canonical_json
 from twin.plan.osteotomy import Osteotomy
 from twin.plan.screw import Screw
@@ -60,6 +61,15 @@ class Plan:
             screws={key: item for key, item in self.screws.items() if key != item_id},
             osteotomies={key: item for key, item in self.osteotomies.items() if key != item_id},
         )
+
+    def renamed(self, renamed: Mapping[str, str]) -> Plan:
+        """The same screws and cuts on the same bones under new level names; ids follow as long as they stay single."""
+        ids = {one: renamed_words(one, renamed) for one in (*self.screws, *self.osteotomies)}
+        if len(set(ids.values())) < len(ids):
+            ids = {old: old for old in ids}
+        screws = [replace(s, id=ids[s.id], bone=renamed.get(s.bone, s.bone)) for s in self.screws.values()]
+        cuts = [replace(o, id=ids[o.id], bone=renamed.get(o.bone, o.bone)) for o in self.osteotomies.values()]
+        return replace(self, screws={s.id: s for s in screws}, osteotomies={o.id: o for o in cuts})
 
     def to_json(self) -> dict[str, Any]:
         """The document; the same plan gives the same bytes whatever the order of its edits."""
