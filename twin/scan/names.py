@@ -22,6 +22,10 @@ def _paired(first: int, *names: str) -> dict[int, str]:
     return {first + i: name for i, name in enumerate(sides)}
 
 
+def _listed(first: int, names: str) -> dict[int, str]:
+    return dict(enumerate(names.split(), first))
+
+
 BONES: MappingProxyType[int, str] = MappingProxyType(
     {
         25: "sacrum",
@@ -40,8 +44,29 @@ BONES: MappingProxyType[int, str] = MappingProxyType(
 NUMBERS: MappingProxyType[str, int] = MappingProxyType({name: number for number, name in BONES.items()})
 """Bone name -> number."""
 
-ORGANS = frozenset(range(1, 118)) - frozenset(BONES)
-"""Numbers of v2 that are no bone (organs, vessels, muscles, cartilage): ignored, with a word about it."""
+OTHERS: MappingProxyType[int, str] = MappingProxyType(
+    {
+        **_listed(
+            1,
+            "spleen kidney_right kidney_left gallbladder liver stomach pancreas adrenal_gland_right "
+            "adrenal_gland_left lung_upper_lobe_left lung_lower_lobe_left lung_upper_lobe_right "
+            "lung_middle_lobe_right lung_lower_lobe_right esophagus trachea thyroid_gland small_bowel duodenum "
+            "colon urinary_bladder prostate kidney_cyst_left kidney_cyst_right",
+        ),
+        **_listed(
+            51,
+            "heart aorta pulmonary_vein brachiocephalic_trunk subclavian_artery_right subclavian_artery_left "
+            "common_carotid_artery_right common_carotid_artery_left brachiocephalic_vein_left "
+            "brachiocephalic_vein_right atrial_appendage_left superior_vena_cava inferior_vena_cava "
+            "portal_vein_and_splenic_vein iliac_artery_left iliac_artery_right iliac_vena_left iliac_vena_right",
+        ),
+        79: "spinal_cord",
+        **_paired(80, "gluteus_maximus", "gluteus_medius", "gluteus_minimus", "autochthon", "iliopsoas"),
+        90: "brain",
+        117: "costal_cartilages",
+    }
+)
+"""Numbers of v2 that are no bone: organs, vessels, muscles, cartilage."""
 
 OWN_FIRST = 210
 """First number for bones that neither table knows (a mesh called `DeciPelvis`); below 256, so uint8 holds them."""

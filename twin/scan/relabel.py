@@ -31,6 +31,28 @@ def nearest(values: NDArray[np.uint8], matrix: Array, grid: Grid) -> NDArray[np.
     )
 
 
+def centroids(values: NDArray[np.uint8]) -> dict[int, tuple[int, Array]]:
+    """Voxel count and centroid (i, j, k) of each number above zero that occurs."""
+    sums = _moments(np.ascontiguousarray(values))
+    return {int(n): (int(sums[n, 0]), sums[n, 1:] / sums[n, 0]) for n in np.flatnonzero(sums[:, 0]) if n}
+
+
+@njit
+def _moments(values: NDArray[np.uint8]) -> Array:
+    depth, height, width = values.shape
+    sums = np.zeros((256, 4))
+    for k in range(depth):
+        for j in range(height):
+            for i in range(width):
+                n = values[k, j, i]
+                if n:
+                    sums[n, 0] += 1.0
+                    sums[n, 1] += i
+                    sums[n, 2] += j
+                    sums[n, 3] += k
+    return sums
+
+
 @njit
 def _seen(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
     seen = np.zeros(256, np.uint8)
