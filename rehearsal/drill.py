@@ -30,7 +30,7 @@ CLEAR_MM = 6.0  # patient mm before the bone at which one usually starts the dri
 REGRADE_MM = 1.0  # depth between two gradings of the preview
 WARN_MARGIN_MM = 1.0
 
-Zone = Literal["outside", "bone", "near_wall", "breach", "through"]
+Zone = Literal["outside", "bone", "near_wall", "breach", "through", "critical"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,6 +129,9 @@ def _graded(drilling: Drilling, model: Model) -> Drilling:
 
 
 def _zone(drilling: Drilling) -> Zone:
+    critical_mm = nearest_critical_mm(drilling)
+    if critical_mm is not None and critical_mm < 0.0:
+        return "critical"
     passed = [c for c in drilling.crossings if c.along_mm <= drilling.depth_mm]
     if not passed:
         return "outside"
@@ -138,9 +141,17 @@ def _zone(drilling: Drilling) -> Zone:
         if drilling.grade["breach_mm"] > 0.0:
             return "breach"
         walls = [mm for name, mm in drilling.grade["margin_mm"].items() if name != "anterior"]
+        if critical_mm is not None:
+            walls.append(critical_mm)
         if walls and min(walls) < WARN_MARGIN_MM:
             return "near_wall"
     return "bone"
+
+
+def nearest_critical_mm(drilling: Drilling) -> float | None:
+    """Distance of the hole, as the screw would fill it, to the nearest critical structure; None: there is none."""
+    told = (drilling.grade or {}).get("structures", ())
+    return min((float(s["distance_mm"]) for s in told if s["role"] == "critical"), default=None)
 
 
 def screw_of(drilling: Drilling, model: Model, length_mm: float) -> Screw | None:

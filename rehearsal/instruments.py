@@ -24,6 +24,7 @@ ZONE_RGB: dict[Zone, Rgb] = {
     "near_wall": (0.98, 0.78, 0.25),
     "breach": (0.95, 0.30, 0.28),
     "through": (0.95, 0.30, 0.28),
+    "critical": (0.98, 0.20, 0.62),
 }
 _BIT_MM = 3.2
 _BLADE_HALF_MM = 18.0

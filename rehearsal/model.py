@@ -22,6 +22,7 @@ from spatial.shapes import Line, angle_between_rad
 from twin.anatomy.twin import NoLandmark, Twin
 from twin.journal import canonical_json
 from twin.plan.axes import bone_frame
+from twin.plan.clearance import clearances
 from twin.plan.deviation import screw_deviation
 from twin.plan.grade import grade_screw
 from twin.plan.osteotomy import Osteotomy
@@ -68,7 +69,7 @@ class Model:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of all that a recomputation depends on: surfaces, landmarks, plan."""
+        """Hash of all that a recomputation depends on: surfaces, landmarks, structures, plan."""
         digest = hashlib.sha256(canonical_json([self.twin.twin_id, self.planned.to_json()]))
         digest.update(canonical_json([mark.to_json() for mark in self.twin.landmarks]))
         for name in sorted(self.twin.bones):
@@ -76,6 +77,9 @@ class Model:
             digest.update(name.encode())
             digest.update(surface.vertices_mm.tobytes())
             digest.update(surface.triangles.tobytes())
+        for name, structure in sorted(self.twin.structures.items()):
+            digest.update(f"{name} {structure.role}".encode())
+            digest.update(structure.surface.vertices_mm.tobytes())
         return digest.hexdigest()
 
     @cached_property
@@ -171,16 +175,18 @@ class Model:
         return np.array([centre[0], high[1], above_mm])
 
     def grade(self, screw: Screw) -> dict[str, Any]:
-        """Grade and margins as the plan's commands print them; grade null and the reason where it can't be graded."""
+        """Grade, margins and structures as the plan's commands print them; grade null and why where there is none."""
         try:
             found = grade_screw(self.twin, screw)
         except Fault as fault:
-            return {"grade": None, "reason": fault.message}
+            near = [clearance.to_json() for clearance in clearances(self.twin, screw)]
+            return {"grade": None, "reason": fault.message, "structures": near}
         return {
             "grade": found.grade,
             "breach_mm": float(found.breach_mm),
             "breach_direction": found.breach_direction,
             "margin_mm": {name: float(mm) for name, mm in found.margin_mm.items()},
+            "structures": [clearance.to_json() for clearance in found.clearances],
         }
 
 

@@ -6,6 +6,9 @@ and the board says so.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from rehearsal import drill, saw
@@ -69,8 +72,24 @@ def _drill_lines(state: State, drilling: Drilling) -> list[tuple[str, Rgb]]:
         lines.append((f"grade {grade['grade']}   {margins(grade['margin_mm'])}", ZONE_RGB[drilling.zone]))
     elif grade is not None:
         lines.append((f"no grade: {grade['reason']}", _WARN))
+    lines += _structure_lines((grade or {}).get("structures", ()))
     lines.append((NO_UNCERTAINTY, _SOFT))
     return lines
+
+
+def _structure_lines(structures: Sequence[Mapping[str, Any]]) -> list[tuple[str, Rgb]]:
+    """The nearest critical structure and every target."""
+    critical = [s for s in structures if s["role"] == "critical"]
+    shown = [*critical[:1], *(s for s in structures if s["role"] == "target")]
+    found = []
+    for s in shown:
+        name, distance_mm = s["name"].replace("_", " "), float(s["distance_mm"])
+        words = f"{name} {distance_mm:.1f} mm" if distance_mm >= 0 else f"IN {name} by {-distance_mm:.1f} mm"
+        rgb = _PLAIN
+        if s["role"] == "critical" and distance_mm < drill.WARN_MARGIN_MM:
+            rgb = ZONE_RGB["critical"] if distance_mm < 0 else _WARN
+        found.append((words, rgb))
+    return found
 
 
 def margins(margin_mm: dict[str, float]) -> str:

@@ -74,6 +74,7 @@ def _screw(deed: Deed) -> dict[str, Any]:
         "breach_mm": grade.get("breach_mm"),
         "breach_direction": grade.get("breach_direction"),
         "margin_mm": grade.get("margin_mm"),
+        "structures": grade.get("structures", []),
         "deviation": deviation,
         "seconds": payload.get("seconds"),
         "path_mm": path_mm,

@@ -13,13 +13,22 @@ from functools import lru_cache
 import numpy as np
 
 from rehearsal.events import SIDES
-from rehearsal.execution import closed
+from rehearsal.execution import closed, from_the_head
 from rehearsal.instruments import ZONE_RGB, aim_lines, hand_meshes
 from rehearsal.model import Poses
 from rehearsal.readouts import board_texts, tool_texts
 from rehearsal.session import poses
 from rehearsal.state import State
-from render.anatomy import GRADE_RGB, TITANIUM, bone_label, bone_parts, bone_rgb, cut_plane_parts, screw_part
+from render.anatomy import (
+    GRADE_RGB,
+    TITANIUM,
+    bone_label,
+    bone_parts,
+    bone_rgb,
+    cut_plane_parts,
+    screw_part,
+    structure_parts,
+)
 from render.orientation import orientation_marker
 from render.scene import LinePart, Material, MeshPart, Scene, TextPart
 from spatial.frames import Patient, Stage
@@ -46,6 +55,7 @@ def stage(state: State, max_triangles: int = MAX_TRIANGLES) -> Scene[Stage]:
     meshes = [_stand(part, to_stage, moved.get(part.name)) for part in _bones(state, max_triangles)]
     meshes += _pieces_parts(state, moved)
     meshes += _screws(state, moved)
+    meshes += _structures(state)
     lines: list[LinePart[Stage]] = [*_floor()]
     planes, borders = _cut_planes(state, moved)
     meshes += planes
@@ -93,6 +103,35 @@ def _pieces_parts(state: State, poses_now: Poses) -> list[MeshPart[Stage]]:
             part = MeshPart[Patient](f"{cut.bone} {label}", mesh, None, material, "bones")
             found.append(_stand(part, state.stage_from_patient, moved))
     return found
+
+
+def _structures(state: State) -> list[MeshPart[Stage]]:
+    """Canal, vessels, tumour, bent at each cut as far as it has been closed."""
+    execution, closing = state.execution, state.closing
+    turns: list[tuple[bytes, float]] = []
+    for cut in from_the_head(execution):
+        angle = execution.angle_rad(cut.id)
+        if closing is not None and closing.osteotomy_id == cut.id:
+            angle = closing.angle_rad
+        if angle != 0.0:
+            turns.append((canonical_json(cut.to_json()), angle))
+    parts = _bent(state.model.twin, tuple(turns))
+    return [_stand(part, state.stage_from_patient, None) for part in parts]
+
+
+@lru_cache(maxsize=8)
+def _bent(twin: Twin, turns: tuple[tuple[bytes, float], ...]) -> tuple[MeshPart[Patient], ...]:
+    """The structures after cuts were closed: what lies cranial of each turns with the fragment."""
+    cuts = [(Osteotomy.from_json(json.loads(cut)), angle) for cut, angle in turns]
+
+    def bend(vertices_mm: Array) -> Array:
+        cranial = [cut.bisector.signed_distance_mm(Points[Patient](vertices_mm)) > 0.0 for cut, _ in cuts]
+        for (cut, angle), above in zip(cuts, cranial, strict=True):
+            turned = (closed(cut, angle) @ Points[Patient](vertices_mm)).mm
+            vertices_mm = np.where(above[:, None], turned, vertices_mm)
+        return vertices_mm
+
+    return structure_parts(twin, bend if cuts else None)
 
 
 def _screws(state: State, moved: Poses) -> list[MeshPart[Stage]]:

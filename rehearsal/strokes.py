@@ -25,6 +25,7 @@ PULSES: Mapping[Zone, tuple[float, float, str]] = {
     "bone": (0.4, 0.04, "in bone"),
     "near_wall": (0.7, 0.08, "a wall is near"),
     "breach": (1.0, 0.15, "a wall is breached"),
+    "critical": (1.0, 0.40, "a critical structure is entered"),
     "through": (1.0, 0.15, "through the far side"),
 }
 DROPPED = "tracking was lost before release: nothing done"

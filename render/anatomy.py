@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -14,9 +14,11 @@ from render.scene import Anchor, LinePart, Material, MeshPart, Mode, Rgb, TextPa
 from render.slices import Outline, Stroke, Voxels
 from render.solids import cylinder_mesh, pose_along, screw_mesh, square_mesh
 from spatial.frames import Patient
+from spatial.mesh import TriangleMesh
 from spatial.rigid import Array, Points, Rigid, Similarity
 from spatial.shapes import Plane
 from twin.anatomy.bone import Bone
+from twin.anatomy.structure import Role
 from twin.anatomy.twin import Twin
 from twin.plan.plan import Plan
 from twin.plan.reduction import Fragments
@@ -40,6 +42,7 @@ __all__ = [
     "screw_part",
     "screw_parts",
     "standard_views",
+    "structure_parts",
     "voxels_of",
 ]
 
@@ -52,6 +55,12 @@ GRADE_RGB: Mapping[str, Rgb] = {
     "D": (0.95, 0.50, 0.22),
     "E": (0.90, 0.27, 0.27),
 }
+ROLE_RGB: Mapping[Role, Rgb] = {
+    "critical": (0.93, 0.72, 0.20),
+    "target": (0.80, 0.36, 0.62),
+    "context": (0.55, 0.68, 0.72),
+}
+ROLE_OPACITY: Mapping[Role, float] = {"critical": 0.55, "target": 0.6, "context": 0.3}
 _NATURAL: tuple[tuple[str, Rgb], ...] = (  # neighbours differ a little, so that levels can be told apart
     ("sacrum", (0.86, 0.79, 0.68)),
     ("hip", (0.83, 0.79, 0.72)),
@@ -133,6 +142,23 @@ def bone_labels(
     return tuple(
         TextPart(bone_label(bone.name), _middle_mm(twin, bone), height_px, rgb=rgb, layer="labels") for bone in bones
     )
+
+
+def structure_parts(
+    twin: Twin, patient_from_planned: Callable[[Array], Array] | None = None
+) -> tuple[MeshPart[Patient], ...]:
+    """What lies beside the bones, see-through, in the colour of its role.
+
+    `patient_from_planned` bends them: it takes and gives vertices (N, 3).
+    """
+    found: list[MeshPart[Patient]] = []
+    for structure in twin.structures.values():
+        mesh = structure.surface
+        if patient_from_planned is not None:
+            mesh = TriangleMesh[Patient](patient_from_planned(mesh.vertices_mm), mesh.triangles)
+        material = Material(ROLE_RGB[structure.role], ROLE_OPACITY[structure.role], "translucent", shine=0.2)
+        found.append(MeshPart(structure.name, mesh, None, material, "structures"))
+    return tuple(found)
 
 
 def screw_part(
