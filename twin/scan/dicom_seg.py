@@ -17,6 +17,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.decoders import RLELosslessDecoder
 
+from spatial.faults import Fault
 from spatial.rigid import Array
 from twin.scan import codes
 from twin.scan.label_layer import Layer
@@ -85,7 +86,9 @@ def read_seg(path: Path, about: Mapping[str, Any] | None, notes: list[str]) -> t
                 f"segmentation type {kind or 'absent'}; BINARY, FRACTIONAL and LABELMAP are read", path=path
             )
         return _segments(data, frames, stack, words, kind, path, notes)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except Fault:
+        raise
+    except Exception as error:  # what pydicom finds wrong when an element is first looked at
         raise BadLabels(f"the Segmentation lacks or spoils what it must have ({error})", path=path) from None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pydicom
 
 from spatial.progress import Progress, part, silent
+from twin.scan.dicom_seg import fingerprint as uid_fingerprint
 from twin.scan.images import is_image_file, load_image
 from twin.scan.labels import load_labels as load_labels
 from twin.scan.series import Series, Survey, choose, survey
@@ -45,6 +46,10 @@ def load_series(series: Series, found: Survey, progress: Progress = silent) -> V
         **dict(first.about),
         "gantry_tilt_corrected_deg": layout.tilt_deg if layout.is_tilted else None,
         "resampled_from_mm": list(layout.gaps_mm) if layout.is_resampled else None,
+        "series_fingerprint": uid_fingerprint(first.series_uid) if first.series_uid else None,
+        "frame_of_reference_fingerprint": (
+            uid_fingerprint(first.frame_of_reference) if first.frame_of_reference else None
+        ),
         "content_sha256": fingerprint,
         "versions": {"pydicom": pydicom.__version__},
     }

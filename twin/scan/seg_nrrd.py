@@ -68,9 +68,9 @@ def meant(label: str, kind: codes.Term | None, modifiers: list[codes.Term], path
     """What a segment is: its coded term where we know it, else its label; raises BadLabels when they name two bones."""
     by_label = bone_named(label)
     by_code = None if kind is None else codes.named(kind, modifiers)
-    by_code = by_code if by_code is None else bone_named(by_code)
-    if by_label and by_code and by_label != by_code:
-        raise BadLabels(f"a segment is called {by_label} but its code says {by_code}; which is it?", path=path)
+    coded_bone = bone_named(by_code or "")
+    if by_label and coded_bone and by_label != coded_bone:
+        raise BadLabels(f"a segment is called {by_label} but its code says {coded_bone}; which is it?", path=path)
     return by_label or by_code or label
 
 
