@@ -40,7 +40,15 @@ def _default() -> Segmenter:
     return unaided.segment
 
 
-METHODS: Mapping[str, Callable[[], Segmenter]] = MappingProxyType({"default": _default})
+def _totalsegmentator() -> Segmenter:
+    from twin.anatomy import totalsegmentator
+
+    return totalsegmentator.segment
+
+
+METHODS: Mapping[str, Callable[[], Segmenter]] = MappingProxyType(
+    {"default": _default, "totalsegmentator": _totalsegmentator}
+)
 """Each method's name and what imports it: a method that needs a package may say so only when it is asked for."""
 
 

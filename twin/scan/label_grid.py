@@ -33,7 +33,7 @@ def onto(values: NDArray[np.uint8], matrix: Array, grid: Grid, path: Path, notes
         )
     if inside < ALL_INSIDE_SHARE:
         notes.append(f"{1 - inside:.1%} of the labelled voxels lie outside the CT and are left out")
-    start = _same_lattice(turn, size, matrix, grid)
+    start = start_on_grid(turn, size, matrix, grid)
     if start is not None:
         turned = turn.array(values)
         if turned.shape == grid.shape and not any(start):
@@ -55,7 +55,7 @@ def _share_inside(values: NDArray[np.uint8], matrix: Array, grid: Grid) -> float
     return float(((at > -0.5) & (at < np.array(grid.size) - 0.5)).all(axis=1).mean())
 
 
-def _same_lattice(turn: Turn, size: tuple[int, ...], matrix: Array, grid: Grid) -> tuple[int, int, int] | None:
+def start_on_grid(turn: Turn, size: tuple[int, ...], matrix: Array, grid: Grid) -> tuple[int, int, int] | None:
     """Where the turned block begins on the grid (i, j, k) when its voxels are the grid's own; else None."""
     turned_size = np.array([size[old] for old in turn.order])
     grid_from_block = np.linalg.inv(patient_from_index(grid)) @ turn.affine(size, matrix)
