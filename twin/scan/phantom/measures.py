@@ -16,6 +16,9 @@ from twin.scan.phantom.pelvis import wing_landmark
 from twin.scan.phantom.solids import F64, Placed, axes_along, unit
 from twin.scan.phantom.vertebra import SIDES
 
+NECK_MM = 3.0  # walls within this of the narrowest section make a pedicle's axis
+NECK_SLOPE = 0.6
+
 
 @dataclass(frozen=True)
 class PedicleTruth:
@@ -76,14 +79,49 @@ def section(
     return area, centre + cu * frame[:, 0] + cv * frame[:, 1]
 
 
+def neck_axis(phantom: Phantom, bone: str, middle: F64, frame: F64, reach_mm: float) -> F64:
+    """The frame turned so that its z is the direction most square to the neck's walls near its middle.
+
+    A modelled axis is none of the finished bone: body, arch and processes run into the neck from both ends, another way
+    on each wall. Walls count within NECK_MM of the middle, the nearer the more; one that leans over by more than
+    NECK_SLOPE along the axis is a shoulder.
+    """
+    s = np.arange(-NECK_MM + 0.25, NECK_MM, 0.5)
+    a = np.arange(90) * 2 * np.pi / 90
+    for _ in range(5):
+        ways = np.outer(np.cos(a), frame[:, 0]) + np.outer(np.sin(a), frame[:, 1])
+        origins = np.repeat(middle + s[:, None] * frame[:, 2], len(a), axis=0)
+        rays = np.tile(ways, (len(s), 1))
+        t = phantom.crossings(bone, origins, rays, reach_mm + 1.0)
+        hit = t < reach_mm
+        points = origins[hit] + t[hit, None] * rays[hit]
+        step = 0.01 * np.eye(3)
+        slopes = [phantom.value(bone, points + e) - phantom.value(bone, points - e) for e in step]
+        normals = np.stack(slopes, axis=-1)
+        normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+        along = normals @ frame[:, 2]
+        fall = 1.0 - (np.repeat(s, len(a))[hit] / NECK_MM) ** 2
+        weight = np.where(
+            np.abs(along) < NECK_SLOPE, fall * t[hit] / np.maximum((normals * rays[hit]).sum(axis=1), 0.3), 0
+        )
+        across = normals @ frame[:, :2]
+        turn = -np.linalg.solve((across * weight[:, None]).T @ across, across.T @ (weight * along))
+        frame = axes_along(frame[:, 2] + frame[:, :2] @ turn, frame[:, 0])
+    return frame
+
+
 def pedicle(phantom: Phantom, bone: str, side: str, centre: F64, frame: F64, reach_mm: float = 16.0) -> PedicleTruth:
-    """The neck near a modelled centre and axis: smallest section within 5 mm, its centroid, its two widths."""
-    best = math.inf
-    middle = centre
-    for s in np.arange(-5.0, 5.01, 0.5):
-        area, centroid = section(phantom, bone, centre + s * frame[:, 2], frame, reach_mm)
-        if area < best:
-            best, middle = area, centroid
+    """The neck near a modelled centre and axis: the smallest section within 5 mm, square to the axis of its walls there
+    (`neck_axis`), its centroid, its two widths.
+    """
+    for _ in range(3):
+        best = math.inf
+        middle = centre
+        for s in np.arange(-5.0, 5.01, 0.25):
+            area, centroid = section(phantom, bone, centre + s * frame[:, 2], frame, reach_mm)
+            if area < best:
+                best, middle = area, centroid
+        frame = neck_axis(phantom, bone, middle, frame, reach_mm)
     middle = section(phantom, bone, middle, frame, reach_mm)[1]
     ways = np.array([frame[:, 0], -frame[:, 0], frame[:, 1], -frame[:, 1]])
     t = phantom.crossings(bone, middle, ways, 60.0)
@@ -100,6 +138,8 @@ def pedicles(phantom: Phantom) -> list[PedicleTruth]:
         for side, _ in SIDES:
             centre, frame = phantom.pedicle_frame(stand.size.level, side)
             found.append(pedicle(phantom, f"vertebrae_{stand.size.level}", side, centre, frame))
+    if "sacrum" not in phantom.bone_names:
+        return found
     s = phantom.pelvis.scale
     for side, sign in SIDES:
         a = np.radians(32.0)
@@ -123,28 +163,25 @@ def landmarks(phantom: Phantom, necks: list[PedicleTruth]) -> list[LandmarkTruth
     for stand in reversed(phantom.stands):
         bone, size = f"vertebrae_{stand.size.level}", stand.size
         for name, frame, up in (("superior", stand.superior, 1.0), ("inferior", stand.inferior, -1.0)):
-            inside = Placed(frame.rotation, stand.body.origin)
+            inside = frame.moved(0.0, 0.0, -8.0 * up)  # under the face's own middle: a wedge's faces tilt away from it
             centre, normal = endplate(phantom, bone, inside, size.width_mm, size.depth_mm, up)
             found.append(LandmarkTruth(f"endplate_{name}", bone, None, centre, normal))
         found.append(LandmarkTruth("spinous_tip", bone, None, _furthest(phantom, bone, stand.body.along(0, 1, 0))))
-    s = phantom.pelvis.scale
-    centre, normal = endplate(phantom, "sacrum", phantom.s1.moved(0, 0, -9.0), 50.0 * s, 33.0 * s, 1.0)
-    found.append(LandmarkTruth("endplate_superior", "sacrum", None, centre, normal))
-    front = phantom.s1.moved(0, 0, -4.0)
-    edge = float(phantom.crossings("sacrum", front.origin, front.along(0, -1, 0)[None], 60.0)[0])
-    found.append(LandmarkTruth("promontory", "sacrum", None, front.at(0, -edge, 0)))
+    if "sacrum" in phantom.bone_names:
+        s = phantom.pelvis.scale
+        centre, normal = endplate(phantom, "sacrum", phantom.s1.moved(0, 0, -9.0), 50.0 * s, 33.0 * s, 1.0)
+        found.append(LandmarkTruth("endplate_superior", "sacrum", None, centre, normal))
+        front = phantom.s1.moved(0, 0, -4.0)
+        edge = float(phantom.crossings("sacrum", front.origin, front.along(0, -1, 0)[None], 60.0)[0])
+        found.append(LandmarkTruth("promontory", "sacrum", None, front.at(0, -edge, 0)))
     for side, sign in SIDES:
-        found.append(
-            LandmarkTruth(
-                "femoral_head",
-                f"femur_{side}",
-                side,
-                phantom.pelvis.head(sign),
-                radius_mm=phantom.anatomy.head_radius_mm,
-            )
-        )
-        tip = _furthest(phantom, f"hip_{side}", np.array([0.0, -1.0, 0.0]), wing_landmark(phantom.pelvis, sign), 22.0)
-        found.append(LandmarkTruth(f"asis_{side}", f"hip_{side}", side, tip))
+        if f"femur_{side}" in phantom.bone_names:
+            centre, radius = phantom.pelvis.head(sign), phantom.anatomy.head_radius_mm
+            found.append(LandmarkTruth("femoral_head", f"femur_{side}", side, centre, radius_mm=radius))
+        if f"hip_{side}" in phantom.bone_names:
+            near = wing_landmark(phantom.pelvis, sign)
+            tip = _furthest(phantom, f"hip_{side}", np.array([0.0, -1.0, 0.0]), near, 22.0)
+            found.append(LandmarkTruth(f"asis_{side}", f"hip_{side}", side, tip))
     return found
 
 
@@ -158,7 +195,10 @@ def _furthest(phantom: Phantom, bone: str, way: F64, near: F64 | None = None, ra
 
 
 def alignment(marks: list[LandmarkTruth]) -> dict[str, float]:
-    """Sagittal alignment from the landmarks, degrees and mm, supine; PI is measured on its own, not as PT + SS."""
+    """Alignment from the landmarks, degrees and mm, supine; only what the scan holds.
+
+    PI is measured on its own, not as PT + SS. `scoliosis` has the coronal plane.
+    """
     at = {(m.name, m.bone): m for m in marks}
 
     def tilt(name: str, bone: str) -> float:
@@ -166,22 +206,69 @@ def alignment(marks: list[LandmarkTruth]) -> dict[str, float]:
         assert n is not None
         return math.degrees(math.atan2(-n[1], n[2]))
 
-    s1 = at["endplate_superior", "sacrum"]
-    assert s1.direction is not None
-    hips = (at["femoral_head", "femur_left"].position_mm + at["femoral_head", "femur_right"].position_mm) / 2
-    slope = tilt("endplate_superior", "sacrum")
-    up = s1.position_mm - hips
-    down, to_hips = unit(-s1.direction[1:]), unit(-up[1:])
-    values = {
-        "LL_deg": slope - tilt("endplate_superior", "vertebrae_L1"),
-        "L4S1_deg": slope - tilt("endplate_superior", "vertebrae_L4"),
-        "PI_deg": math.degrees(math.acos(float(np.clip(down @ to_hips, -1, 1)))),
-        "PT_deg": math.degrees(math.atan2(up[1], up[2])),
-        "SS_deg": slope,
-        "T10L2_deg": tilt("endplate_inferior", "vertebrae_L2") - tilt("endplate_superior", "vertebrae_T10"),
-        "sacrum_hip_mm": float(np.linalg.norm(up[1:])),
-    }
+    values: dict[str, float] = {}
+    top, bottom = "endplate_superior", "endplate_inferior"
+    if (top, "sacrum") in at:
+        slope = tilt(top, "sacrum")
+        for name, bone in (("LL_deg", "vertebrae_L1"), ("L4S1_deg", "vertebrae_L4")):
+            if (top, bone) in at:
+                values[name] = slope - tilt(top, bone)
+    heads = [at[key].position_mm for key in (("femoral_head", f"femur_{side}") for side, _ in SIDES) if key in at]
+    if (top, "sacrum") in at and len(heads) == 2:
+        s1 = at[top, "sacrum"]
+        assert s1.direction is not None
+        hips = (heads[0] + heads[1]) / 2
+        up = s1.position_mm - hips
+        down, to_hips = unit(-s1.direction[1:]), unit(-up[1:])
+        values["PI_deg"] = math.degrees(math.acos(float(np.clip(down @ to_hips, -1, 1))))
+        values["PT_deg"] = math.degrees(math.atan2(up[1], up[2]))
+        values["SS_deg"] = slope
+    for name, low, high in (
+        ("T10L2_deg", "vertebrae_L2", "vertebrae_T10"),
+        ("TK_T4T12_deg", "vertebrae_T12", "vertebrae_T4"),
+    ):
+        if (bottom, low) in at and (top, high) in at:
+            values[name] = tilt(bottom, low) - tilt(top, high)
+    if "PI_deg" in values:
+        values["sacrum_hip_mm"] = float(np.linalg.norm(up[1:]))
     return values
+
+
+@dataclass(frozen=True)
+class Cobb:
+    """A coronal curve: the two end vertebrae and the angle between their outer endplates."""
+
+    upper: str
+    lower: str
+    projected_deg: float  # on the patient's coronal plane, as a radiograph shows it
+    spatial_deg: float  # between the normals in space: it holds the sagittal bend as well
+    convex: str
+
+
+def scoliosis(marks: list[LandmarkTruth]) -> Cobb:
+    """The largest angle between an upper endplate and one farther down, in the coronal projection."""
+    plates = {(m.name, m.bone): m for m in marks if m.name.startswith("endplate") and m.direction is not None}
+
+    def lean(mark: LandmarkTruth) -> float:
+        assert mark.direction is not None
+        return math.degrees(math.atan2(mark.direction[0], mark.direction[2]))
+
+    best: Cobb | None = None
+    tops = [m for (name, bone), m in plates.items() if name == "endplate_superior" and bone != "sacrum"]
+    feet = [m for (name, _), m in plates.items() if name == "endplate_inferior"]
+    for upper in tops:
+        for lower in feet:
+            if lower.position_mm[2] >= upper.position_mm[2]:
+                continue
+            bend = lean(lower) - lean(upper)
+            if best is None or abs(bend) > best.projected_deg:
+                assert upper.direction is not None
+                assert lower.direction is not None
+                spatial = math.degrees(math.acos(float(np.clip(upper.direction @ lower.direction, -1.0, 1.0))))
+                best = Cobb(upper.bone, lower.bone, abs(bend), spatial, "left" if bend > 0 else "right")
+    if best is None:
+        raise ValueError("two vertebrae at least are needed for a coronal curve")
+    return best
 
 
 @njit_parallel

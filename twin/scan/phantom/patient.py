@@ -52,21 +52,38 @@ def _bones(anatomy: Anatomy) -> tuple[list[Solid], list[Solid], list[Stand], pel
             )
         owns.append([inferior_process(stand, lower, depth, canal, side) for _, side in SIDES])
         discs.append(disc_solid(stand, lower, width, depth))
+    first, last = levels_shown(anatomy)
+    shown = stands[first:last]
     solids = []
-    for n, stand in reversed(list(enumerate(stands))):
-        above = stands[n + 1] if n + 1 < len(stands) else None
-        gap, angle = (above.size.facet_gap_mm, FACET_DEG[above.size.level]) if above else (0.0, 80.0)
+    for n, stand in reversed(list(enumerate(stands))[first:last]):
+        above = stands[n + 1] if n + 1 < last else None
+        gap, angle = (above.size.facet_gap_mm, FACET_DEG[above.size.role]) if above else (0.0, 80.0)
         solids.append(vertebra_solid(anatomy, stand, owns[n], owns[n + 1] if above else [], gap, angle))
-    solids.append(pelvic.sacrum_solid(anatomy, pelvis, owns[0], stands[0].size.facet_gap_mm))
-    for name, side in SIDES:
-        solids.append(pelvic.hip_solid(anatomy, pelvis, f"hip_{name}", side))
-    for name, side in SIDES:
-        solids.append(pelvic.femur_solid(anatomy, pelvis, f"femur_{name}", side))
-    by_level = {stand.size.level: stand for stand in stands}
+    pelvic_bones = anatomy.region not in ("thoracic", "femur", "tibia")
+    if pelvic_bones:
+        solids.append(pelvic.sacrum_solid(anatomy, pelvis, owns[0], stands[0].size.facet_gap_mm))
+        for name, side in SIDES:
+            solids.append(pelvic.hip_solid(anatomy, pelvis, f"hip_{name}", side))
+        for name, side in SIDES:
+            solids.append(pelvic.femur_solid(anatomy, pelvis, f"femur_{name}", side))
     for i in range(2):
-        for number in (11, 12):
-            solids.append(rib_solid(anatomy, by_level[f"T{number}"], number, i))
-    return solids, discs, stands, pelvis
+        for stand in reversed(shown):
+            number = int(stand.size.level[1:]) if stand.size.level.startswith("T") else 0
+            if number > (10 if anatomy.region == "lumbar" else 0):
+                solids.append(rib_solid(anatomy, stand, number, i))
+    return solids, discs[first:last], shown, pelvis
+
+
+def levels_shown(anatomy: Anatomy) -> tuple[int, int]:
+    """The vertebrae (counted from the sacrum) that a region's scan holds, as a half-open range."""
+    names = [v.level for v in anatomy.vertebrae]
+    if anatomy.region == "lumbar":
+        return 0, names.index("T10") + 1
+    if anatomy.region == "thoracic":
+        return names.index("L1"), len(names)
+    if anatomy.region == "spine":
+        return 0, len(names)
+    return (0, 2) if anatomy.region == "pelvis" else (0, 0)
 
 
 @dataclass
@@ -82,11 +99,23 @@ class Phantom:
     _grids: dict[tuple[int, ...], CellGrid] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def make(cls, seed: int = 1, *, osteoporosis: bool = False) -> Phantom:
-        """The patient of a seed."""
-        anatomy = Anatomy.sample(seed, osteoporosis=osteoporosis)
-        solids, discs, stands, pelvis = _bones(anatomy)
-        return cls(anatomy, Bones.pack(solids), Bones.pack(discs), tuple(stands), pelvis)
+    def make(
+        cls, seed: int = 1, *, anatomy: str = "lumbar", osteoporosis: bool = False, scoliosis_deg: float = 0.0,
+        transitional: str | None = None, metal: str | None = None, contrast: bool = False,
+        sides: tuple[str, ...] = ("left", "right"),
+    ) -> Phantom:  # fmt: skip
+        """The patient of a seed.
+
+        `anatomy`: lumbar (T10 to the hips), thoracic (C7 to L1), spine (C7 to the hips), pelvis, femur, tibia, leg;
+        `scoliosis_deg`: Cobb angle up to 40, the convex side comes with the seed; `transitional`: L6, T13 or L4 (the
+        lowest lumbar vertebra); `metal`: screws, hip or both; `contrast`: filled vessels and kidneys; `sides`: of legs.
+        """
+        person = Anatomy.sample(
+            seed, osteoporosis=osteoporosis, region=anatomy, scoliosis_deg=scoliosis_deg, transitional=transitional,
+            metal=metal, contrast=contrast, sides=sides,
+        )  # fmt: skip
+        solids, discs, stands, pelvis = _bones(person)
+        return cls(person, Bones.pack(solids), Bones.pack(discs), tuple(stands), pelvis)
 
     @property
     def bone_names(self) -> tuple[str, ...]:

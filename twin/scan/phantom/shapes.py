@@ -80,7 +80,8 @@ def _box(x: float, y: float, z: float, a: float, b: float, c: float, r: float) -
 def _body(x: float, y: float, z: float, p: NDArray[np.float64]) -> float:
     # A vertebral body: kidney-shaped section, concave waist, wedge and concave endplates, rounded rim.
     # p: half width, half depth, half height, superior slope, inferior slope, superior and inferior concavity,
-    #    waist (fraction), posterior dent (mm), rim radius, anterior taper of the width (fraction)
+    #    waist (fraction), posterior dent (mm), rim radius, anterior taper of the width (fraction), superior and
+    #    inferior slope to the left
     a = p[0]
     b = p[1]
     half = p[2]
@@ -96,8 +97,8 @@ def _body(x: float, y: float, z: float, p: NDArray[np.float64]) -> float:
     side = (r - 1.0) * min(a, b) * g
     q = r / 0.9
     bowl = (1.0 - q * q) * (1.0 - q * q) if q < 1.0 else 0.0
-    top = (z - (half + p[3] * y - p[5] * bowl)) / math.sqrt(1.0 + p[3] * p[3])
-    bottom = ((-half + p[4] * y + p[6] * bowl) - z) / math.sqrt(1.0 + p[4] * p[4])
+    top = (z - (half + p[3] * y + p[11] * x - p[5] * bowl)) / math.sqrt(1.0 + p[3] * p[3] + p[11] * p[11])
+    bottom = ((-half + p[4] * y + p[12] * x + p[6] * bowl) - z) / math.sqrt(1.0 + p[4] * p[4] + p[12] * p[12])
     return -smooth_min(smooth_min(-side, -top, p[9]), -bottom, p[9])
 
 

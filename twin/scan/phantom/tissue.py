@@ -20,7 +20,7 @@ STEP_MM = 0.5
 AIR, FAT, MUSCLE, SKIN, BLOOD, CORD, VISCERA = -1000.0, -98.0, 55.0, 35.0, 45.0, 28.0, 38.0
 # columns of the table
 CENTRE_X, FRONT_Y, BACK_Y, HALF_WIDTH, FAT_MM, CANAL_Y, BODY_Y = range(7)
-BODY_X, PSOAS_X, PSOAS_Y, PSOAS_MM, PELVIC, TABLE_Y, SAC = range(7, 14)
+BODY_X, PSOAS_X, PSOAS_Y, PSOAS_MM, PELVIC, TABLE_Y, SAC, CANAL_X = range(7, 15)
 
 
 @njit
@@ -73,13 +73,14 @@ def soft_hu(x: float, y: float, z: float, row: F64) -> float:
     dx = abs(x - row[BODY_X])
     cy = row[CANAL_Y]
     # dural sac with its fat, between bodies and laminae
-    e = (dx / 9.0) ** 2 + ((y - cy) / 6.2) ** 2
+    cx = abs(x - row[CANAL_X])
+    e = (cx / 9.0) ** 2 + ((y - cy) / 6.2) ** 2
     if e < 1.0 and row[SAC] > 0.5:
         return CORD
-    if row[SAC] > 0.5 and (dx / 12.5) ** 2 + ((y - cy) / 8.5) ** 2 < 1.0:
+    if row[SAC] > 0.5 and (cx / 12.5) ** 2 + ((y - cy) / 8.5) ** 2 < 1.0:
         return -70.0
     # erector spinae, either side of the spinous processes, and their fascia
-    e = ((dx - 31.0) / 30.0) ** 2 + ((y - cy - 19.0) / 23.0) ** 2
+    e = ((cx - 31.0) / 30.0) ** 2 + ((y - cy - 19.0) / 23.0) ** 2
     if e < 1.0 and depth > 5.0:
         return MUSCLE + 8.0 * grain(x, y, z, 9.0)
     if row[PELVIC] > 0.5:
@@ -114,7 +115,7 @@ def table_of(phantom: Phantom, z_low_mm: float, z_high_mm: float) -> F64:
     up = (z - hips[2]) / scale
     bones = phantom.bones
     back = float(bones.high_mm[:, 1].max()) + 13.0
-    rows = np.zeros((len(z), 14))
+    rows = np.zeros((len(z), 15))
     rows[:, CENTRE_X] = rows[:, BODY_X] = phantom.s1.origin[0]
     rows[:, BACK_Y] = back - np.interp(up, [60, 150, 230, 330], [0, 6, 6, 0])
     rows[:, FRONT_Y] = back - np.interp(up, [-100, 0, 90, 160, 260, 420], [205, 222, 226, 228, 232, 236])
@@ -125,8 +126,9 @@ def table_of(phantom: Phantom, z_low_mm: float, z_high_mm: float) -> F64:
     for stand in phantom.stands:
         marks.append(stand.body.at(0.0, stand.size.depth_mm / 2 + stand.size.canal_depth_mm / 2, 0.0))
         middles.append(stand.body.origin)
-    for column, points in ((CANAL_Y, marks), (BODY_Y, middles)):
+    for across, column, points in ((CANAL_X, CANAL_Y, marks), (BODY_X, BODY_Y, middles)):
         line = np.array(points)[np.argsort(np.array(points)[:, 2])]
+        rows[:, across] = np.interp(z, line[:, 2], line[:, 0])
         rows[:, column] = np.interp(z, line[:, 2], line[:, 1])
     rows[:, PSOAS_X] = np.interp(up, [-40, 20, 80, 140, 280], [88, 84, 56, 40, 28])
     rows[:, PSOAS_Y] = rows[:, BODY_Y] + np.interp(up, [-40, 20, 80, 140, 280], [-70, -62, -22, 2, 10])

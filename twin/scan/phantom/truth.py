@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from twin.scan.phantom import shapes
-from twin.scan.phantom.measures import alignment, landmarks, pedicles, volume_ml
+from twin.scan.phantom.measures import alignment, landmarks, pedicles, scoliosis, volume_ml
 from twin.scan.phantom.patient import Phantom
 from twin.scan.phantom.solids import F64
 from twin.scan.phantom.voxels import LABELS
@@ -28,7 +28,14 @@ def truth(phantom: Phantom, options: dict[str, Any] | None = None, *, surfaces: 
     document: dict[str, Any] = {
         "schema": 1,
         "seed": anatomy.seed,
-        "options": {"anatomy": "lumbar", "osteoporosis": anatomy.osteoporosis, **(options or {})},
+        "options": {
+            "anatomy": anatomy.region, "osteoporosis": anatomy.osteoporosis,
+            **({"scoliosis_deg": anatomy.scoliosis_deg} if anatomy.scoliosis_deg else {}),
+            **({"transitional": anatomy.transitional} if anatomy.transitional else {}),
+            **({"metal": anatomy.metal} if anatomy.metal else {}),
+            **({"contrast": True} if anatomy.contrast else {}),
+            **({"sides": list(anatomy.sides)} if len(anatomy.sides) == 1 else {}), **(options or {}),
+        },
         "pedicles": [
             {
                 "bone": n.bone, "side": n.side, "isthmus_mm": _list(n.isthmus_mm), "direction": _list(n.direction, 6),
@@ -61,6 +68,18 @@ def truth(phantom: Phantom, options: dict[str, Any] | None = None, *, surfaces: 
         },
         "facet_gap_mm": {s.size.level: round(s.size.facet_gap_mm, 3) for s in phantom.stands},
     }  # fmt: skip
+    if anatomy.transitional:
+        document["transitional"] = anatomy.transitional
+    if anatomy.scoliosis_deg:
+        cobb = scoliosis(marks)
+        document["alignment"] |= {"cobb_deg": round(cobb.projected_deg, 3), "cobb_3d_deg": round(cobb.spatial_deg, 3)}
+        apex = max(phantom.stands, key=lambda s: (1 if cobb.convex == "left" else -1) * float(s.body.origin[0]))
+        front = -apex.body.rotation[:, 1]
+        document["scoliosis"] = {
+            "asked_deg": anatomy.scoliosis_deg, "upper": cobb.upper, "lower": cobb.lower, "convex": cobb.convex,
+            "apex": f"vertebrae_{apex.size.level}",
+            "apical_rotation_deg": round(abs(float(np.degrees(np.arctan2(front[0], -front[1])))), 2),
+        }  # fmt: skip
     if surfaces:
         document["surfaces"] = {
             "convention": "rows folded in order; see twin/scan/phantom/shapes.py; rotation rows are the local axes",

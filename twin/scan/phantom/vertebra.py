@@ -1,4 +1,4 @@
-"""Vertebrae T10 to L5: where each stands in the lordosis, and its body, pedicles, arch and processes.
+"""Vertebrae C7 to L5: where each stands in the spine, and its body, pedicles, arch and processes.
 
 Local frame of a vertebra: origin at the body's centre, x left, y posterior,
 z cranial. A facet joint is made by carving:
@@ -11,17 +11,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from twin.scan.phantom import shapes
 from twin.scan.phantom.anatomy import Anatomy, VertebraSize
+from twin.scan.phantom.curve import Curve
 from twin.scan.phantom.solids import F64, Placed, Solid, axes_along, unit
 
 SIDES = (("left", 1.0), ("right", -1.0))
 
 # angle of each joint plane from the sagittal plane, named by the upper vertebra
-FACET_DEG = {"T10": 76.0, "T11": 68.0, "T12": 32.0, "L1": 28.0, "L2": 33.0, "L3": 40.0, "L4": 48.0, "L5": 52.0}
+FACET_DEG = {
+    "C7": 74.0, **{f"T{n}": 78.0 for n in range(1, 10)}, "T10": 76.0, "T11": 68.0, "T12": 32.0, "L1": 28.0, "L2": 33.0,
+    "L3": 40.0, "L4": 48.0, "L5": 52.0,
+}  # fmt: skip
 
-
+TRANSVERSE_BACK_MM = {"T11": 8.0, "T12": 8.0, "C7": 2.0}  # how far the thoracic process leans back; 12 elsewhere
 LAMINA_STRETCH = 2.9  # height over thickness
 
 
@@ -33,6 +38,7 @@ class Stand:
     body: Placed
     superior: Placed
     inferior: Placed
+    turn: F64 | None = None  # from the straight posture to this one, in patient axes; None in a straight spine
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,32 @@ def stack(anatomy: Anatomy, s1: Placed) -> list[Stand]:
         superior = Placed(middle.turned(-size.wedge_deg / 2).rotation, body.at(0, 0, size.height_mm / 2))
         stands.append(Stand(size, body, superior, inferior))
         below = superior
+    return stands if anatomy.scoliosis_deg == 0.0 else _bent(anatomy, s1, stands)
+
+
+def _bent(anatomy: Anatomy, s1: Placed, straight: list[Stand]) -> list[Stand]:
+    # The same vertebrae along a scoliotic curve: each frame tilted in the coronal plane, so that the projected tilt of
+    # its endplates is just the curve's, and turned about its own axis.
+    curve = Curve.of(anatomy)
+
+    def placed(frame: Placed, tilt_deg: float, axial_deg: float) -> F64:
+        tilt = Rotation.from_euler("y", tilt_deg, degrees=True).as_matrix()
+        return np.asarray(tilt @ frame.rotation @ Rotation.from_euler("z", axial_deg, degrees=True).as_matrix())
+
+    stands = []
+    at, before = s1.origin, s1
+    for n, stand in enumerate(straight):
+        size = stand.size
+        low_deg, high_deg, axial_deg = curve.lower_deg[n], curve.upper_deg[n], curve.axial_deg[n]
+        inferior = placed(stand.inferior, low_deg, axial_deg)
+        middle = Placed(between(before.rotation, inferior), at)
+        at = middle.at(0, 0, size.disc_mm)
+        body = Placed(placed(stand.body, (low_deg + high_deg) / 2, axial_deg), at).moved(0, 0, size.height_mm / 2)
+        foot = Placed(inferior, at)
+        at = body.at(0, 0, size.height_mm / 2)
+        superior = Placed(placed(stand.superior, high_deg, axial_deg), at)
+        stands.append(Stand(size, body, superior, foot, body.rotation @ stand.body.rotation.T))
+        before = superior
     return stands
 
 
@@ -93,7 +125,7 @@ def inferior_process(stand: Stand, lower: Placed, lower_depth_mm: float, lower_c
     """The inferior articular process of a vertebra, reaching down behind the endplate of the bone below."""
     size, v = stand.size, stand.body
     back = size.depth_mm / 2
-    phi = np.radians(FACET_DEG[size.level])
+    phi = np.radians(FACET_DEG[size.role])
     if phi < np.radians(60):
         x = size.facet_half_distance_mm - 4.0
         root = v.at(side * (x + 0.2), back + size.canal_depth_mm + 1.2, -0.24 * size.height_mm)
@@ -122,12 +154,28 @@ def disc_solid(stand: Stand, below: Placed, below_width_mm: float, below_depth_m
     size = stand.size
     solid = Solid(f"disc_{size.level}", 0.0, 95.0)
     centre = (below.origin + stand.inferior.origin) / 2
-    at = Placed(below.turned(-size.disc_wedge_deg / 2).rotation, centre)
-    slope = float(np.tan(np.radians(size.disc_wedge_deg / 2)))
     half = (size.disc_mm + 2.5) / 2
+    if stand.turn is None:
+        at = Placed(below.turned(-size.disc_wedge_deg / 2).rotation, centre)
+        slope = float(np.tan(np.radians(size.disc_wedge_deg / 2)))
+        top, bottom = (0.0, -slope), (0.0, slope)
+    else:
+        at = Placed(between(below.rotation, stand.inferior.rotation), centre)
+        top, bottom = slopes(at, stand.inferior), slopes(at, below)
     a, b = (size.width_mm + below_width_mm) / 4 - 0.5, (size.depth_mm + below_depth_mm) / 4 - 0.5
-    solid.body(at, (a, b, half, -slope, slope, -1.5, -1.5, -0.03, 1.0, 1.5, 0.0))
+    solid.body(at, (a, b, half, top[1], bottom[1], -1.5, -1.5, -0.03, 1.0, 1.5, 0.0, top[0], bottom[0]))
     return solid
+
+
+def between(a: F64, b: F64) -> F64:
+    """The rotation midway between two."""
+    return np.asarray(Rotation.from_matrix(np.stack([a, b])).mean().as_matrix())
+
+
+def slopes(of: Placed, plate: Placed) -> tuple[float, float]:
+    """How a plate rises along a frame's x and y."""
+    n = of.rotation.T @ plate.rotation[:, 2]
+    return float(-n[0] / n[2]), float(-n[1] / n[2])
 
 
 def vertebra_solid(
@@ -138,19 +186,24 @@ def vertebra_solid(
     solid = Solid(f"vertebrae_{size.level}", 1.2 * shell, anatomy.trabecular_hu)
     dense = anatomy.trabecular_hu * 1.35
     slope = float(np.tan(np.radians(size.wedge_deg / 2)))
+    top, bottom = (0.0, -slope), (0.0, slope)
+    if stand.turn is not None:
+        top, bottom = slopes(v, stand.superior), slopes(v, stand.inferior)
     bowl = 2.0 if size.lumbar else 1.4
     body = (
         size.width_mm / 2,
         size.depth_mm / 2,
         size.height_mm / 2,
-        -slope,
-        slope,
+        top[1],
+        bottom[1],
         bowl,
         bowl * 1.15,
         0.10,
         1.3,
         2.6,
         -0.02,
+        top[0],
+        bottom[0],
     )
     solid.body(v, body, cortex_mm=0.6 * shell)
     for i, (_, side) in enumerate(SIDES):
@@ -219,15 +272,24 @@ def _transverse(solid: Solid, size: VertebraSize, v: Placed, side: float, end: F
     z, lift = _pedicle_z(size), size.transverse_lift_mm
     up = v.along(0.0, 0.0, 1.0)
     if size.lumbar:
-        stout = 1.5 if size.level == "L5" else 1.0
-        back = 2.0 if size.level == "L5" else 5.0
+        stout = 1.5 if size.role == "L5" else 1.0
+        back = 2.0 if size.role == "L5" else 5.0
         middle = v.at(side * (0.5 * x + 0.5 * size.transverse_span_mm), y + 0.2 * back, z - 0.5 + 0.4 * lift)
         solid.cone(v.at(side * x, y - 3.5, z - 1.0), middle, 4.2 * stout, 2.8 * stout, k=4.5, stretch=1.5, wide=up)
         tip = v.at(side * (size.transverse_span_mm - 2.5), y + back, z + lift)
         solid.cone(middle, tip, 2.8 * stout, 2.3 * stout, k=0.2, stretch=1.5, wide=up)
         return
-    tip = v.at(side * size.transverse_span_mm, y + (12.0 if size.level == "T10" else 8.0), z + lift)
+    tip = v.at(side * size.transverse_span_mm, y + TRANSVERSE_BACK_MM.get(size.role, 12.0), z + lift)
     solid.cone(v.at(side * x, y, z - 0.5), tip, 5.2, 4.4, k=4.5)
+
+
+def transverse_tip(size: VertebraSize) -> tuple[F64, F64]:
+    """The tip and the root of a thoracic vertebra's left transverse process, in the vertebra's frame."""
+    a = np.radians(size.pedicle_transverse_deg[0])
+    x = size.canal_width_mm / 2 + size.pedicle_width_mm[0] / 2 + 0.4 + 6.5 * np.sin(a)
+    y, z = size.depth_mm / 2 + 4.0 + 6.5 * np.cos(a), _pedicle_z(size)
+    back = TRANSVERSE_BACK_MM.get(size.role, 12.0)
+    return np.array([size.transverse_span_mm, y + back, z + size.transverse_lift_mm]), np.array([x, y, z - 0.5])
 
 
 def _spinous(solid: Solid, size: VertebraSize, v: Placed) -> None:

@@ -35,10 +35,12 @@ def _label_numbers() -> dict[str, int]:
     numbers |= {f"vertebrae_T{n}": 44 - n for n in range(1, 13)}
     numbers |= {f"rib_left_{n}": 91 + n for n in range(1, 13)}
     numbers |= {f"rib_right_{n}": 103 + n for n in range(1, 13)}
-    return numbers
+    numbers |= {"vertebrae_C7": 44, "vertebrae_L6": 201, "vertebrae_T13": 202, "rib_left_13": 203, "rib_right_13": 204}
+    pairs = [f"{bone}_{side}" for bone in ("tibia", "fibula", "patella") for side in ("left", "right")]
+    return numbers | {name: 211 + n for n, name in enumerate(pairs)}
 
 
-LABELS = _label_numbers()  # TotalSegmentator v2
+LABELS = _label_numbers()  # TotalSegmentator v2 below 200
 
 
 @dataclass(frozen=True)
