@@ -24,7 +24,7 @@ from twin.case_check import CHANGED, document_state
 from twin.case_check import check_case as check_case
 from twin.case_document import CASE, CaseCorrupt, built_sha256, pretty, read_document
 from twin.case_files import CONFIRMED, CaseExists, NoPlan, NoVoxels, plan_problem, read_twin, write_case
-from twin.case_journal import CaseJournal
+from twin.case_journal import CaseJournal, only_writer
 from twin.durable import exchange, file_sha256, held, is_abandoned, replace_synced, sha256_of, sync, write_synced
 from twin.journal import Entry, canonical_json
 from twin.migration import SCHEMA
@@ -48,7 +48,7 @@ class Case:
 
     @classmethod
     def ensure_free(cls, folder: Path, *, replace: bool = False) -> None:
-        """Raise CaseExists unless a case can be made here; ask before a long build."""
+        """Raise CaseExists or JournalBusy unless a case can be made here; ask before a long build."""
         if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
             return
         if not (folder / "case.json").is_file():
@@ -57,6 +57,8 @@ class Case:
             raise CaseExists(
                 "there is a case here already; --force replaces it with its plans and journal", path=folder
             )
+        with only_writer(folder):
+            pass
 
     @classmethod
     def create(
@@ -280,9 +282,11 @@ def _move_in(building: Path, folder: Path, retired: Path) -> None:
     elif not any(folder.iterdir()):
         folder.rmdir()
         building.rename(folder)
-    elif exchange(building, folder):
-        building.rename(retired)
     else:
-        folder.rename(retired)
-        building.rename(folder)
+        with only_writer(folder):
+            if exchange(building, folder):
+                building.rename(retired)
+            else:
+                folder.rename(retired)
+                building.rename(folder)
     sync(folder.parent)

@@ -8,15 +8,16 @@ loss, and never runs ahead.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import suppress
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from spatial.faults import Fault
 from twin.anatomy.renaming import RENAMED
 from twin.durable import replace_synced
-from twin.journal import Entry, Journal, JournalBroken, JournalNotWritten, canonical_json
+from twin.journal import Entry, Journal, JournalBroken, JournalBusy, JournalNotWritten, canonical_json, lock_file
 
 JOURNAL = "journal.jsonl"
 HEAD = "journal.head"
@@ -85,3 +86,26 @@ def end_problem(folder: Path, entries: Sequence[Entry]) -> str | None:
     if entries[seq].sha256 != sha256:
         return f"entry {seq} is not the one that was written; restore journal.jsonl from a copy"
     return None
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold the journal of a case that is to be replaced, sound or not. Raises JournalBusy when somebody writes to it.
+
+    On Windows, where an open file's folder can't be moved, this only looks.
+    """
+    path = folder / JOURNAL
+    if not path.is_file():
+        yield
+        return
+    file = path.open("r+b")
+    try:
+        try:
+            lock_file(file)
+        except OSError:
+            raise JournalBusy("another program is writing to this case; close it first", path=path) from None
+        if sys.platform == "win32":
+            file.close()
+        yield
+    finally:
+        file.close()

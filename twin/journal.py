@@ -176,7 +176,7 @@ class Journal:
         except OSError as error:
             raise JournalNotWritten(f"cannot be opened for writing ({error.strerror})", path=self.path) from None
         try:
-            _lock(file)
+            lock_file(file)
         except OSError:
             file.close()
             raise JournalBusy("another program is writing to this case; close it first", path=self.path) from None
@@ -222,7 +222,7 @@ def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
     yield from enumerate(whole, start=1)
 
 
-def _lock(file: IO[bytes]) -> None:
+def lock_file(file: IO[bytes]) -> None:
     """Take the writer's lock; the operating system frees it when the process ends. Raises OSError when it is taken."""
     if sys.platform == "win32":
         import msvcrt
