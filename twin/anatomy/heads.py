@@ -175,7 +175,8 @@ def _hu_at(hu: NDArray[np.float32], x: float, y: float, z: float) -> float:
     low += (hu[k, j + 1, i] * (1 - a) + hu[k, j + 1, i + 1] * a) * b
     high = (hu[k + 1, j, i] * (1 - a) + hu[k + 1, j, i + 1] * a) * (1 - b)
     high += (hu[k + 1, j + 1, i] * (1 - a) + hu[k + 1, j + 1, i + 1] * a) * b
-    return min(max(low * (1 - c) + high * c, -100.0), 500.0)
+    value: float = min(max(low * (1 - c) + high * c, -100.0), 500.0)
+    return value
 
 
 @njit_parallel

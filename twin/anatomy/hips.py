@@ -1,7 +1,8 @@
 """The pelvis: marrow that no threshold shows, markers for sacrum, hip bones and femora, and the hip joint as a sphere.
 
 The sacroiliac joint is halved by markers on both of its sides: the ilium's outer face, and the sacrum as far sideways
-as it always reaches. The hip joint is the fitted head's sphere: inside is femur, outside is hip, except toward the neck.
+as it always reaches. The hip joint is the fitted head's sphere: inside is femur, outside is hip, but for the
+neck.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ OUTER_LATERAL_MM = (34.0, 48.0)  # there; and lower down, where the sacrum itsel
 OUTER_DEPTH_MM = 30.0  # below S1 the joint narrows and the sacrum shows behind it
 PELVIS_MM = 150.0  # from the middle to either side
 SACRUM_MM = 120.0  # from S1 to the coccyx, and some
-CANAL_MM = 8.0
+CANAL_MM = (14.0, 8.5)  # half of what stays free, from side to side and from front to back
 ALA_MM = ((8.0, 30.0), 33.0, (-16.0, 6.0))  # below S1, beside the middle, in front of the endplate's middle
 LATERAL_MASS_MM = ((34.0, 58.0), 22.0, (-45.0, -8.0))
 NECK_COSINE = 0.55  # directions from the head's centre nearer than this to the neck's belong to the femur
@@ -60,7 +61,9 @@ class Pelvis:
 
 
 def spongiosa(coarse: Working, bone: NDArray[np.bool_], canal: Canal, pelvis: Pelvis) -> NDArray[np.bool_]:
-    """Working voxels of dark marrow in sacrum, hips and femora; the canal stays free."""
+    """Working voxels of dark marrow in sacrum, hips and femora, for scans whose voxels hide the cortex; the canal stays
+    free.
+    """
     reach = np.array([PELVIS_MM, PELVIS_MM, 0.0])
     bottom = coarse.origin_mm[2] if pelvis.heads else pelvis.s1_mm[2] - SACRUM_MM
     corners = np.stack([pelvis.s1_mm - reach, pelvis.s1_mm + reach])
@@ -72,7 +75,7 @@ def spongiosa(coarse: Working, bone: NDArray[np.bool_], canal: Canal, pelvis: Pe
     zyx = np.argwhere(found)
     points = coarse.patient_from_index(zyx)
     local = canal.coordinates(points)
-    free = (np.hypot(local[:, 1], local[:, 2]) < CANAL_MM) & (local[:, 0] > -40.0)
+    free = (np.hypot(local[:, 1] / CANAL_MM[0], local[:, 2] / CANAL_MM[1]) < 1.0) & (local[:, 0] > -40.0)
     free |= (points - pelvis.s1_mm) @ pelvis.cranial > 0.0  # the disc above
     found[tuple(zyx[free].T)] = False
     return found
@@ -84,8 +87,8 @@ def markers(coarse: Working, near: Spine, bone: NDArray[np.bool_], pelvis: Pelvi
     depth, front, aside = -d @ pelvis.cranial, d @ pelvis.anterior, np.abs(d[:, 0])
     lower = (aside < 13.0) & (depth > 30.0) & (depth < 105.0) & (front < 10.0) & (front > -75.0)
     chosen = lower
-    for (top, bottom), lateral, (rear, fore) in (ALA_MM, LATERAL_MASS_MM):
-        chosen |= (depth > top) & (depth < bottom) & (aside < lateral) & (front > rear) & (front < fore)
+    for (top, bottom), width, (rear, fore) in (ALA_MM, LATERAL_MASS_MM):
+        chosen |= (depth > top) & (depth < bottom) & (aside < width) & (front > rear) & (front < fore)
     found = [Marker("sacrum", near.zyx[chosen])]
     zyx = np.argwhere(bone)
     points = coarse.patient_from_index(zyx)
@@ -110,7 +113,8 @@ def _outer_face(zyx: NDArray[np.int64], points: Array, lateral: Array, pelvis: P
     row = tuple((zyx[:, :2] - start).T)
     np.maximum.at(outermost, row, lateral)
     least = np.where(pelvis.s1_mm[2] - points[:, 2] < OUTER_DEPTH_MM, *OUTER_LATERAL_MM)
-    return zyx[(lateral > outermost[row] - OUTER_MM) & (outermost[row] > least) & (lateral > least - OUTER_MM)]
+    face = (lateral > outermost[row] - OUTER_MM) & (outermost[row] > least) & (lateral > least - OUTER_MM)
+    return np.asarray(zyx[face])
 
 
 def _joint_markers(zyx: NDArray[np.int64], points: Array, head: Head, middle_x_mm: float) -> list[Marker]:
