@@ -81,6 +81,7 @@ def build_twin(
         _with_versions(steps),
         tuple([*warnings, *missing, *no_canal]),
         structures,
+        fitness=volume.fitness,
     )
     return built, labels
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from spatial.faults import Fault
 from spatial.rigid import Array
+from twin.scan.fitness import TOUCHING
 from twin.scan.headers import Header
 from twin.scan.refusals import IrregularSlices
 
@@ -17,7 +18,6 @@ POSITION_TOLERANCE_MM = 0.06  # positions are often rounded to 0.1 mm
 FINE_MM = 1.25  # the usual protocol for planning pedicle screws
 SHORTEST_RUN = 3  # gaps of one width that make a protocol; fewer may be damage
 MOST_RUNS = 4
-TOUCHING = 1.05  # gap over thickness up to which no tissue lies unseen between two slices
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import numpy as np
 from spatial.faults import Fault
 from spatial.rigid import Array
 from twin.scan.duplicates import deduplicated
-from twin.scan.gaps import POSITION_TOLERANCE_MM, TOUCHING, changed_pitch_mm, coarse, distinct_mm, irregular
+from twin.scan.fitness import TOUCHING
+from twin.scan.gaps import POSITION_TOLERANCE_MM, changed_pitch_mm, coarse, distinct_mm, irregular
 from twin.scan.headers import Header
 from twin.scan.identity import check_greys, check_identity
 from twin.scan.layout import Layout, Verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 from spatial.faults import Fault
 from spatial.progress import Progress, silent
 from spatial.rigid import Array
+from twin.scan.coverage import bone_at_edge
 from twin.scan.digest import content_sha256
+from twin.scan.fitness import Facts, judge_fitness
 from twin.scan.gaps import coarse
 from twin.scan.nifti import read_nifti
-from twin.scan.orientation import Turn
+from twin.scan.orientation import Turn, lps_volume
 from twin.scan.refusals import BadImage, BrokenFile, NoScan, NotHounsfield
 from twin.scan.stored import AIR_HU
 from twin.scan.volume import Grid, Volume
@@ -88,7 +91,9 @@ def read_image(path: Path) -> Image:
     return Image(Grid(size, spacing, matrix[:3, 3], u @ vt), values, notes)
 
 
-def load_image(path: Path, progress: Progress = silent) -> Volume:
+def load_image(
+    path: Path, progress: Progress = silent, *, surgery_since: date | None = None, today: date | None = None
+) -> Volume:
     """A CT from an image file. Raises NotHounsfield when its values can't be HU, SingleSlice-like faults by shape."""
     progress("reading image", 0.1)
     image = read_image(path)
@@ -123,19 +128,35 @@ def load_image(path: Path, progress: Progress = silent) -> Volume:
         "content_sha256": content_sha256(image.grid, hu),
     }
     notes.extend(coarse(float(image.grid.spacing_mm.max())))
-    return Volume(image.grid, hu, about, tuple(notes))
+    spacing = image.grid.spacing_mm
+    facts = Facts(
+        slice_mm=float(spacing.max()),
+        pixel_mm=float(np.sort(spacing)[1]),
+        cover_mm=float(spacing[2] * hu.shape[0]),
+        slices=hu.shape[0],
+        edge_share=bone_at_edge(hu),
+    )
+    fitness = judge_fitness(facts, today=today or date.today(), surgery_since=surgery_since)
+    return Volume(image.grid, hu, about, tuple(notes), fitness)
 
 
-def describe_image(path: Path) -> dict[str, Any]:
-    """An image file in the form of `scan list --json`: a series without UID, with its problems."""
+def describe_image(path: Path, thumbnail: Path | None = None) -> dict[str, Any]:
+    """An image file in the form of `scan list --json`: a series without UID, with its problems; draws `thumbnail`."""
     entry: dict[str, Any] = {"uid": "", "description": path.name, "modality": "CT", "slices": 0, "size": None}
     try:
         volume = load_image(path)
     except Fault as fault:
-        return entry | {"spacing_mm": None, "usable": False, "problems": [str(fault)]}
+        return entry | {"spacing_mm": None, "usable": False, "problems": [str(fault)], "fitness": None}
     grid = volume.grid
     entry |= {"slices": grid.size[2], "size": list(grid.size), "spacing_mm": grid.spacing_mm.tolist()}
-    return entry | {"usable": True, "problems": list(volume.warnings)}
+    fitness = None if volume.fitness is None else volume.fitness.to_json()
+    if thumbnail is not None:
+        from twin.scan.thumbnails import draw_volume_thumbnail
+
+        upright = lps_volume(volume)
+        draw_volume_thumbnail(upright.hu, upright.grid.spacing_mm.tolist(), thumbnail)
+        entry["thumbnail"] = str(thumbnail)
+    return entry | {"usable": True, "problems": list(volume.warnings), "fitness": fitness}
 
 
 def _read_itk(path: Path) -> tuple[NDArray[Any], Array, tuple[str, ...]]:

@@ -67,4 +67,4 @@ def nearest_turn(axes: Array, target_axes: Array) -> Turn:
 def lps_volume(volume: Volume) -> Volume:
     """The same CT with i toward the left, j posterior, k cranial (as nearly as turns allow)."""
     turn = nearest_turn(volume.grid.axes, np.eye(3))
-    return Volume(turn.grid(volume.grid), turn.array(volume.hu), volume.about, volume.warnings)
+    return Volume(turn.grid(volume.grid), turn.array(volume.hu), volume.about, volume.warnings, volume.fitness)

@@ -6,16 +6,22 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from spatial.faults import Fault
 from spatial.progress import Progress, silent
+from twin.scan.dicomdir import is_dicomdir, referenced
+from twin.scan.facts import facts_of
+from twin.scan.fitness import Fitness, judge_fitness
 from twin.scan.geometry import judge
 from twin.scan.headers import CT_CLASSES, Header, begins_as_dicom, headers_of, is_dicom, read_headers
 from twin.scan.layout import Verdict
-from twin.scan.refusals import BrokenFile, NoCT, NoScan, SeriesChoice
+from twin.scan.refusals import BrokenFile, DuplicateSlices, MixedSeries, NoCT, NoScan, SeriesChoice
+
+MOST_STACKS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +55,12 @@ class Series:
         """Whether it is worth choosing: a CT of several slices with places, not a scout or a dose report."""
         placed = [h for h in self.headers if not h.is_localizer and h.position_mm is not None]
         return self.is_ct and len(placed) > 1
+
+    @property
+    def fitness(self) -> Fitness | None:
+        """What it is fit for as far as the headers tell; None when it can't be loaded."""
+        layout = self.verdict.layout
+        return None if layout is None else judge_fitness(facts_of(layout), today=date.today())
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -84,6 +96,7 @@ class Series:
             "spacing_mm": spacing,
             "usable": layout is not None,
             "problems": list(self.problems),
+            "fitness": None if self.fitness is None else self.fitness.to_json(),
         }
 
 
@@ -105,6 +118,8 @@ def survey(path: Path, progress: Progress = silent) -> Survey:
     """Read every header under `path` (a file: its whole series from the same folder). Raises NoScan."""
     if not path.exists():
         raise NoScan("there is no such file or folder", path=path)
+    if path.is_file() and is_dicomdir(path):
+        return _of_dicomdir(path, progress)
     if path.is_file():
         return _of_file(path, progress)
     files = list(_files(path))
@@ -150,10 +165,25 @@ def _of_file(path: Path, progress: Progress) -> Survey:
     if not headers:
         raise NoScan("a DICOM object without an image (a report, a structure set, a directory?)", path=path)
     if len(headers) > 1:
-        return Survey((Series(headers[0].series_uid, headers),), 0, 0)
+        return Survey(_parted(Series(headers[0].series_uid, headers)), 0, 0)
     beside = _read([p for p in sorted(path.parent.iterdir()) if p.is_file()], progress)
     mine = [s for s in beside.series if any(h.path == path for h in s.headers)]
     return replace(beside, series=tuple(mine))
+
+
+def _of_dicomdir(path: Path, progress: Progress) -> Survey:
+    """What the disc's directory names; a file that is not there forbids its series."""
+    named = referenced(path)
+    found = _read([one.path for one in named if one.is_there], progress)
+    series = {one.uid: one for one in found.series}
+    for one in named:
+        if not one.is_there:
+            lost = BrokenFile("the DICOMDIR names this file, and it is not there; is the copy complete?", path=one.path)
+            mine = series.get(one.series_uid) or Series(one.series_uid, ())
+            series[one.series_uid] = replace(mine, broken=(*mine.broken, lost))
+    if not series:
+        raise NoScan(f"none of the {len(named)} files that the DICOMDIR names is an image", path=path)
+    return replace(found, series=tuple(series.values()))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -205,10 +235,30 @@ def _read(files: Sequence[Path], progress: Progress) -> Survey:
             broken.append(BrokenFile("the file is empty; was the copy interrupted?", path=path))
         else:
             not_dicom += 1
-    series = tuple(Series(key[0], tuple(headers), _nearby(broken, headers)) for key, headers in sorted(groups.items()))
+    whole = (Series(key[0], tuple(headers), _nearby(broken, headers)) for key, headers in sorted(groups.items()))
+    series = tuple(part for one in whole for part in _parted(one))
     if not series and broken:
         raise broken[0]
     return Survey(series, not_dicom, not_images)
+
+
+def _parted(series: Series) -> tuple[Series, ...]:
+    """Several stacks or phases under one UID as series of their own (`UID#1` …), if together they are no stack.
+
+    They are told apart by what the scanner says: stack and temporal position, or acquisition number. Where that does
+    not part them into sound stacks, the series stays whole and is refused.
+    """
+    stacks = sorted({h.stack for h in series.headers})
+    if not 2 <= len(stacks) <= MOST_STACKS or series.broken:
+        return (series,)
+    if not any(isinstance(fault, (DuplicateSlices, MixedSeries)) for fault in series.verdict.faults):
+        return (series,)
+    parts = tuple(
+        Series(f"{series.uid}#{number}", tuple(h for h in series.headers if h.stack == stack))
+        for number, stack in enumerate(stacks, 1)
+    )
+    is_better = all(part.verdict.layout is not None or not part.is_stack for part in parts)
+    return parts if is_better and any(part.is_stack for part in parts) else (series,)
 
 
 def _nearby(broken: Sequence[BrokenFile], headers: Sequence[Header]) -> tuple[BrokenFile, ...]:

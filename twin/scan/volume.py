@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from spatial.faults import Fault
 from spatial.frames import Patient, Voxel
 from spatial.rigid import Array, Points, Rigid, readonly
+from twin.scan.fitness import Fitness
 
 
 class BadVolume(Fault):
@@ -82,6 +83,7 @@ class Volume:
     hu: NDArray[np.int16]
     about: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    fitness: Fitness | None = None
 
     def __post_init__(self) -> None:
         """Check shape and type; the array is frozen in place, not copied (a CT is hundreds of megabytes)."""

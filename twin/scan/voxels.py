@@ -46,6 +46,15 @@ def read_voxels(layout: Layout, progress: Progress = silent) -> tuple[NDArray[np
     return hu, content_sha256(grid, hu, digests if is_straight else None), notes
 
 
+def read_slices(headers: Sequence[Header], progress: Progress = silent) -> NDArray[np.int16]:
+    """Some slices of one size as they are stored, in HU. Raises as `read_voxels` does."""
+    first = headers[0].pixels
+    assert first is not None
+    slices = np.empty((len(headers), first.rows, first.columns), np.int16)
+    _fill(headers, slices, progress)
+    return slices
+
+
 def _fill(
     headers: Sequence[Header], slices: NDArray[np.int16], progress: Progress
 ) -> tuple[list[bytes], tuple[str, ...]]:
@@ -91,14 +100,3 @@ def check_range(hu: NDArray[np.int16]) -> tuple[str, ...]:
     if low > -200:
         return (f"lowest value {low} HU: neither air nor fat; is the offset of -1024 missing?",)
     return ()
-
-
-def stored_digest(header: Header) -> tuple[object, ...]:
-    """What tells whether two slices hold the same picture, however each is stored.
-
-    Raises BrokenFile or DecoderFailed when it cannot be read.
-    """
-    pixels = header.pixels
-    assert pixels is not None
-    out = np.empty((1, pixels.rows, pixels.columns), np.int16)
-    return (_fill((header,), out, silent)[0][0],)

@@ -74,6 +74,7 @@ def _base(grid: ScanGrid, seed: int, description: str, identity: str) -> Dataset
     d.PatientIdentityRemoved = "YES"
     d.DeidentificationMethod = "No real person: computed from a seed"
     d.BodyPartExamined = "LSPINE"
+    d.QualityControlImage = "YES"  # no patient: its age says nothing
     d.SliceThickness = f"{grid.slice_mm:.4f}"
     d.KVP = "120"
     d.SpacingBetweenSlices = f"{grid.slice_mm:.4f}"
