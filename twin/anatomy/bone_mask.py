@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,21 @@ CANAL_MM = 8.0  # about the canal's centre nothing is closed
 MOST_HOLE_MM2 = 1200.0  # a marrow cavity that the end of the scan cuts open: a shaft, never the pelvic ring
 
 
-def threshold_hu(volume: Volume) -> float:
-    """HU above which a voxel is taken for bone at first: muscle's peak plus five times the noise, within BONE_HU."""
+@dataclass(frozen=True)
+class Soft:
+    """The soft tissue of this scan: muscle's peak and the noise of single voxels (one sigma)."""
+
+    muscle_hu: float
+    noise_hu: float
+
+    @property
+    def bone_hu(self) -> float:
+        """Above it a voxel is taken for bone at first: muscle's peak plus five times the noise, within BONE_HU."""
+        return float(np.clip(round(self.muscle_hu + NOISES_ABOVE_SOFT * self.noise_hu), *BONE_HU))
+
+
+def soft_tissue(volume: Volume) -> Soft:
+    """Read from every few slices."""
     rows = volume.hu[:: max(1, volume.hu.shape[0] // 40)]
     soft = (rows > -30) & (rows < 130)
     count = np.bincount((rows[soft] + 30).astype(np.int64), minlength=160).astype(float)
@@ -29,8 +43,7 @@ def threshold_hu(volume: Volume) -> float:
     # three pixels apart, since reconstruction correlates neighbours
     pair = soft[:, :, 3:] & soft[:, :, :-3] if rows.shape[2] > 3 else soft[:, :, :0]
     step = (rows[:, :, 3:].astype(np.int32) - rows[:, :, :-3])[pair] if pair.any() else np.zeros(1, np.int32)
-    noise = float(np.median(np.abs(step))) / 0.6745 / np.sqrt(2.0)
-    return float(np.clip(round(muscle + NOISES_ABOVE_SOFT * noise), *BONE_HU))
+    return Soft(muscle, float(np.median(np.abs(step)) / 0.6745 / np.sqrt(2.0)))
 
 
 def above(hu: NDArray[Any], threshold_hu: float, spacing_kji_mm: tuple[float, float, float]) -> NDArray[np.bool_]:

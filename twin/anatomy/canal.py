@@ -1,8 +1,9 @@
 """The spinal canal, found first: the axis along which everything else of the spine is read.
 
 In each axial slice every soft voxel looks around itself: bone in most directions (the share of rays that hit), at like
-distances left and right, at about a canal's radius, with a vertebral body in front. Dynamic programming then joins the
-best voxels of all slices to one smooth path.
+distances left and right, at about a canal's radius, with a vertebral body in front. It looks with several thresholds
+and keeps the best: a dense pedicle and a dark sacrum stand in one scan. Dynamic programming then joins the best voxels
+of all slices to one smooth path.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from twin.anatomy.working import Working
 RADIUS_MM = 9.5
 REACH_MM = 24.0
 RAYS = 24
-MIDLINE_SD_MM = 28.0  # without it the path jumps into the obturator ring
-THRESHOLDS_HU = (140.0, 180.0, 230.0)  # a fixed one fails on low density: the best path is kept
+MIDLINE_MM = 12.0  # a scoliotic canal lies this far beside the body's middle and more
+MIDLINE_SD_MM = 24.0  # without it the path jumps into the obturator ring
+ABOVE_SOFT_HU = (45.0, 85.0, 130.0, 180.0)  # over the scan's muscle; a fixed one fails on low density
+SLICE_STEP_MM = 3.0
 LEAST_SCORE = 0.22
 
 
@@ -67,31 +70,33 @@ class Canal:
         )
 
 
-def find(working: Working) -> Canal:
+def find(working: Working, muscle_hu: float = 50.0, noise_hu: float = 15.0) -> Canal:
     """The canal's centreline; raises NoSpine when no path looks like one."""
-    best: tuple[float, NDArray[np.int64], Array] | None = None
     smooth = ndimage.gaussian_filter(working.hu, 0.7)
-    for threshold in THRESHOLDS_HU:
-        score = _slice_scores(smooth, threshold, working.spacing_mm, _midline(working))
-        path, _ = _best_path(score)
-        values = score[np.arange(len(path)), path[:, 0], path[:, 1]].astype(np.float64)
-        total = float(np.sort(values)[len(values) // 4 :].mean())
-        if best is None or total > best[0]:
-            best = (total, path, values)
-    assert best is not None
-    return _canal(working, best[1], best[2])
+    step = max(1, round(SLICE_STEP_MM / working.spacing_mm))
+    slices = np.ascontiguousarray(smooth[::step])
+    middle = _midline(slices)
+    score = np.zeros(slices.shape, dtype=np.float32)
+    for above in ABOVE_SOFT_HU:
+        if above > 2.5 * noise_hu or above == ABOVE_SOFT_HU[-1]:
+            _slice_scores(slices, muscle_hu + above, working.spacing_mm, middle, score)
+    path, _ = _best_path(score)
+    values = score[np.arange(len(path)), path[:, 0], path[:, 1]].astype(np.float64)
+    rows = np.arange(len(working.hu)) / step
+    whole = np.column_stack([np.interp(rows, np.arange(len(path)), path[:, n]) for n in range(2)])
+    return _canal(working, whole, np.interp(rows, np.arange(len(path)), values))
 
 
-def _midline(working: Working) -> float:
-    """Column of the body's middle: centre of the soft-tissue mass, half way down the volume's slices (arms weigh
-    alike).
-    """
-    body = working.hu > -200
-    columns = body.sum(axis=(0, 1)).astype(float)
-    return float((columns * np.arange(len(columns))).sum() / max(columns.sum(), 1.0))
+def _midline(hu: NDArray[np.float32]) -> Array:
+    """Column of the body's middle a slice, along the slices smoothed: half of its soft tissue lies on either side."""
+    columns = (hu > -200).sum(axis=1).astype(float)
+    mass = np.maximum(columns.sum(axis=1), 1.0)
+    middle = np.array([np.searchsorted(np.cumsum(row), 0.5 * row.sum()) for row in columns], dtype=float)
+    middle[mass < 2.0] = 0.5 * hu.shape[2]
+    return np.asarray(ndimage.gaussian_filter1d(middle, 10.0, mode="nearest"))
 
 
-def _canal(working: Working, path: NDArray[np.int64], values: Array) -> Canal:
+def _canal(working: Working, path: Array, values: Array) -> Canal:
     smooth_score = ndimage.uniform_filter1d(values, max(1, round(20.0 / working.spacing_mm)), mode="nearest")
     good = smooth_score > LEAST_SCORE
     runs, count = ndimage.label(good)
@@ -146,9 +151,11 @@ def _smooth_line(values: Array, weight: Array, sigma: float) -> Array:
 
 
 @njit_parallel
-def _slice_scores(hu: NDArray[np.float32], threshold: float, spacing_mm: float, midline: float) -> NDArray[np.float32]:
+def _slice_scores(
+    hu: NDArray[np.float32], threshold: float, spacing_mm: float, midline: Array, out: NDArray[np.float32]
+) -> None:
+    """Raises `out` (z, y, x) to the score 0..1 of each voxel that this threshold gives, where it is higher."""
     nz, ny, nx = hu.shape
-    out = np.zeros((nz, ny, nx), dtype=np.float32)
     cos = np.cos(2 * np.pi * np.arange(RAYS) / RAYS)
     sin = np.sin(2 * np.pi * np.arange(RAYS) / RAYS)
     reach = int(REACH_MM / spacing_mm)
@@ -158,8 +165,8 @@ def _slice_scores(hu: NDArray[np.float32], threshold: float, spacing_mm: float, 
         hits = np.empty(RAYS)
         for y in range(ahead + 2, ny - 4):
             for x in range(half + 1, nx - half - 1):
-                off = (x - midline) * spacing_mm
-                if abs(off) > 70.0 or hu[z, y, x] > threshold or hu[z, y, x] < -150.0:
+                off = abs(x - midline[z]) * spacing_mm
+                if off > 70.0 or hu[z, y, x] > threshold or hu[z, y, x] < -150.0:
                     continue
                 # a body in front: bone within 9 to 40 mm ahead
                 bone = 0
@@ -167,6 +174,8 @@ def _slice_scores(hu: NDArray[np.float32], threshold: float, spacing_mm: float, 
                     if hu[z, y - b * ahead // 4 - 2 if y - b * ahead // 4 - 2 > 0 else 0, x] > threshold - 60.0:
                         bone += 1
                 if bone == 0:
+                    continue
+                if bone < 2 and out[z, y, x] > 0.6:
                     continue
                 share = 0
                 for r in range(RAYS):
@@ -179,6 +188,8 @@ def _slice_scores(hu: NDArray[np.float32], threshold: float, spacing_mm: float, 
                             hits[r] = d * spacing_mm
                             share += 1
                             break
+                    if r == RAYS // 2 and share < RAYS // 8:
+                        break
                 if share < RAYS // 2:
                     continue
                 alike, pairs, radius = 0.0, 0, 0.0
@@ -193,15 +204,15 @@ def _slice_scores(hu: NDArray[np.float32], threshold: float, spacing_mm: float, 
                         elif hits[r] < 0 and hits[mirror] < 0:
                             alike += 0.5
                 value = (share / RAYS) * (radius / share) * (0.3 + 0.7 * alike / pairs)
-                value *= np.exp(-0.5 * (off / MIDLINE_SD_MM) ** 2) * (0.5 + 0.1 * bone)
-                out[z, y, x] = value
-    return out
+                value *= np.exp(-0.5 * (max(0.0, off - MIDLINE_MM) / MIDLINE_SD_MM) ** 2) * (0.5 + 0.1 * bone)
+                if value > out[z, y, x]:
+                    out[z, y, x] = value
 
 
 @njit
 def _best_path(score: NDArray[np.float32]) -> tuple[NDArray[np.int64], float]:
     nz, ny, nx = score.shape
-    step = 2
+    step = 3  # voxels a slice: 56 degrees
     total = score[0].copy()
     came = np.zeros((nz, ny, nx), dtype=np.int16)
     for z in range(1, nz):
@@ -211,7 +222,7 @@ def _best_path(score: NDArray[np.float32]) -> tuple[NDArray[np.int64], float]:
                 best, where = -1.0, 0
                 for b in range(-step, step + 1):
                     for a in range(-step, step + 1):
-                        value = total[y + b, x + a] - 0.03 * (a * a + b * b)
+                        value = total[y + b, x + a] - 0.0075 * (a * a + b * b)
                         if value > best:
                             best, where = value, (b + step) * (2 * step + 1) + (a + step)
                 new[y, x] = best + score[z, y, x]

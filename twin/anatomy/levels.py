@@ -17,12 +17,13 @@ UPWARD = tuple(
     + [f"vertebrae_T{n}" for n in range(12, 0, -1)]
     + [f"vertebrae_C{n}" for n in range(7, 0, -1)]
 )
-ALA_LATERAL_MM = (
-    38.0,
-    58.0,
-)  # bone this far beside a body is the sacrum's ala: 4.7 to 5.8 mL there, at most 0.8 elsewhere
-ALA_ML = 2.2
+# Bone this far beside and in front of the canal, under a disc: the sacrum's ala and the ilium around it. 5 mL and more
+# under L5/S1, at most 1 elsewhere; further back L5's transverse processes look the same.
+ALA_LATERAL_MM = (40.0, 64.0)
+ALA_ANTERIOR_MM = (10.0, 34.0)
+ALA_ML = 2.0
 BONE_HU = 160.0
+ABOVE_THRESHOLD_HU = 20.0
 SEEN = 0.85  # sacrum seen and the count of rib-less vertebrae is five, or can't be checked
 CONFIRMED = 0.95  # ribs start at the sixth vertebra above the sacrum
 CONTRADICTED = 0.4  # they start elsewhere: a transitional vertebra, or a rib that was missed
@@ -41,17 +42,17 @@ class Segment:
 
     def heights_mm(self, coordinates: Array) -> tuple[Array, Array]:
         """Heights (...) above the lower endplate and below the upper one, of canal coordinates (..., 3)."""
-        s, a = coordinates[..., 0], coordinates[..., 2] - 22.0
+        s, left, anterior = coordinates[..., 0], coordinates[..., 1], coordinates[..., 2]
         far = np.full(s.shape, 1e3)
-        up = far if self.below is None else s - self.below.upper_mm - np.tan(self.below.upper_tilt_rad) * a
-        down = far if self.above is None else self.above.lower_mm + np.tan(self.above.lower_tilt_rad) * a - s
+        up = far if self.below is None else s - self.below.upper_at(left, anterior)
+        down = far if self.above is None else self.above.lower_at(left, anterior) - s
         return up, down
 
 
-def segments(working: Working, canal: Canal, discs: tuple[Disc, ...]) -> tuple[Segment, ...]:
+def segments(working: Working, canal: Canal, discs: tuple[Disc, ...], bone_hu: float) -> tuple[Segment, ...]:
     """Segments from below upward; the first is the sacrum when its alae show. Discs inside the sacrum are dropped."""
     chain = list(discs)
-    alae = [_lateral_ml(working, canal, disc) for disc in chain]
+    alae = [_ala_ml(working, canal, disc, min(BONE_HU, bone_hu + ABOVE_THRESHOLD_HU)) for disc in chain]
     sacral = [n for n, ml in enumerate(alae) if ml > ALA_ML]
     first = max(sacral) if sacral else -1
     found: list[Segment] = []
@@ -103,15 +104,14 @@ def named(spine: tuple[Segment, ...], rib_bearing: tuple[bool, ...]) -> tuple[tu
     return tuple(names), confidence, tuple(warnings)
 
 
-def _lateral_ml(working: Working, canal: Canal, disc: Disc) -> float:
-    """Bone 38 to 58 mm beside the middle, in the 24 mm under a disc, both sides' smaller half doubled."""
+def _ala_ml(working: Working, canal: Canal, disc: Disc, bone_hu: float) -> float:
+    """Bone beside the middle in the 24 mm under a disc, both sides' smaller half doubled."""
     depth = np.arange(-26.0, -2.0, 2.0)
     lateral = np.arange(ALA_LATERAL_MM[0], ALA_LATERAL_MM[1], 2.0)
-    anterior = np.arange(-4.0, 24.0, 2.0)
-    slope = np.tan(disc.lower_tilt_rad)
+    anterior = np.arange(ALA_ANTERIOR_MM[0], ALA_ANTERIOR_MM[1], 2.0)
     sides = []
     for sign in (-1.0, 1.0):
         d, x, a = np.meshgrid(depth, sign * lateral, anterior, indexing="ij")
-        at = np.stack([disc.lower_mm + d + slope * (a - 22.0), x, a], axis=-1)
-        sides.append(float((working.sample(canal.points(at)) > BONE_HU).sum()) * 8.0 / 1000.0)
+        at = np.stack([disc.lower_at(np.zeros(1), a) + d, x, a], axis=-1)
+        sides.append(float((working.sample(canal.points(at)) > bone_hu).sum()) * 8.0 / 1000.0)
     return 2.0 * min(sides)

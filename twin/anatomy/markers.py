@@ -77,7 +77,7 @@ def vertebral(spine: Spine, segment: Segment, name: str) -> list[Marker]:
     if segment.above is None:
         in_body &= up < 26.0
     body = spine.zyx[in_body]
-    if len(body) == 0 or np.ptp(s[in_body]) < LEAST_PARTIAL_MM:
+    if segment.below is None and (len(body) == 0 or np.ptp(s[in_body]) < LEAST_PARTIAL_MM):
         return []
     markers = [Marker(name, body)]
     (rear, front), half = ARCH_MM

@@ -12,10 +12,10 @@ from spatial.faults import Fault
 from spatial.frames import Patient
 from spatial.progress import Progress
 from spatial.rigid import Array, Points
-from twin.anatomy import bone_mask, discs, heads, levels, markers, parting, working
+from twin.anatomy import body, bone_mask, discs, heads, hips, levels, markers, parting, turning, working
 from twin.anatomy import canal as canals
 from twin.anatomy.canal import Canal
-from twin.anatomy.heads import Head
+from twin.anatomy.hips import Pelvis
 from twin.anatomy.levels import Segment
 from twin.anatomy.markers import Marker
 from twin.anatomy.segmentation import Segmented
@@ -25,8 +25,6 @@ from twin.scan.volume import Grid, LabelMap, Volume
 
 ENCLOSED_HU = 300.0  # dark tissue that bone brighter than this encloses is marrow, never a joint
 LEAST_BONE_ML = 1.0
-SOCKET_MM = (0.5, 4.5)  # the hip's joint space outside the head's sphere
-SOCKET_VALLEY_HU = 350  # how deep a valley the fitted sphere counts as, where the CT shows none
 RIB_END_MM = 40.0  # a rib whose medial end is further from the canal was not seen to reach the spine
 
 
@@ -37,25 +35,28 @@ class NoBones(Fault):
 def segment(volume: Volume, progress: Progress) -> Segmented:
     """Label the bones of a CT; raises NoBones, NoSpine."""
     progress("finding the spinal canal", 0.0)
-    coarse = working.prepare(volume)
-    canal = canals.find(coarse)
+    coarse = body.patient(working.prepare(volume))
+    soft = bone_mask.soft_tissue(volume)
+    canal, turn_deg = turning.turned(coarse, canals.find(coarse, soft.muscle_hu, soft.noise_hu), soft.bone_hu)
     progress("finding the discs", 0.3)
-    chain = discs.find(coarse, canal)
-    spine = levels.segments(coarse, canal, chain)
-    threshold = bone_mask.threshold_hu(volume)
+    chain = discs.find(coarse, canal, soft.bone_hu)
+    spine = levels.segments(coarse, canal, chain, soft.bone_hu)
+    threshold = soft.bone_hu
     bone = bone_mask.above(coarse.hu, threshold, (coarse.spacing_mm,) * 3)
     between = _disc_space(coarse, canal, chain)
     open_shells = float(np.cbrt(np.prod(volume.grid.spacing_mm))) > bone_mask.THICK_MM
     if open_shells:
         bone = bone_mask.closed(bone, coarse, canal)
     bone &= ~(between & (coarse.hu < threshold + 70.0))
-    sockets = _heads(coarse, canal, spine)
-    seeds = _seeds(coarse, canal, spine, bone, sockets)
+    pelvis = _pelvis(coarse, canal, spine)
+    if open_shells and pelvis is not None:
+        bone |= hips.spongiosa(coarse, bone, canal, pelvis)
+    seeds = _seeds(coarse, canal, spine, bone, pelvis)
     if not any(m.bone.startswith("segment") for m in seeds):
         raise NoBones(f"a canal of {canal.along_mm[-1]:.0f} mm but no vertebra beside it; is the scan a CT in HU?")
     progress("telling the bones apart", 0.4)
     keys = sorted({m.bone for m in seeds if len(m.zyx)})
-    labels = _parted(volume, coarse, bone, between, seeds, keys, sockets, threshold, open_shells)
+    labels = _parted(volume, coarse, bone, open_shells, between, seeds, keys, pelvis, threshold)
     progress("naming the bones", 0.85)
     names, confidence, warnings = _named(labels, volume.grid, canal, spine, keys)
     labels, found = _relabelled(labels, keys, names, volume.grid.voxel_ml)
@@ -65,8 +66,9 @@ def segment(volume: Volume, progress: Progress) -> Segmented:
         "shells_closed": open_shells,
         "discs": len(chain),
         "canal_mm": round(float(canal.along_mm[-1]), 1),
+        "turn_deg": round(turn_deg, 1),
         "sacrum_seen": any(s.is_sacrum for s in spine),
-        "femoral_heads_seen": len(sockets),
+        "femoral_heads_seen": 0 if pelvis is None else len(pelvis.heads),
     }
     return Segmented(LabelMap(volume.grid, labels, found), confidence, warnings, settings)
 
@@ -81,23 +83,25 @@ def _disc_space(coarse: Working, canal: Canal, chain: tuple[discs.Disc, ...]) ->
         z, y, x = np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high, strict=True)), indexing="ij")
         zyx = np.column_stack([z.ravel(), y.ravel(), x.ravel()])
         at = canal.coordinates(coarse.patient_from_index(zyx))
-        front = at[:, 2] - discs.PIVOT_MM
-        inside = at[:, 0] < disc.upper_mm - 1.0 + np.tan(disc.upper_tilt_rad) * front
-        inside &= at[:, 0] > disc.lower_mm + 1.0 + np.tan(disc.lower_tilt_rad) * front
+        inside = at[:, 0] < disc.upper_at(at[:, 1], at[:, 2]) - 1.0
+        inside &= at[:, 0] > disc.lower_at(at[:, 1], at[:, 2]) + 1.0
         inside &= (at[:, 2] > 7.0) & (at[:, 2] < 48.0) & (np.abs(at[:, 1]) < 30.0)
         out[tuple(zyx[inside].T)] = True
     return out
 
 
-def _heads(coarse: Working, canal: Canal, spine: tuple[Segment, ...]) -> tuple[Head, ...]:
+def _pelvis(coarse: Working, canal: Canal, spine: tuple[Segment, ...]) -> Pelvis | None:
+    """Where the pelvis stands; None without a sacrum."""
     if not (spine and spine[0].is_sacrum and spine[0].above is not None):
-        return ()
-    s1 = canal.points(np.array([spine[0].above.lower_mm, 0.0, 22.0]))
-    return heads.find(coarse, float(s1[0]), float(s1[2]) - 30.0)
+        return None
+    top = spine[0].above
+    s1 = canal.points(np.array([top.lower_mm, 0.0, 22.0]))
+    found = heads.find(coarse, float(s1[0]), float(s1[2]) - 30.0)
+    return Pelvis.under(canal, top, spine[min(2, len(spine) - 1)].below or top, found)
 
 
 def _seeds(
-    coarse: Working, canal: Canal, spine: tuple[Segment, ...], bone: NDArray[np.bool_], sockets: tuple[Head, ...]
+    coarse: Working, canal: Canal, spine: tuple[Segment, ...], bone: NDArray[np.bool_], pelvis: Pelvis | None
 ) -> list[Marker]:
     """Markers under keys: `segment_N` (counted from below), `rib_N` (pieces), hips and femora by name."""
     near = markers.around(coarse, canal, bone)
@@ -105,14 +109,10 @@ def _seeds(
     for n, segment_ in enumerate(spine):
         seeds += markers.vertebral(near, segment_, f"segment_{n:02d}")
     lowest = canal.along_mm[0] - 60.0
-    if spine[0].is_sacrum and spine[0].above is not None:
-        top = spine[0].above
-        s1 = canal.points(np.array([top.lower_mm, 0.0, 22.0]))
-        lower = markers.sacral(coarse, near, canal, top)
-        seeds.append(Marker("segment_00", lower.zyx))
-        crest = spine[min(2, len(spine) - 1)].below or top
-        crest_z = float(canal.points(np.array([crest.along_mm, 0.0, 22.0]))[2])
-        seeds += markers.pelvic(coarse, bone, sockets, float(s1[0]), crest_z, float(s1[2]))
+    top = spine[0].above
+    if pelvis is not None and top is not None:
+        for m in hips.markers(coarse, near, bone, pelvis):
+            seeds.append(Marker("segment_00", m.zyx) if m.bone == "sacrum" else m)
         lowest = (spine[min(3, len(spine) - 1)].below or top).along_mm
     for n, piece in enumerate(markers.ribs(coarse, near, lowest)[:150]):
         seeds.append(Marker(f"rib_{n:03d}", piece))
@@ -123,12 +123,12 @@ def _parted(
     volume: Volume,
     coarse: Working,
     bone: NDArray[np.bool_],
+    open_shells: bool,
     between: NDArray[np.bool_],
     seeds: list[Marker],
     keys: list[str],
-    sockets: tuple[Head, ...],
+    pelvis: Pelvis | None,
     threshold: float,
-    open_shells: bool,
 ) -> NDArray[np.uint8]:
     import cc3d
 
@@ -156,31 +156,17 @@ def _parted(
     marrow = fine & (hu <= threshold)
     marrow |= fill_cavities(hu > ENCLOSED_HU) & (hu <= ENCLOSED_HU)
     valley = parting.valleys(hu, marrow, spacing)
+    sockets = () if pelvis is None else pelvis.heads
     for head in sockets:
-        _deepen(valley, grid, head)
+        hips.deepen(valley, grid, head)
     out = np.zeros(volume.hu.shape, dtype=np.uint8)
-    out[box] = parting.part(
+    parted = parting.part(
         fine, valley, np.where(fine, working.on_grid(marks, coarse, grid), 0).astype(np.uint8), spacing
     )
+    for head in sockets:
+        hips.seat(parted, grid, head, *(keys.index(f"{bone}_{head.side}") + 1 for bone in ("femur", "hip")))
+    out[box] = parted
     return out
-
-
-def _deepen(valley: NDArray[np.int16], grid: Grid, head: Head) -> None:
-    """Count the joint space around a femoral head as a valley, except toward the neck."""
-    r = head.radius_mm + SOCKET_MM[1]
-    centre = grid.index_from_patient(Points[Patient](head.centre_mm))
-    reach = r / grid.spacing_mm
-    low = np.clip(np.floor(centre - reach), 0, grid.size).astype(int)
-    high = np.clip(np.ceil(centre + reach) + 1, 0, grid.size).astype(int)
-    if (high <= low).any():
-        return
-    k, j, i = np.meshgrid(*(np.arange(low[a], high[a]) for a in (2, 1, 0)), indexing="ij")
-    d = grid.patient_from_index(np.stack([i, j, k], axis=-1)).mm - head.centre_mm
-    far = np.linalg.norm(d, axis=-1)
-    shell = (far > head.radius_mm + SOCKET_MM[0]) & (far < r)
-    shell &= (d @ markers.neck_axis(head.side)) < 0.5 * far
-    block = valley[low[2] : high[2], low[1] : high[1], low[0] : high[0]]
-    block[shell] = np.maximum(block[shell], SOCKET_VALLEY_HU)
 
 
 def _named(

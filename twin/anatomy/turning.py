@@ -1,0 +1,83 @@
+"""How far each level is turned about the canal: a scoliotic vertebra looks to the side of its curve's apex.
+
+Across the canal a vertebra is its own mirror image. At each place the angle is sought about which the bone is most
+alike left and right; the angles of neighbouring places are joined by dynamic programming.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy import ndimage
+
+from spatial.compiled import njit
+from spatial.rigid import Array
+from twin.anatomy.canal import Canal
+from twin.anatomy.working import Working
+
+ANGLES_DEG = np.arange(-36.0, 36.1, 3.0)
+STEP_MM = 2.0
+ANTERIOR_MM = (-40.0, 44.0)
+LATERAL_MM = 36.0
+BONE_RANGE_HU = 250.0
+SMOOTH_MM = 10.0  # half a vertebra
+UPRIGHT_SHARE = 0.05  # how much likeness a turn of 30 degrees must bring to be believed
+
+
+def turned(working: Working, canal: Canal, bone_hu: float) -> tuple[Canal, float]:
+    """The canal with its left and anterior directions turned as the vertebrae are, and the largest turn (deg)."""
+    s = np.arange(0.0, canal.along_mm[-1] + 0.1, STEP_MM)
+    if len(s) < 3:
+        return canal, 0.0
+    angles = np.radians(ANGLES_DEG)
+    lateral = np.arange(1.0, LATERAL_MM, 2.0)
+    anterior = np.arange(ANTERIOR_MM[0], ANTERIOR_MM[1], 2.0)
+    x, a = np.meshgrid(lateral, anterior, indexing="ij")
+    near = x**2 + a**2 < ANTERIOR_MM[1] ** 2
+    x, a = x[near], a[near]
+    alike = np.empty((len(s), len(angles)))
+    for n, angle in enumerate(angles):
+        sides = []
+        for side in (x, -x):
+            left = side * np.cos(angle) + a * np.sin(angle)
+            front = a * np.cos(angle) - side * np.sin(angle)
+            at = np.stack(np.broadcast_arrays(s[:, None], left[None, :], front[None, :]), axis=-1)
+            sides.append(np.clip((working.sample(canal.points(at)) - bone_hu) / BONE_RANGE_HU, 0.0, 1.0))
+        both = np.minimum(*sides).sum(axis=1)
+        either = np.maximum(*sides).sum(axis=1)
+        alike[:, n] = both / np.maximum(either, 0.05 * len(x))
+    alike = ndimage.gaussian_filter1d(alike, SMOOTH_MM / STEP_MM, axis=0, mode="nearest")
+    alike -= UPRIGHT_SHARE * (angles / np.radians(30.0)) ** 2
+    path = _path(alike)
+    turn = ndimage.gaussian_filter1d(angles[path], SMOOTH_MM / STEP_MM, mode="nearest")
+    turn = np.interp(canal.along_mm, s, turn)
+    cos, sin = np.cos(turn)[:, None], np.sin(turn)[:, None]
+    left = canal.left * cos - canal.anterior * sin
+    anterior_turned = canal.anterior * cos + canal.left * sin
+    return replace(canal, left=left, anterior=anterior_turned), float(np.degrees(np.abs(turn).max()))
+
+
+@njit
+def _path(alike: Array) -> list[int]:
+    """The angle's number at each place: most alike in sum, at most one step from place to place."""
+    n, m = alike.shape
+    total = alike[0].copy()
+    came = np.zeros((n, m), dtype=np.int64)
+    for s in range(1, n):
+        new = np.empty(m)
+        for q in range(m):
+            best, where = -1e18, q
+            for p in range(max(0, q - 1), min(m, q + 2)):
+                value = total[p] - 0.01 * abs(p - q)
+                if value > best:
+                    best, where = value, p
+            new[q] = best + alike[s, q]
+            came[s, q] = where
+        total = new
+    at = int(np.argmax(total))
+    out = [0 for _ in range(n)]
+    for s in range(n - 1, -1, -1):
+        out[s] = at
+        at = came[s, at]
+    return out
