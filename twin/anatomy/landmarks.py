@@ -10,7 +10,7 @@ from spatial.frames import Bone as BoneFrame
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.rigid import Array, Directions, Points, Rigid
-from twin.anatomy import endplates, pedicles, pelvis, vertebral_frame
+from twin.anatomy import endplates, limbs, pedicles, pelvis, vertebral_frame
 from twin.anatomy.bone import Landmark, Side
 from twin.anatomy.endplates import Endplate
 from twin.anatomy.levels import UPWARD
@@ -57,6 +57,11 @@ def measure(surfaces: Mapping[str, TriangleMesh[Patient]]) -> tuple[tuple[Landma
             else:
                 head_z = float(head.centre_mm[2])
                 marks.append(_mark("femoral_head", femur, side, head.centre_mm, None, head.spread_mm))
+            marks += limbs.femur(surfaces[femur], side, None if head is None else head.centre_mm)
+        if f"tibia_{side}" in surfaces:
+            marks += limbs.tibia(surfaces[f"tibia_{side}"], side)
+        if f"fibula_{side}" in surfaces:
+            marks += limbs.fibula(surfaces[f"fibula_{side}"], side)
         if hip in surfaces:
             marks.append(_mark(f"asis_{side}", hip, side, pelvis.asis(surfaces[hip], head_z), None, None))
     return tuple(marks), tuple(warnings)
