@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from spatial.faults import Fault, Misuse
 if TYPE_CHECKING:
     from guidance.diary import Diary
     from guidance.loop import Guided
+    from guidance.permission import Permission
     from guidance.session import State
     from spatial.pinhole import Pinhole
     from tracking.frame import FrameSource
@@ -66,11 +68,11 @@ def prepare(
 class Session:
     """Guided frames on their way to the screen, the folder and stdout; keeps the case's journal and the tally."""
 
-    def __init__(self, case: Case, about: dict[str, Any], reference: str) -> None:
+    def __init__(self, case: Case, about: dict[str, Any], reference: str, allowed: Permission) -> None:
         """Nothing is written until the first frame."""
         from guidance.diary import Diary
 
-        self.case, self.about, self.reference = case, about, reference
+        self.case, self.about, self.reference, self.allowed = case, about, reference, allowed
         self.diary: Diary = Diary()
 
     def follow(self, frames: Iterator[Guided]) -> Generator[Guided]:
@@ -83,6 +85,9 @@ class Session:
         try:
             for guided in frames:
                 if not self.diary.shown:
+                    say(*self.allowed.words)
+                    if self.allowed.override is not None:
+                        self.case.journal.append(self.allowed.by, "guidance_override", self.allowed.override)
                     self.case.journal.append("guide", "guidance_started", self.about)
                 self.diary, entry = self.diary.after(guided)
                 if entry:
@@ -146,6 +151,10 @@ def guide(
     limit_mm: Annotated[float, typer.Option(min=0.1, help="Largest predicted error (95 %) that reads GUIDING.")] = 2.0,
     offscreen: Annotated[Path | None, typer.Option("--offscreen", help="Write pictures and an MP4 there.")] = None,
     window: Annotated[bool, typer.Option("--window", help="Show the overlay in a window.")] = False,
+    override: Annotated[
+        str | None, typer.Option("--override", metavar="REASON", help="Guide on a scan that is judged unfit for it.")
+    ] = None,
+    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who answers for the override.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON line a frame on stdout.")] = False,
 ) -> None:
     """Guide over a camera, a video or a folder: where the twin stands, how the tool deviates, how far off it may be."""
@@ -153,10 +162,12 @@ def guide(
         raise Misuse("choose --window or --offscreen")
 
     from guidance.loop import guide as run
+    from guidance.permission import permission
     from guidance.stages import Stages
     from twin.case import Case
 
     case = Case.open(case_folder)
+    allowed = permission(case.twin, override, by, date.today())
     state = prepare(case, registration, bodies, reference, instrument, plan, screw, limit_mm)
     is_live = source.startswith("camera:")
     about = {
@@ -168,7 +179,7 @@ def guide(
         "screw": screw,
         "limit_mm": limit_mm,
     }
-    session, stages = Session(case, about, reference), Stages()
+    session, stages = Session(case, about, reference, allowed), Stages()
     clock = time.monotonic_ns if is_live else None
     with (
         case.journal,

@@ -16,10 +16,13 @@ NEAR_MM = 5.0  # a critical structure farther from a screw than this is not wort
 
 
 def uncertainty(twin: Twin) -> str:
-    """What is known of the error of distances on this twin."""
+    """What is known of the error of distances on this twin, and whether its scan is unfit for planning."""
+    unfit = ""
+    if twin.fitness is not None and not twin.fitness.plan.fit:
+        unfit = f". WARNING: the scan is not fit for planning ({'; '.join(twin.fitness.plan.reasons)})"
     if twin.surface_sd_mm is None:
-        return "none stated: measured on the twin, whose own error is not in these numbers"
-    return f"distances to bone: sd {twin.surface_sd_mm:.2f} mm from the scan's resolution; nothing else is in it"
+        return f"none stated: measured on the twin, whose own error is not in these numbers{unfit}"
+    return f"distances to bone: sd {twin.surface_sd_mm:.2f} mm from the scan's resolution; nothing else is in it{unfit}"
 
 
 def conflicts(found: Plan) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from tracking.calibration import load_camera, save_camera
 from tracking.source import open_source
 from twin.case import Case
 from twin.plan.plan import Plan
+from twin.scan.fitness import Fitness, Judgement
 
 TURN = ["--sd-deg", "1"]
 BODIES = ["--bodies", str(ROOT / "assets/markers/reference.json"), "--bodies", str(ROOT / "assets/markers/drill.json")]
@@ -295,3 +297,19 @@ def test_real_model_is_drawn_where_opencv_projects_it(bard):
             centre = (pose @ Points(board.mean(axis=0))).mm
             u, v = (ideal.matrix @ centre / centre[2])[:2].astype(int)
             assert mask[v - 20 : v + 20, u - 20 : u + 20].any()  # the model lies over the board, as BARD draws it
+
+
+def test_an_override_is_said_and_kept_in_the_journal(place, tmp_path):
+    old = Fitness(Judgement(True), Judgement(True), Judgement(False, ("slices are 3.00 mm apart",)))
+    case = Case.create(tmp_path / "case", replace(TWIN, fitness=old), None, None)
+    case.journal.close()
+    for name in ("frames", "camera.yml", "reg.json"):
+        (tmp_path / name).symlink_to(place / name)
+    lines, _ = guide(tmp_path, code=1)
+    assert lines[0]["error"]["kind"] == "ScanUnfit"
+    assert not [kind for kind, _ in journal(tmp_path) if kind.startswith("guidance")]
+    lines, said = guide(tmp_path, "--override", "rehearsal on a phantom", "--by", "Dr A")
+    assert len(lines) == 9
+    assert "overruled by Dr A: rehearsal on a phantom" in said
+    kept = [payload for kind, payload in journal(tmp_path) if kind == "guidance_override"]
+    assert kept == [{"against": ["slices are 3.00 mm apart"], "reason": "rehearsal on a phantom", "by": "Dr A"}]

@@ -69,6 +69,7 @@ def load_series(
         "transfer_syntax": None if first.pixels is None else first.pixels.transfer_syntax,
         **dict(first.about),
         "lossy": facts.lossy or None,
+        "phantom": facts.is_phantom,
         "gantry_tilt_corrected_deg": layout.tilt_deg if layout.is_tilted else None,
         "resampled_from_mm": list(layout.gaps_mm) if layout.is_resampled else None,
         "scan_month": None if scanned is None else f"{scanned:%Y-%m}",  # the day stays with the hospital
