@@ -13,9 +13,12 @@ import SimpleITK
 from typer.testing import CliRunner
 
 from spatial.faults import Misuse
+from twin.scan.load import load_volume
 from twin.scan.phantom.folder import write
+from twin.scan.phantom.kernels import point_spread
 from twin.scan.phantom.patient import Phantom
-from twin.scan.phantom.voxels import LABELS, Scan, ScanGrid, point_spread, scan_grid, synthesise
+from twin.scan.phantom.voxels import LABELS, Scan, ScanGrid, scan_grid, synthesise
+from twin.scan.volume import Grid
 
 
 def _box(middle: np.ndarray, before: tuple, after: tuple) -> tuple[np.ndarray, np.ndarray]:
@@ -199,8 +202,17 @@ def test_tilted_gantry_shears_the_stack_and_keeps_the_anatomy(phantom: Phantom, 
     inside = phantom.value("vertebrae_L3", at) < -2
     assert bool(inside) == (scan.labels[k, j, i] == LABELS["vertebrae_L3"])
     raw = gzip.decompress((tmp_path / "labels.nii.gz").read_bytes())
-    affine = np.frombuffer(raw[280:328], "<f4").reshape(3, 4)
-    assert affine @ [i, j, k, 1] * [-1, -1, 1] == pytest.approx(at, abs=1e-3)
+    affine = np.frombuffer(raw[280:328], "<f4").reshape(3, 4).astype(float)
+    axes = affine[:, :3] / np.linalg.norm(affine[:, :3], axis=0)
+    assert axes.T @ axes == pytest.approx(np.eye(3), abs=1e-6)  # upright: a shear is more than a label file can say
+    labels = np.frombuffer(raw[352:], np.uint8).reshape(np.frombuffer(raw[42:48], "<i2")[::-1])
+    voxel = np.round(np.linalg.solve(affine[:, :3], at * [-1, -1, 1] - affine[:, 3])).astype(int)
+    assert labels[voxel[2], voxel[1], voxel[0]] == scan.labels[k, j, i] != 0
+    volume = load_volume(tmp_path / "dicom")
+    assert Grid(
+        tuple(int(n) for n in np.frombuffer(raw[42:48], "<i2")), np.linalg.norm(affine[:, :3], axis=0),
+        affine[:, 3] * [-1, -1, 1], axes * [[-1], [-1], [1]],
+    ).same_as(volume.grid)  # fmt: skip
 
 
 def test_folders_with_other_peoples_files_are_left_alone(phantom: Phantom, tmp_path: Path) -> None:
@@ -216,7 +228,24 @@ def test_folders_with_other_peoples_files_are_left_alone(phantom: Phantom, tmp_p
 def test_command_refuses_unknown_anatomy(tmp_path: Path) -> None:
     from commands.phantom import app
 
-    result = CliRunner().invoke(app, ["write", str(tmp_path), "--anatomy", "skull", "--json"])
+    for words, expected in (
+        (["--anatomy", "skull"], "lumbar"),
+        (["--transitional", "L7"], "T13"),
+        (["--scoliosis-deg", "55"], "40"),
+        (["--kernel", "edge"], "sharp"),
+        (["--metal", "--implants", "knee"], "screws"),
+    ):
+        result = CliRunner().invoke(app, ["write", str(tmp_path), *words, "--json"])
+        assert result.exit_code == 2
+        assert expected in json.loads(result.stdout)["error"]["message"]
+        assert not list(tmp_path.iterdir())
+
+
+def test_command_replaces_nothing_unasked(tmp_path: Path) -> None:
+    from commands.phantom import app
+
+    (tmp_path / "notes.txt").write_text("mine")
+    result = CliRunner().invoke(app, ["write", str(tmp_path), "--json"])
     assert result.exit_code == 2
-    assert "lumbar" in json.loads(result.stdout)["error"]["message"]
-    assert not list(tmp_path.iterdir())
+    assert "--force" in json.loads(result.stdout)["error"]["message"]
+    assert [f.name for f in tmp_path.iterdir()] == ["notes.txt"]

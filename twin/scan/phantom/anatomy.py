@@ -116,8 +116,9 @@ class Anatomy:
         nominal = sum(TABLE[n][3] + TABLE[n][5] for n in ("L5", "L4", "L3", "L2", "L1"))
         bend = (lordosis - TABLE["L5"][3] - TABLE["L1"][3]) / (nominal - TABLE["L5"][3] - TABLE["L1"][3])
         vertebrae = {level: _vertebra(rng, level, size, broad, bend, TABLE[level], PEDICLES[level]) for level in LEVELS}
+        column = _column(seed, vertebrae, transitional, size, broad, bend)
         return cls(
-            seed, osteoporosis, _column(seed, vertebrae, transitional, size, broad, bend), slope, incidence - slope, draw(108.0, 3.0) * size,
+            seed, osteoporosis, column, slope, incidence - slope, draw(108.0, 3.0) * size,
             draw(87.0, 2.0) * size, draw(23.5, 0.8) * size, 50.0 * size, 33.0 * size, draw(1.55, 0.1),
             draw(75.0, 8.0) if osteoporosis else draw(175.0, 12.0), 1150.0 if osteoporosis else 1250.0,
             0.7 if osteoporosis else 1.0, draw(16.0, 2.0), region, scoliosis_deg,

@@ -1,9 +1,9 @@
 """A scoliotic curve: how far each endplate tilts in the coronal plane and each vertebra turns about its own axis.
 
-One structural curve between two end vertebrae: the tilt falls from half the Cobb angle to minus that along half a cosine;
-below it climbs from the level sacrum, above it fades out. The vertebrae turn their fronts to the convex side, most at the
-apex, by a third of the Cobb angle (Stokes 1989 found 0.2 to 0.5). Of the bending, 30 % is in the bodies (wedges), the
-rest in the discs.
+One structural curve between two end vertebrae: the tilt falls from half the Cobb angle to minus that along half a
+cosine; below it climbs from the level sacrum, above it fades out. The vertebrae turn their fronts to the convex side,
+most at the apex, by about a third of the Cobb angle. Of the bending, 30 % is in the bodies (wedges), the rest in the
+discs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ THORACIC_ENDS = (5, 12)  # T12 to T5
 
 @dataclass(frozen=True)
 class Curve:
-    """Per vertebra, from the sacrum upward, degrees: tilt of the lower and upper endplate (up leaning to the left +)."""
+    """Per vertebra from the sacrum upward, degrees: tilt of the lower and upper endplate (leaning to the left +)."""
 
     lower_deg: NDArray[np.float64]
     upper_deg: NDArray[np.float64]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def write_series(
     orientation, positions along the table, GantryDetectorTilt set.
     """
     grid = scan.grid
-    base = _base(grid, seed, description, identity)
+    base = _base(scan, seed, description, identity)
     count = len(scan.hu)
     for k in range(count):
         position = grid.point(0, 0, k)
@@ -46,7 +47,8 @@ def write_series(
     return str(base.SeriesInstanceUID)
 
 
-def _base(grid: ScanGrid, seed: int, description: str, identity: str) -> Dataset:
+def _base(scan: Scan, seed: int, description: str, identity: str) -> Dataset:
+    grid, kernel = scan.grid, scan.kernel
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CTImageStorage
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -61,8 +63,8 @@ def _base(grid: ScanGrid, seed: int, description: str, identity: str) -> Dataset
     d.StudyTime = d.SeriesTime = d.AcquisitionTime = d.ContentTime = "120000"
     d.AccessionNumber = ""
     d.Modality = "CT"
-    d.Manufacturer = "Osteotwin"
-    d.ManufacturerModelName = "Digital phantom"
+    d.Manufacturer = kernel.manufacturer
+    d.ManufacturerModelName = kernel.model
     d.InstitutionName = "None: computed"
     d.ReferringPhysicianName = ""
     d.StudyDescription = "Digital spine phantom"
@@ -76,11 +78,11 @@ def _base(grid: ScanGrid, seed: int, description: str, identity: str) -> Dataset
     d.BodyPartExamined = "LSPINE"
     d.QualityControlImage = "YES"  # no patient: its age says nothing
     d.SliceThickness = f"{grid.slice_mm:.4f}"
-    d.KVP = "120"
+    d.KVP = str(kernel.kvp)
     d.SpacingBetweenSlices = f"{grid.slice_mm:.4f}"
     d.SoftwareVersions = "1"
     d.GantryDetectorTilt = f"{grid.tilt_deg:.4f}"
-    d.ConvolutionKernel = "STANDARD"
+    d.ConvolutionKernel = kernel.convolution
     d.PatientPosition = "HFS"
     d.StudyInstanceUID = _uid(seed, "study")
     d.SeriesInstanceUID = _uid(identity, "series")
@@ -102,8 +104,23 @@ def _base(grid: ScanGrid, seed: int, description: str, identity: str) -> Dataset
     return d
 
 
+def upright(grid: ScanGrid) -> ScanGrid:
+    """A tilted stack's slices on upright axes, as wide as it takes to hold every one of them whole.
+
+    Label files and most readers know no sheared stack, so the labels are evaluated here, not sheared.
+    """
+    normal = np.cross(grid.row, grid.column)
+    aside = float(grid.step_mm @ grid.column) * (grid.size[2] - 1)
+    pitch = float(grid.step_mm @ normal)
+    rows = grid.size[1] + math.ceil(abs(aside) / grid.pixel_mm - 1e-9)
+    origin = grid.origin_mm + grid.column * min(aside, 0.0)
+    return ScanGrid(
+        (grid.size[0], rows, grid.size[2]), grid.pixel_mm, pitch, origin, grid.row, grid.column, pitch * normal
+    )  # fmt: skip
+
+
 def write_nifti(labels: NDArray[np.uint8], grid: ScanGrid, path: Path) -> None:
-    """A label map as NIfTI-1 (RAS), `sform` only, so that a sheared stack keeps its place."""
+    """A label map as NIfTI-1 (RAS), `sform` only; the grid is upright (see `upright`)."""
     slices, rows, columns = labels.shape
     affine = np.column_stack([grid.pixel_mm * grid.row, grid.pixel_mm * grid.column, grid.step_mm, grid.origin_mm])
     affine[:2] *= -1.0

@@ -8,17 +8,31 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spatial.faults import Misuse
 from spatial.progress import Progress, part, silent
-from twin.scan.phantom.dicom_series import write_nifti, write_series
+from twin.scan.phantom.dicom_series import upright, write_nifti, write_series
+from twin.scan.phantom.kernels import STANDARD, Kernel
 from twin.scan.phantom.patient import Phantom
-from twin.scan.phantom.truth import truth
+from twin.scan.phantom.truth import options_of, truth
 from twin.scan.phantom.voxels import Scan, scan_grid, synthesise
+
+
+def check_free(folder: Path, *, force: bool = False) -> None:
+    """Refuse a folder that holds anything, unless a phantom there may be replaced; `write` spares what is none."""
+    if force or not folder.exists():
+        return
+    if not folder.is_dir():
+        raise Misuse("this is a file; a folder is needed", path=folder)
+    held = sorted(f.name for f in folder.iterdir())
+    if held:
+        raise Misuse(f"the folder holds {', '.join(held[:4])}; --force replaces a phantom that is there", path=folder)
 
 
 def write(
     phantom: Phantom, folder: Path, *, slice_mm: float = 0.8, pixel_mm: float = 0.74, tilt_deg: float = 0.0,
-    noise_hu: float = 20.0, scan: Scan | None = None, progress: Progress = silent,
+    noise_hu: float | None = None, kernel: Kernel = STANDARD, scan: Scan | None = None, progress: Progress = silent,
 ) -> dict[str, Any]:  # fmt: skip
     """Scan the phantom (or take a finished `scan`) and write everything; return the truth document.
 
@@ -30,18 +44,28 @@ def write(
         raise Misuse("dicom/ holds files that no phantom wrote; choose another folder", path=folder)
     if scan is None:
         grid = scan_grid(phantom, slice_mm=slice_mm, pixel_mm=pixel_mm, tilt_deg=tilt_deg)
-        scan = synthesise(phantom, grid, noise_hu=noise_hu, progress=part(progress, 0.0, 0.6))
-    grid = scan.grid
-    options = {"slice_mm": grid.slice_mm, "pixel_mm": grid.pixel_mm, "tilt_deg": grid.tilt_deg, "noise_hu": noise_hu}
+        scan = synthesise(phantom, grid, noise_hu=noise_hu, kernel=kernel, progress=part(progress, 0.0, 0.6))
+    grid, kernel, person = scan.grid, scan.kernel, phantom.anatomy
+    options: dict[str, Any] = {
+        "slice_mm": grid.slice_mm, "pixel_mm": grid.pixel_mm, "tilt_deg": grid.tilt_deg,
+        "noise_hu": kernel.noise_hu if noise_hu is None else noise_hu,
+    }  # fmt: skip
+    if kernel is not STANDARD:
+        options["kernel"] = kernel.name
+    unusual = {k: v for k, v in options_of(person).items() if k not in ("anatomy", "osteoporosis")}
+    if person.region != "lumbar":
+        unusual["anatomy"] = person.region
     identity = json.dumps(
-        [phantom.anatomy.seed, phantom.anatomy.osteoporosis, options, list(grid.size), grid.origin_mm.tolist()]
+        [person.seed, person.osteoporosis, options, list(grid.size), grid.origin_mm.tolist()]
+        + ([unusual] if unusual else [])
     )
+    labelled = grid if grid.tilt_deg == 0.0 else upright(grid)
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / f".dicom-{os.getpid()}"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
-        words = "lumbar phantom, osteoporotic" if phantom.anatomy.osteoporosis else "lumbar phantom"
+        words = f"{person.region} phantom" + (", osteoporotic" if person.osteoporosis else "")
         series = write_series(
             scan,
             aside,
@@ -51,7 +75,10 @@ def write(
             progress=part(progress, 0.6, 0.85),
         )
         progress("writing labels", 0.86)
-        write_nifti(scan.labels, grid, aside / "labels.nii.gz")
+        still = scan if labelled is grid else synthesise(phantom, labelled, noise_hu=0.0)
+        write_nifti(still.labels, labelled, aside / "labels.nii.gz")
+        if still.metal is not None:
+            write_nifti(still.metal.astype(np.uint8), labelled, aside / "metal.nii.gz")
         progress("measuring the truth", 0.92)
         document = truth(phantom, options)
         document["series_uid"] = series
@@ -60,8 +87,10 @@ def write(
             "column": grid.column.tolist(), "step_mm": grid.step_mm.tolist(),
         }  # fmt: skip
         (aside / "truth.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (aside / "labels.nii.gz").replace(folder / "labels.nii.gz")
-        (aside / "truth.json").replace(folder / "truth.json")
+        (folder / "metal.nii.gz").unlink(missing_ok=True)
+        for name in ("labels.nii.gz", "metal.nii.gz", "truth.json"):
+            if (aside / name).exists():
+                (aside / name).replace(folder / name)
         if target.exists():
             shutil.rmtree(target)
         aside.rename(target)

@@ -1,8 +1,8 @@
 """Published measures of the spine: pedicles, bodies, discs, canals and processes, C7 to L5.
 
 Pedicle widths and angles of T10 to L5: CT means and SDs (764 pedicles, PMID 8087710; Cook and Baker 2021 for L5; Kaur
-2016 for T12); T1 to T9, all heights and sagittal angles: Zindrick 1987 as commonly tabulated (T4 to T6 are too narrow for
-any screw in most people). Bodies, discs, canals and processes: ordinary adult proportions.
+2016 for T12); T1 to T9, all heights and sagittal angles: Zindrick 1987 as commonly tabulated (T4 to T6 are too narrow
+for any screw in most people). Bodies, discs, canals and processes: ordinary adult proportions.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from twin.scan.phantom import pelvis as pelvic
 from twin.scan.phantom.anatomy import Anatomy
 from twin.scan.phantom.distance import SurfaceDistance
 from twin.scan.phantom.field import Bones, CellGrid
+from twin.scan.phantom.implants import Metal, hip_side, implants
 from twin.scan.phantom.rays import cast, crossings
 from twin.scan.phantom.ribs import rib_solid
 from twin.scan.phantom.solids import F64, Placed, Solid
@@ -65,7 +66,8 @@ def _bones(anatomy: Anatomy) -> tuple[list[Solid], list[Solid], list[Stand], pel
         for name, side in SIDES:
             solids.append(pelvic.hip_solid(anatomy, pelvis, f"hip_{name}", side))
         for name, side in SIDES:
-            solids.append(pelvic.femur_solid(anatomy, pelvis, f"femur_{name}", side))
+            replaced = hip_side(anatomy) == name
+            solids.append(pelvic.femur_solid(anatomy, pelvis, f"femur_{name}", side, replaced=replaced))
     for i in range(2):
         for stand in reversed(shown):
             number = int(stand.size.level[1:]) if stand.size.level.startswith("T") else 0
@@ -95,6 +97,7 @@ class Phantom:
     discs: Bones
     stands: tuple[Stand, ...]
     pelvis: pelvic.Pelvis
+    metal: Metal | None = None
     _distances: dict[int, SurfaceDistance] = field(default_factory=dict, repr=False)
     _grids: dict[tuple[int, ...], CellGrid] = field(default_factory=dict, repr=False)
 
@@ -115,7 +118,8 @@ class Phantom:
             metal=metal, contrast=contrast, sides=sides,
         )  # fmt: skip
         solids, discs, stands, pelvis = _bones(person)
-        return cls(person, Bones.pack(solids), Bones.pack(discs), tuple(stands), pelvis)
+        hardware = implants(person, stands, pelvis)
+        return cls(person, Bones.pack(solids), Bones.pack(discs), tuple(stands), pelvis, hardware)
 
     @property
     def bone_names(self) -> tuple[str, ...]:

@@ -285,8 +285,11 @@ def _ischium_and_pubis(solid: Solid, pelvis: Pelvis, side: float) -> None:
     solid.cut(pelvis.hips.at(side * 2.6, 0.0, 0.0), pelvis.hips.along(-side, 0.0, 0.0), k=2.0)
 
 
-def femur_solid(anatomy: Anatomy, pelvis: Pelvis, name: str, side: float) -> Solid:
-    """Head, neck, trochanters and the shaft down to a saw cut (so that every bone is whole within the scan)."""
+def femur_solid(anatomy: Anatomy, pelvis: Pelvis, name: str, side: float, *, replaced: bool = False) -> Solid:
+    """Head, neck, trochanters and the shaft down to a saw cut (so that every bone is whole within the scan).
+
+    `replaced`: head and neck were sawn off for a prosthesis.
+    """
     shell, s = anatomy.cortex_scale, pelvis.scale
     solid = Solid(name, 0.9 * shell, anatomy.trabecular_hu * 0.9)
     head, r = pelvis.head(side), anatomy.head_radius_mm
@@ -302,6 +305,8 @@ def femur_solid(anatomy: Anatomy, pelvis: Pelvis, name: str, side: float) -> Sol
     solid.cone(p(52, 22, -20), p(44, 24, -12), 8.0 * s, 6.0 * s, k=6.0)
     solid.cone(p(36, 18, -66), p(25, 24, -68), 8.0 * s, 5.5 * s, k=7.0)  # lesser trochanter
     solid.cut(p(0, 0, -95), (0.0, 0.0, -1.0), k=0.5)
+    if replaced:
+        solid.cut(p(23, 4.5, -18), p(0, 0, 0) - p(36, 7, -29), k=0.5)
     return solid
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spatial.progress import Progress, silent
+from twin.scan.phantom.kernels import kernel_named
 from twin.scan.phantom.patient import Phantom
 from twin.scan.phantom.voxels import LABELS, Scan, ScanGrid, scan_grid, synthesise
 from twin.scan.volume import Grid, LabelMap, Volume
@@ -25,7 +26,7 @@ def box_of(phantom: Phantom, bones: Sequence[str], around_mm: float = AROUND_MM)
 
 def voxelise(
     phantom: Phantom, slice_mm: float = 1.0, pixel_mm: float = 1.0, *, crop_mm: Box | str | Sequence[str] | None = None,
-    noise_hu: float = 20.0, progress: Progress = silent,
+    kernel: str = "standard", noise_hu: float | None = None, progress: Progress = silent,
 ) -> tuple[Volume, LabelMap]:  # fmt: skip
     """Scan a patient into memory, on an upright grid tight about his bones.
 
@@ -44,7 +45,7 @@ def voxelise(
         box = np.asarray(low, float).tolist(), np.asarray(high, float).tolist()
     scan = synthesise(
         phantom, scan_grid(phantom, slice_mm=slice_mm, pixel_mm=pixel_mm, box_mm=box), noise_hu=noise_hu,
-        progress=progress,
+        kernel=kernel_named(kernel), progress=progress,
     )  # fmt: skip
     return in_memory(phantom, scan)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from twin.scan.phantom import shapes
+from twin.scan.phantom.anatomy import Anatomy
 from twin.scan.phantom.measures import alignment, landmarks, pedicles, scoliosis, volume_ml
 from twin.scan.phantom.patient import Phantom
 from twin.scan.phantom.solids import F64
@@ -14,6 +16,15 @@ from twin.scan.phantom.voxels import LABELS
 
 KINDS = ("round_cone", "ellipsoid", "box", "half_space", "body", "pedicle", "sheet", "cylinder", "merge")
 OPERATIONS = ("union", "subtract", "intersect", "open")
+
+
+def options_of(anatomy: Anatomy) -> dict[str, Any]:
+    """What a patient was asked to be; what is usual is left out, save for the region and osteoporosis."""
+    unusual = {
+        "scoliosis_deg": anatomy.scoliosis_deg, "transitional": anatomy.transitional, "metal": anatomy.metal,
+        "contrast": anatomy.contrast, "sides": list(anatomy.sides) if len(anatomy.sides) == 1 else None,
+    }  # fmt: skip
+    return {"anatomy": anatomy.region, "osteoporosis": anatomy.osteoporosis, **{k: v for k, v in unusual.items() if v}}
 
 
 def _list(values: F64, digits: int = 4) -> list[float]:
@@ -28,14 +39,7 @@ def truth(phantom: Phantom, options: dict[str, Any] | None = None, *, surfaces: 
     document: dict[str, Any] = {
         "schema": 1,
         "seed": anatomy.seed,
-        "options": {
-            "anatomy": anatomy.region, "osteoporosis": anatomy.osteoporosis,
-            **({"scoliosis_deg": anatomy.scoliosis_deg} if anatomy.scoliosis_deg else {}),
-            **({"transitional": anatomy.transitional} if anatomy.transitional else {}),
-            **({"metal": anatomy.metal} if anatomy.metal else {}),
-            **({"contrast": True} if anatomy.contrast else {}),
-            **({"sides": list(anatomy.sides)} if len(anatomy.sides) == 1 else {}), **(options or {}),
-        },
+        "options": {**options_of(anatomy), **(options or {})},
         "pedicles": [
             {
                 "bone": n.bone, "side": n.side, "isthmus_mm": _list(n.isthmus_mm), "direction": _list(n.direction, 6),
@@ -68,6 +72,16 @@ def truth(phantom: Phantom, options: dict[str, Any] | None = None, *, surfaces: 
         },
         "facet_gap_mm": {s.size.level: round(s.size.facet_gap_mm, 3) for s in phantom.stands},
     }  # fmt: skip
+    if phantom.metal is not None:
+        inside = replace(phantom, bones=phantom.metal.shapes, _grids={}, _distances={})
+        document["metal"] = [
+            {
+                "name": m.name, "kind": m.kind, "bone": m.bone, "side": m.side, "start_mm": _list(m.start_mm),
+                "end_mm": _list(m.end_mm), "diameter_mm": round(m.diameter_mm, 3),
+                "volume_ml": round(volume_ml(inside, m.name), 3), "true_hu": m.hu,
+            }
+            for m in phantom.metal.pieces
+        ]  # fmt: skip
     if anatomy.transitional:
         document["transitional"] = anatomy.transitional
     if anatomy.scoliosis_deg:

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from spatial.compiled import njit, njit_parallel, prange
 from spatial.faults import Misuse
 from spatial.progress import Progress, silent
 from twin.scan.phantom import shapes
 from twin.scan.phantom.field import I32, CellGrid, cell_entry
+from twin.scan.phantom.kernels import STANDARD, Kernel, in_plane, noise, point_spread
 from twin.scan.phantom.patient import CELL_MM, Phantom
+from twin.scan.phantom.streaks import MATERIALS, PIXEL_MM, shares, streaks
 from twin.scan.phantom.tissue import STEP_MM, grain, soft_hu, table_of
 
 F64 = NDArray[np.float64]
@@ -71,6 +74,8 @@ class Scan:
     hu: I16
     labels: NDArray[np.uint8]
     grid: ScanGrid
+    metal: NDArray[np.bool_] | None = None  # voxels mostly of metal; None: the patient has none
+    kernel: Kernel = STANDARD
 
 
 def scan_grid(
@@ -277,52 +282,117 @@ def _finish(
                 out[k, j, i] = math.floor(min(max(v, -1024.0), 3071.0) + 0.5)
 
 
-def point_spread(fwhm_mm: float, step_mm: float) -> F64:
-    """Symmetric weights whose variance is the Gaussian's of this width."""
-    s = fwhm_mm / 2.354820045 / step_mm
-    if s <= 0.7:  # narrower than samples can show: match the variance with three weights
-        return np.array([s * s / 2, 1.0 - s * s, s * s / 2])
-    n = math.ceil(3.5 * s)
-    w = np.exp(-0.5 * (np.arange(-n, n + 1) / s) ** 2)
-    return np.asarray(w / w.sum())
-
-
 def synthesise(
-    phantom: Phantom, grid: ScanGrid | None = None, *, noise_hu: float = 20.0, fwhm_mm: float = 0.8,
-    progress: Progress = silent,
+    phantom: Phantom, grid: ScanGrid | None = None, *, noise_hu: float | None = None, fwhm_mm: float | None = None,
+    kernel: Kernel = STANDARD, progress: Progress = silent,
 ) -> Scan:  # fmt: skip
-    """Scan the phantom: HU and labels (slice, row, column) on a grid (default: the whole of it)."""
+    """Scan the phantom: HU and labels (slice, row, column) on a grid (default: the whole of it).
+
+    `noise_hu` and `fwhm_mm` instead of the kernel's own. Metal saturates at 3071 HU, as scanners do, and its streaks
+    are added; a bone keeps its label where a screw runs in it.
+    """
     grid = scan_grid(phantom) if grid is None else grid
-    bones, discs = phantom.bones, phantom.discs
+    kernel = kernel if fwhm_mm is None else replace(kernel, fwhm_mm=fwhm_mm)
+    noise_hu = kernel.noise_hu if noise_hu is None else noise_hu
     columns, rows, slices = grid.size
     progress("laying out the bones", 0.0)
+    painter = Painter(phantom, grid)
+    streaked = Streaked(phantom, grid) if phantom.metal is not None else None
     gap = float(np.linalg.norm(grid.step_mm))
-    margin = 1.7 + 0.5 * math.sqrt(2 * grid.pixel_mm**2 + gap**2)
-    corners = np.array([grid.point(i, j, k) for i in (0, columns) for j in (0, rows) for k in (0, slices)])
-    low, high = corners.min(axis=0) - 5.0, corners.max(axis=0) + 5.0
-    chosen = [b for b in range(len(bones.names)) if (bones.low_mm[b] < high).all() and (bones.high_mm[b] > low).all()]
-    if not chosen:
-        raise Misuse("the box holds no bone of the phantom; its corners are patient LPS, mm")
-    cells = CellGrid.build(bones, chosen, CELL_MM, margin)
-    soft = table_of(phantom, float(low[2]), float(high[2]))
-    bone_hu = np.array([bones.table[bones.starts[b], 4] for b in range(len(bones.names))])
-    numbers = np.array([LABELS[name] for name in bones.names], np.uint8)
-    plane, along = point_spread(fwhm_mm, grid.pixel_mm), point_spread(gap, gap)
+    plane, along = in_plane(kernel, grid.pixel_mm), point_spread(gap, gap)
     lead = len(along) // 2
     hu = np.empty((slices, rows, columns), np.int16)
     labels = np.empty((slices, rows, columns), np.uint8)
+    metal = np.zeros(hu.shape, np.bool_) if streaked is not None else None
     for k0 in range(0, slices, SLAB):
         k1 = min(k0 + SLAB, slices)
         progress("scanning", k0 / slices)
         signal = np.empty((k1 - k0 + 2 * lead, rows, columns), np.float32)
         marks = np.empty(signal.shape, np.uint8)
-        _paint(
-            bones.table, bones.outline, cells.program, cells.corner_mm, cells.cell_mm, cells.entry, cells.inside,
-            cells.entry_bone, cells.entry_start, cells.entry_last, bone_hu, numbers, discs.table, discs.outline,
-            discs.program, discs.low_mm, discs.high_mm, soft, float(low[2]), grid.origin_mm, grid.row, grid.column,
-            grid.step_mm, grid.pixel_mm, phantom.anatomy.cortical_hu, k0 - lead, signal, marks,
-        )  # fmt: skip
-        _finish(signal, lead, plane, along, noise_hu, phantom.anatomy.seed, k0, hu[k0:k1])
+        painter.paint(k0 - lead, signal, marks)
+        if streaked is not None and metal is not None:
+            metal[k0:k1] = streaked.insert(k0 - lead, signal)[lead : lead + k1 - k0]
+        plain = kernel.noise_cut_mm is None
+        _finish(signal, lead, plane, along, noise_hu if plain else 0.0, phantom.anatomy.seed, k0, hu[k0:k1])
+        if not plain and noise_hu > 0.0:
+            for k in range(k0, k1):
+                grit = noise(kernel, (rows, columns), grid.pixel_mm, noise_hu, phantom.anatomy.seed, k)
+                hu[k] = np.rint(np.clip(hu[k] + grit, -1024.0, 3071.0))
         labels[k0:k1] = marks[lead : lead + k1 - k0]
     progress("scanning", 1.0)
-    return Scan(hu, labels, grid)
+    return Scan(hu, labels, grid, metal, kernel)
+
+
+class Painter:
+    """Paints a patient's slices, without blur or noise, on one grid."""
+
+    def __init__(self, phantom: Phantom, grid: ScanGrid) -> None:
+        """Lay out the bones that the grid can see."""
+        bones = phantom.bones
+        columns, rows, slices = grid.size
+        gap = float(np.linalg.norm(grid.step_mm))
+        margin = 1.7 + 0.5 * math.sqrt(2 * grid.pixel_mm**2 + gap**2)
+        corners = np.array([grid.point(i, j, k) for i in (0, columns) for j in (0, rows) for k in (0, slices)])
+        low, high = corners.min(axis=0) - 5.0, corners.max(axis=0) + 5.0
+        chosen = [
+            b for b in range(len(bones.names)) if (bones.low_mm[b] < high).all() and (bones.high_mm[b] > low).all()
+        ]  # fmt: skip
+        if not chosen:
+            raise Misuse("the box holds no bone of the phantom; its corners are patient LPS, mm")
+        self._phantom, self._grid = phantom, grid
+        self._cells = CellGrid.build(bones, chosen, CELL_MM, margin)
+        self._soft, self._soft_z0 = table_of(phantom, float(low[2]), float(high[2])), float(low[2])
+        self._hu = np.array([bones.table[bones.starts[b], 4] for b in range(len(bones.names))])
+        self._numbers = np.array([LABELS[name] for name in bones.names], np.uint8)
+
+    def paint(self, first_slice: int, signal: F32, labels: NDArray[np.uint8]) -> None:
+        """HU and labels of consecutive slices, into the arrays."""
+        bones, discs, cells, grid = self._phantom.bones, self._phantom.discs, self._cells, self._grid
+        _paint(
+            bones.table, bones.outline, cells.program, cells.corner_mm, cells.cell_mm, cells.entry, cells.inside,
+            cells.entry_bone, cells.entry_start, cells.entry_last, self._hu, self._numbers, discs.table, discs.outline,
+            discs.program, discs.low_mm, discs.high_mm, self._soft, self._soft_z0, grid.origin_mm, grid.row,
+            grid.column, grid.step_mm, grid.pixel_mm, self._phantom.anatomy.cortical_hu, first_slice, signal, labels,
+        )  # fmt: skip
+
+
+class Streaked:
+    """Puts the metal into painted slices, with the streaks that it causes in the whole patient's cross-section."""
+
+    def __init__(self, phantom: Phantom, grid: ScanGrid) -> None:
+        """A coarser grid of the same slices, as wide as the body."""
+        if phantom.metal is None:
+            raise ValueError("this patient has no metal")
+        self._metal, self._grid, self._seed = phantom.metal, grid, phantom.anatomy.seed
+        wide, deep = 400.0, 310.0
+        back = float(phantom.bones.high_mm[:, 1].max()) + 20.0
+        middle = np.array([phantom.s1.origin[0], back - deep / 2, 0.0])
+        # the slices' own planes: from the grid's origin along row and column to the corner wanted
+        lead = (middle[:2] - grid.origin_mm[:2]) @ np.array([grid.row[:2], grid.column[:2]]).T
+        corner = lead / [1.0, float(grid.column[1]) ** 2] - [wide / 2, deep / 2]
+        origin = grid.origin_mm + corner[0] * grid.row + corner[1] * grid.column
+        size = (round(wide / PIXEL_MM), round(deep / PIXEL_MM), grid.size[2])
+        self._corner_px = corner / PIXEL_MM
+        self._coarse = replace(grid, size=size, pixel_mm=PIXEL_MM, origin_mm=origin)
+        self._painter = Painter(phantom, self._coarse)
+
+    def insert(self, first_slice: int, signal: F32) -> NDArray[np.bool_]:
+        """Mix the metal into the slices and add its streaks; return which voxels are metal."""
+        count = len(signal)
+        fine = shares(self._metal, self._grid, first_slice, count)
+        for share, hu in zip(fine, MATERIALS, strict=True):
+            signal += share * (np.float32(hu) - signal)
+        columns, rows = self._coarse.size[:2]
+        coarse = shares(self._metal, self._coarse, first_slice, count)
+        ratio = self._grid.pixel_mm / PIXEL_MM
+        j = np.arange(signal.shape[1]) * ratio - self._corner_px[1]
+        i = np.arange(signal.shape[2]) * ratio - self._corner_px[0]
+        at = np.stack(np.meshgrid(j, i, indexing="ij"))
+        for k in range(count):
+            if not any(share[k].any() for share in coarse):
+                continue
+            tissue = np.empty((1, rows, columns), np.float32)
+            self._painter.paint(first_slice + k, tissue, np.empty(tissue.shape, np.uint8))
+            found = streaks(tissue[0], [share[k] for share in coarse], self._seed, first_slice + k + 10)
+            signal[k] += ndimage.map_coordinates(found, at, order=1, mode="constant").astype(np.float32)
+        return np.asarray(np.sum(fine, axis=0) > 0.5)
