@@ -17,7 +17,9 @@ from twin.scan.coverage import bone_at_edge
 from twin.scan.digest import content_sha256
 from twin.scan.fitness import Facts, judge_fitness
 from twin.scan.gaps import coarse
+from twin.scan.metaimage import read_metaimage
 from twin.scan.nifti import read_nifti
+from twin.scan.nrrd_image import read_nrrd_image
 from twin.scan.orientation import Turn, lps_volume
 from twin.scan.refusals import BadImage, BrokenFile, NoScan, NotHounsfield
 from twin.scan.stored import AIR_HU
@@ -26,9 +28,6 @@ from twin.scan.voxels import check_range
 
 ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 SHEAR_LIMIT = 1e-3
-KNOWN_SPACES = frozenset(
-    {"left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las"}
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +62,8 @@ def read_placed(path: Path) -> tuple[NDArray[Any], Array, tuple[str, ...]]:
     if path.name.lower().endswith((".nii", ".nii.gz")):
         values, matrix, notes = read_nifti(path)
     else:
-        values, matrix, notes = _read_itk(path)
+        is_nrrd = path.name.lower().endswith((".nrrd", ".nhdr"))
+        values, matrix, notes = read_nrrd_image(path) if is_nrrd else read_metaimage(path)
     if np.linalg.det(matrix[:3, :3]) < 0:
         mirror = Turn((0, 1, 2), (True, False, False))
         matrix = mirror.affine(values.shape[::-1], matrix)
@@ -157,44 +157,3 @@ def describe_image(path: Path, thumbnail: Path | None = None) -> dict[str, Any]:
         draw_volume_thumbnail(upright.hu, upright.grid.spacing_mm.tolist(), thumbnail)
         entry["thumbnail"] = str(thumbnail)
     return entry | {"usable": True, "problems": list(volume.warnings), "fitness": fitness}
-
-
-def _read_itk(path: Path) -> tuple[NDArray[Any], Array, tuple[str, ...]]:
-    """NRRD and MetaImage by SimpleITK, which answers in LPS. Raises BadImage, BrokenFile."""
-    import SimpleITK
-
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    notes: tuple[str, ...] = ()
-    reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-        if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
-            found = f"{reader.GetDimension()} dimensions, {reader.GetNumberOfComponents()} values a voxel"
-            raise BadImage(f"{found}; one 3-D volume of one value is needed", path=path)
-        image = reader.Execute()
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()[:160]
-        raise BrokenFile(f"cannot be read ({reason}); is the copy complete?", path=path) from None
-    head = _text_header(path)
-    if path.suffix.lower() in (".nrrd", ".nhdr"):
-        space = head.get("space", "")
-        if space.lower() not in KNOWN_SPACES:
-            raise BadImage(
-                f"space is {space or 'absent'!r}, so left and right are unknown; LPS, RAS or LAS is needed", path=path
-            )
-    elif not {"transformmatrix", "rotation", "orientation"} & set(head):
-        notes = ("no orientation in the file; taken as LPS",)
-    values = SimpleITK.GetArrayFromImage(image)
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
-    matrix[:3, 3] = image.GetOrigin()
-    return values, matrix, notes
-
-
-def _text_header(path: Path) -> dict[str, str]:
-    """`key: value` (NRRD) or `key = value` (MetaImage) lines at the file's beginning, keys in lower case."""
-    with path.open("rb") as file:
-        start = file.read(8192).split(b"\n\n")[0].decode("latin-1")
-    lines = (line.replace(" = ", ":", 1).partition(":") for line in start.splitlines() if not line.startswith("#"))
-    return {key.strip().lower(): value.strip() for key, colon, value in lines if colon}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import os
 import struct
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatial.rigid import Array, quaternion_from_rotation, rotation_from_quaternion
+from twin.scan.image_data import MOST_VOXELS, SLACK_BYTES, check_extent, inflate
 from twin.scan.orientation import patient_from_index
 from twin.scan.refusals import BadImage, BrokenFile
 from twin.scan.volume import Grid
@@ -27,7 +27,7 @@ TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 76
 UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 DISAGREEMENT_MM = 0.1
-LIMIT_BYTES = 16 << 30
+TURNED = 0.996  # cosine of 5 degrees: beyond, two matrices do not mean the same axes
 
 
 def read_nifti(path: Path) -> tuple[NDArray[Any], Array, tuple[str, ...]]:
@@ -51,8 +51,7 @@ def read_nifti(path: Path) -> tuple[NDArray[Any], Array, tuple[str, ...]]:
     extent = [n for n in dim[1 : 1 + max(0, min(dim[0], 7))]]
     while len(extent) > 3 and extent[-1] == 1:
         extent.pop()
-    if len(extent) != 3 or min(extent) < 1:
-        raise BadImage(f"{len(extent)} dimensions {extent}; one 3-D volume is needed", path=path)
+    check_extent(tuple(extent), path)
     if kind not in TYPES:
         raise BadImage(f"data type {kind} (colour, complex or bits); whole numbers or floats are needed", path=path)
     dtype = np.dtype(order + TYPES[kind])
@@ -112,21 +111,33 @@ def write_nifti(path: Path, values: NDArray[Any], grid: Grid, names: Mapping[int
 
 
 def _bytes(path: Path) -> bytes:
-    """The whole file, inflated; raises BrokenFile when the compressed stream is cut or damaged."""
+    """The file, inflated as far as its header announces voxels. Raises BrokenFile when the stream is cut or damaged."""
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    if not packed:
-        return path.read_bytes()
-    try:
-        with gzip.open(path) as file:
-            data = file.read(LIMIT_BYTES + 1)
-    except (EOFError, OSError, zlib.error) as error:
-        raise BrokenFile(
-            f"the compressed data are cut or damaged ({error}); is the copy complete?", path=path
-        ) from None
-    if len(data) > LIMIT_BYTES:
-        raise BadImage(f"inflates beyond {LIMIT_BYTES >> 30} GB", path=path)
+        file.seek(0)
+        if not packed:
+            return file.read(MOST_VOXELS * 8)
+        head = inflate(file, 348, path)
+        need = _announced(head)
+        file.seek(0)
+        data = inflate(file, need + SLACK_BYTES, path)
+    if len(data) > need + SLACK_BYTES:
+        raise BadImage(
+            f"more voxels than the {need} bytes that the header announces; is the size in it wrong?", path=path
+        )
     return data
+
+
+def _announced(head: bytes) -> int:
+    """Bytes from the file's start to the last voxel, by the header; little more than a header when it is none."""
+    order = next((o for o in "<>" if len(head) >= 348 and struct.unpack_from(o + "i", head)[0] == 348), None)
+    if order is None:
+        return 1 << 20
+    dim = struct.unpack_from(order + "8h", head, 40)
+    bits = int(struct.unpack_from(order + "h", head, 72)[0])
+    offset = float(struct.unpack_from(order + "f", head, 108)[0])
+    voxels = min(MOST_VOXELS, int(np.prod([max(1, n) for n in dim[1 : 1 + max(0, min(dim[0], 7))]], dtype=object)))
+    return int(offset if np.isfinite(offset) and 0 <= offset < 1 << 30 else 0) + voxels * max(0, min(bits, 128)) // 8
 
 
 def _matrix(
@@ -159,6 +170,15 @@ def _matrix(
             [[i, j, k, 1.0] for i in (0, extent[0] - 1) for j in (0, extent[1] - 1) for k in (0, extent[2] - 1)]
         )
         apart = float(np.linalg.norm((corners @ (found["sform"] - found["qform"]).T)[:, :3], axis=1).max())
+        turned = found["sform"][:3, :3].T @ found["qform"][:3, :3]
+        likeness = np.diag(turned) / np.maximum(
+            np.linalg.norm(found["sform"][:3, :3], axis=0) * np.linalg.norm(found["qform"][:3, :3], axis=0), 1e-12
+        )
+        if (likeness < TURNED).any():
+            raise BadImage(
+                "sform and qform give the axes other directions, so left and right are unknown; export it again",
+                path=path,
+            )
         if apart > DISAGREEMENT_MM:
             notes = (f"sform and qform disagree by up to {apart:.1f} mm; the sform was taken",)
     return next(iter(found.values())), notes

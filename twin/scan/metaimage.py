@@ -1,0 +1,105 @@
+"""MetaImage (.mha, or .mhd with its data beside it) as a placed volume; its axes are LPS, as ITK writes them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatial.rigid import Array
+from twin.scan.image_data import beside, read_block
+from twin.scan.refusals import BadImage, BrokenFile
+
+LONGEST_HEADER = 1 << 20
+TYPES = {
+    "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
+    "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
+}  # fmt: skip
+TRUE = frozenset({"true", "1", "t"})
+
+
+def read_metaimage(path: Path) -> tuple[NDArray[Any], Array, tuple[str, ...]]:
+    """Voxels (k, j, i), the (4, 4) map from (i, j, k) to LPS mm, words of warning. Raises BadImage, BrokenFile."""
+    with path.open("rb") as file:
+        fields = _fields(file, path)
+        if fields.get("objecttype", "image").lower() != "image" or fields.get("ndims") != "3":
+            found = f"{fields.get('objecttype', 'an object')} of {fields.get('ndims', 'unknown')} dimensions"
+            raise BadImage(f"{found}; one 3-D volume is needed", path=path)
+        if fields.get("elementnumberofchannels", "1") != "1":
+            raise BadImage("several values a voxel; one is needed", path=path)
+        extent = tuple(int(n) for n in _numbers(fields, path, 3, "dimsize"))
+        matrix, notes = _placed(fields, path)
+        kind = TYPES.get(fields.get("elementtype", ""))
+        if kind is None or fields.get("binarydata", "true").lower() not in TRUE:
+            raise BadImage(f"voxels of type {fields.get('elementtype', '?')!r}; binary numbers are needed", path=path)
+        swapped = fields.get("binarydatabyteordermsb", fields.get("elementbyteordermsb", "false"))
+        dtype = np.dtype((">" if swapped.lower() in TRUE else "<") + kind)
+        packing = "zlib" if fields.get("compresseddata", "false").lower() in TRUE else "raw"
+        name = fields["elementdatafile"]
+        if name.upper() == "LOCAL":
+            return read_block(file, dtype, extent, packing, path), matrix, notes
+    if name.upper().startswith("LIST") or "%" in name:
+        raise BadImage("the voxels are spread over several files; convert to one file", path=path)
+    data = beside(path, name)
+    with data.open("rb") as file:
+        skip = int(_numbers(fields, path, 1, "headersize")[0]) if "headersize" in fields else 0
+        if skip == -1:
+            skip = max(0, data.stat().st_size - int(np.prod(extent, dtype=np.int64)) * dtype.itemsize)
+        file.seek(max(0, skip))
+        return read_block(file, dtype, extent, packing, data), matrix, notes
+
+
+def _fields(file: IO[bytes], path: Path) -> dict[str, str]:
+    """Keys in lower case; the data follow the line of ElementDataFile, which is the last."""
+    fields: dict[str, str] = {}
+    read = 0
+    while line := file.readline(LONGEST_HEADER):
+        read += len(line)
+        key, equals, value = line.decode("latin-1").partition("=")
+        if read > LONGEST_HEADER or not equals:
+            raise BadImage("no MetaImage header", path=path)
+        key = key.strip().lower()
+        if fields.setdefault(key, value.strip()) != value.strip():
+            raise BadImage(f"the header says {key[:40]!r} twice, each time another", path=path)
+        if key == "elementdatafile":
+            return fields
+    raise BrokenFile("the file ends inside its header; is the copy complete?", path=path)
+
+
+def _numbers(fields: dict[str, str], path: Path, count: int, *keys: str) -> list[float]:
+    """The first of the keys that is there, as `count` numbers."""
+    key = next((k for k in keys if k in fields), None)
+    if key is None:
+        raise BadImage(f"{keys[0]} is absent from the header", path=path)
+    words = re.findall(r"\S+", fields[key])
+    try:
+        numbers = [float(word) for word in words if "_" not in word]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or len(words) != count or not np.isfinite(numbers).all():
+        raise BadImage(f"{key} is {fields[key][:60]!r}; {count} numbers are needed", path=path)
+    if count == 3 and key == "dimsize" and any(n != int(n) for n in numbers):
+        raise BadImage(f"dimsize is {fields[key][:60]!r}; whole numbers are needed", path=path)
+    return numbers
+
+
+def _placed(fields: dict[str, str], path: Path) -> tuple[Array, tuple[str, ...]]:
+    directions = ("transformmatrix", "rotation", "orientation")
+    notes: tuple[str, ...] = ()
+    matrix = np.eye(4)
+    spacing = np.array(_numbers(fields, path, 3, "elementspacing", "elementsize"))
+    if (spacing <= 0).any():
+        raise BadImage(f"voxel spacing {spacing.tolist()} mm; it must be above zero", path=path)
+    if set(directions) & set(fields):
+        matrix[:3, :3] = np.array(_numbers(fields, path, 9, *directions)).reshape(3, 3).T
+    else:
+        notes = ("no orientation in the file; taken as LPS",)
+    matrix[:3, :3] *= spacing
+    if {"offset", "position", "origin"} & set(fields):
+        matrix[:3, 3] = _numbers(fields, path, 3, "offset", "position", "origin")
+    else:
+        notes = (*notes, "no position in the file; its corner was put at 0, 0, 0")
+    return matrix, notes
