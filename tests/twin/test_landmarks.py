@@ -6,9 +6,8 @@ import pytest
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.rigid import rotation_exp
-from twin.anatomy import density, endplates, levels, pelvis, sections, surface
+from twin.anatomy import density, endplates, pelvis, sections, surface
 from twin.anatomy.bone import Landmark
-from twin.anatomy.levels import Segment
 from twin.anatomy.vertebral_frame import axes_from
 from twin.scan.volume import Grid
 
@@ -66,22 +65,6 @@ def test_a_femoral_head_is_fitted_beside_its_neck() -> None:
 def test_a_shaft_alone_has_no_head() -> None:
     shaft = meshed(lambda p: (np.hypot(p[..., 0], p[..., 1]) < 14) & (np.abs(p[..., 2]) < 45), 110.0)
     assert pelvis.femoral_head(shaft, np.array([-1.0, 0.0, 0.0])) is None
-
-
-def test_levels_are_counted_from_the_sacrum_and_doubted_without_it() -> None:
-    spine = (Segment(None, None, is_sacrum=True), *(Segment(None, None) for _ in range(7)))
-    names, confidence, warnings = levels.named(spine, (False,) * 6 + (True, True))
-    assert names[:3] == ("sacrum", "vertebrae_L5", "vertebrae_L4")
-    assert names[6] == "vertebrae_T12"
-    assert confidence > 0.9
-    assert not warnings
-    _, doubted, warnings = levels.named(spine, (False,) * 5 + (True, True, True))
-    assert doubted < 0.5
-    assert "transitional" in warnings[0]
-    names, guessed, warnings = levels.named(spine[1:3], (True, True))
-    assert guessed < 0.2
-    assert names == ("vertebrae_T12", "vertebrae_T11")
-    assert "no sacrum" in warnings[0]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which vertebra is which: counted from the sacrum upward, with how sure that is."""
+"""The vertebrae between the discs, from below upward, and whether the lowest of them is the sacrum."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from twin.anatomy.discs import Disc
 from twin.anatomy.working import Working
 
 UPWARD = tuple(
-    [f"vertebrae_L{n}" for n in range(5, 0, -1)]
-    + [f"vertebrae_T{n}" for n in range(12, 0, -1)]
+    [f"vertebrae_L{n}" for n in range(6, 0, -1)]
+    + [f"vertebrae_T{n}" for n in range(13, 0, -1)]
     + [f"vertebrae_C{n}" for n in range(7, 0, -1)]
 )
+"""Every vertebra's name from below upward, with those that few people have (L6, T13)."""
+
 # Bone this far beside and in front of the canal, under a disc: the sacrum's ala and the ilium around it. 5 mL and more
 # under L5/S1, at most 1 elsewhere; further back L5's transverse processes look the same.
 ALA_LATERAL_MM = (40.0, 64.0)
@@ -24,12 +26,6 @@ ALA_ANTERIOR_MM = (10.0, 34.0)
 ALA_ML = 2.0
 BONE_HU = 160.0
 ABOVE_THRESHOLD_HU = 20.0
-SEEN = 0.85  # sacrum seen and the count of rib-less vertebrae is five, or can't be checked
-CONFIRMED = 0.95  # ribs start at the sixth vertebra above the sacrum
-CONTRADICTED = 0.4  # they start elsewhere: a transitional vertebra, or a rib that was missed
-RIBS_ONLY = 0.5  # no sacrum, but the last pair of ribs is in the scan
-LEAST_RIBLESS = 2  # vertebrae without ribs below the lowest pair; one alone may be a rib that was missed
-GUESSED = 0.1
 
 
 @dataclass(frozen=True)
@@ -64,44 +60,6 @@ def segments(working: Working, canal: Canal, discs: tuple[Disc, ...], bone_hu: f
     found += [Segment(low, high) for low, high in itertools.pairwise(chain)]
     found.append(Segment(chain[-1] if chain else None, None))
     return tuple(found)
-
-
-def named(spine: tuple[Segment, ...], rib_bearing: tuple[bool, ...]) -> tuple[tuple[str, ...], float, tuple[str, ...]]:
-    """Names a segment, the confidence (0 to 1) of the absolute names, and what to tell the user.
-
-    `rib_bearing` says of each segment whether ribs were seen on it.
-    """
-    has_sacrum = bool(spine) and spine[0].is_sacrum
-    vertebrae = list(range(1 if has_sacrum else 0, len(spine)))
-    with_ribs = [n for n in vertebrae if rib_bearing[n]]
-    lowest_rib = min(with_ribs) if with_ribs else None
-    warnings: list[str] = []
-    if has_sacrum:
-        count = None if lowest_rib is None else lowest_rib - 1
-        confidence = SEEN if count is None else CONFIRMED if count == 5 else CONTRADICTED
-        if confidence == CONTRADICTED:
-            warnings.append(
-                f"{count} vertebrae without ribs above the sacrum, 5 are usual: a transitional vertebra or a missed "
-                "rib; the levels need to be confirmed"
-            )
-        start = 0
-    elif lowest_rib is not None and sum(not rib_bearing[n] for n in vertebrae if n < lowest_rib) >= LEAST_RIBLESS:
-        confidence = RIBS_ONLY
-        start = UPWARD.index("vertebrae_T12") - lowest_rib
-        warnings.append("no sacrum in the scan: levels counted from the lowest pair of ribs; they need to be confirmed")
-    else:
-        confidence = GUESSED
-        lowest = "vertebrae_T12" if lowest_rib is not None else "vertebrae_L5"
-        start = UPWARD.index(lowest)
-        warnings.append(
-            f"no sacrum in the scan and no end of the ribs: the lowest vertebra is called {lowest[10:]} by guess; "
-            "the levels need to be confirmed"
-        )
-    names: list[str] = []
-    for n, segment in enumerate(spine):
-        at = start + (n - 1 if has_sacrum else n)
-        names.append("sacrum" if segment.is_sacrum else UPWARD[at] if 0 <= at < len(UPWARD) else "")
-    return tuple(names), confidence, tuple(warnings)
 
 
 def _ala_ml(working: Working, canal: Canal, disc: Disc, bone_hu: float) -> float:

@@ -21,13 +21,12 @@ from twin.anatomy.levels import Segment
 from twin.anatomy.working import Working
 
 BODY_MM = ((12.0, 30.0), 10.0)  # anterior from the canal, half width
+NEAR_MM = 200.0
 LEAST_PARTIAL_MM = 2.0  # of a body that the scan cuts off
 ARCH_MM = ((-15.0, -6.0), 7.0)
 ARCH_SHARE = (0.05, 0.45)  # of the body's height from below
 PEDICLE_MM = ((-1.0, 9.0), (9.0, 19.0))  # anterior from the canal (further back stand the facets), lateral
 PEDICLE_SHARE = (0.5, 0.95)
-RIB_LATERAL_MM = 46.0  # beyond every transverse process
-LEAST_RIB_MM = 25.0
 WING_LATERAL_MM = (64.0, 150.0)  # iliac wing, beside every ala
 
 
@@ -48,10 +47,10 @@ class Spine:
 
 
 def around(working: Working, canal: Canal, bone: NDArray[np.bool_]) -> Spine:
-    """The bone voxels within 130 mm of the canal, in its coordinates."""
+    """The bone voxels within NEAR_MM of the canal, in its coordinates."""
     zyx = np.argwhere(bone)
     points = working.patient_from_index(zyx)
-    near = np.abs(points[:, 0] - np.interp(points[:, 2], canal.centre_mm[:, 2], canal.centre_mm[:, 0])) < 130.0
+    near = np.abs(points[:, 0] - np.interp(points[:, 2], canal.centre_mm[:, 2], canal.centre_mm[:, 0])) < NEAR_MM
     zyx, points = zyx[near], points[near]
     return Spine(zyx, canal.coordinates(points))
 
@@ -115,27 +114,6 @@ def endplate_frame(canal: Canal, disc: Disc) -> tuple[Array, Array, Array]:
     anterior = (front - back) / np.linalg.norm(front - back)
     normal = np.cross(anterior, left)
     return 0.5 * (front + back), anterior, normal / np.linalg.norm(normal)
-
-
-def ribs(working: Working, spine: Spine, bottom_mm: float) -> list[NDArray[np.int64]]:
-    """Pieces of rib: long bone more than RIB_LATERAL_MM beside the canal, above `bottom_mm` along it."""
-    import cc3d
-
-    s, lateral, _ = spine.at.T
-    chosen = spine.zyx[(np.abs(lateral) > RIB_LATERAL_MM) & (s > bottom_mm)]
-    if not len(chosen):
-        return []
-    low = chosen.min(axis=0)
-    block = np.zeros(chosen.max(axis=0) - low + 1, dtype=np.uint8)
-    block[tuple((chosen - low).T)] = 1
-    pieces, count = cc3d.connected_components(block, connectivity=26, return_N=True)
-    number = pieces[tuple((chosen - low).T)]
-    found = []
-    for n in range(1, count + 1):
-        piece = chosen[number == n]
-        if len(piece) > 30 and np.linalg.norm(np.ptp(piece, axis=0)) * working.spacing_mm > LEAST_RIB_MM:
-            found.append(piece)
-    return found
 
 
 def pelvic(

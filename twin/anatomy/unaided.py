@@ -12,12 +12,14 @@ from spatial.faults import Fault
 from spatial.frames import Patient
 from spatial.progress import Progress
 from spatial.rigid import Array, Points
-from twin.anatomy import body, bone_mask, discs, heads, hips, levels, markers, parting, turning, working
+from twin.anatomy import body, bone_mask, discs, heads, hips, levels, markers, parting, ribs, turning, working
 from twin.anatomy import canal as canals
+from twin.anatomy import naming as names_of
 from twin.anatomy.canal import Canal
 from twin.anatomy.hips import Pelvis
 from twin.anatomy.levels import Segment
 from twin.anatomy.markers import Marker
+from twin.anatomy.naming import Naming, Ribs
 from twin.anatomy.segmentation import Segmented
 from twin.anatomy.surface import bounding_boxes, fill_cavities
 from twin.anatomy.working import Working
@@ -26,6 +28,7 @@ from twin.scan.volume import Grid, LabelMap, Volume
 ENCLOSED_HU = 300.0  # dark tissue that bone brighter than this encloses is marrow, never a joint
 LEAST_BONE_ML = 1.0
 RIB_END_MM = 40.0  # a rib whose medial end is further from the canal was not seen to reach the spine
+CUT_MM = 4.0  # a rib that comes this near to the first or last slice may go on beyond it
 
 
 class NoBones(Fault):
@@ -58,7 +61,7 @@ def segment(volume: Volume, progress: Progress) -> Segmented:
     keys = sorted({m.bone for m in seeds if len(m.zyx)})
     labels = _parted(volume, coarse, bone, open_shells, between, seeds, keys, pelvis, threshold)
     progress("naming the bones", 0.85)
-    names, confidence, warnings = _named(labels, volume.grid, canal, spine, keys)
+    names, naming = _named(labels, volume.grid, canal, spine, keys)
     labels, found = _relabelled(labels, keys, names, volume.grid.voxel_ml)
     settings = {
         "segmenter": "default",
@@ -70,7 +73,10 @@ def segment(volume: Volume, progress: Progress) -> Segmented:
         "sacrum_seen": any(s.is_sacrum for s in spine),
         "femoral_heads_seen": 0 if pelvis is None else len(pelvis.heads),
     }
-    return Segmented(LabelMap(volume.grid, labels, found), confidence, warnings, settings)
+    return Segmented(
+        LabelMap(volume.grid, labels, found), naming.confidence, naming.warnings, settings, naming.evidence,
+        naming.transitional,
+    )  # fmt: skip
 
 
 def _disc_space(coarse: Working, canal: Canal, chain: tuple[discs.Disc, ...]) -> NDArray[np.bool_]:
@@ -114,7 +120,7 @@ def _seeds(
         for m in hips.markers(coarse, near, bone, pelvis):
             seeds.append(Marker("segment_00", m.zyx) if m.bone == "sacrum" else m)
         lowest = (spine[min(3, len(spine) - 1)].below or top).along_mm
-    for n, piece in enumerate(markers.ribs(coarse, near, lowest)[:150]):
+    for n, piece in enumerate(ribs.pieces(coarse, near, lowest)[:150]):
         seeds.append(Marker(f"rib_{n:03d}", piece))
     return [m for m in seeds if len(m.zyx)]
 
@@ -171,9 +177,14 @@ def _parted(
 
 def _named(
     labels: NDArray[np.uint8], grid: Grid, canal: Canal, spine: tuple[Segment, ...], keys: list[str]
-) -> tuple[dict[str, str], float, tuple[str, ...]]:
-    """Bone names by key: vertebrae by count, ribs by the vertebra that their medial end lies at."""
-    borne: dict[str, tuple[int, str]] = {}
+) -> tuple[dict[str, str], Naming]:
+    """Bone names by key: vertebrae by count, ribs by the vertebra that their medial end lies at, or by their order."""
+    standing: dict[str, int] = {}
+    at: dict[str, Array] = {}
+    heights: dict[str, Array] = {}
+    borne = [Ribs() for _ in spine]
+    top_mm = float(grid.patient_from_index(np.array([0.0, 0.0, grid.size[2] - 1.0])).mm[2])
+    bottom_mm = float(grid.patient_from_index(np.zeros(3)).mm[2])
     boxes = bounding_boxes(labels)
     for number, key in enumerate(keys, 1):
         if not key.startswith("rib") or number not in boxes:
@@ -182,26 +193,35 @@ def _named(
         start = [s.start for s in boxes[number]]
         thin = slice(None, None, max(1, len(k) // 20000))
         ijk = np.column_stack([i[thin] + start[2], j[thin] + start[1], k[thin] + start[0]])
-        at = canal.coordinates(grid.patient_from_index(ijk).mm)
-        end = at[np.argsort(np.abs(at[:, 1]))[: max(5, len(at) // 50)]].mean(axis=0)
-        if abs(end[1]) > RIB_END_MM:
+        points = grid.patient_from_index(ijk).mm
+        at[key], heights[key] = canal.coordinates(points), points[:, 2]
+        end = at[key][np.argsort(np.abs(at[key][:, 1]))[: max(5, len(points) // 50)]].mean(axis=0)
+        n = _segment_at(spine, end) if abs(end[1]) <= RIB_END_MM else None
+        if n is None or spine[n].is_sacrum:
             continue
-        n = _segment_at(spine, end)
-        if n is not None and not spine[n].is_sacrum:
-            borne[key] = (n, "left" if end[1] > 0 else "right")
-    bearing = tuple(any(n == m for m, _ in borne.values()) for n in range(len(spine)))
-    vertebrae, confidence, warnings = levels.named(spine, bearing)
-    names: dict[str, str] = {}
-    for key in keys:
-        if key.startswith("segment"):
-            names[key] = vertebrae[int(key[8:])]
-        elif not key.startswith("rib"):
-            names[key] = key
-        elif key in borne:
-            n, side = borne[key]
-            level = vertebrae[n][10:]
-            names[key] = f"rib_{side}_{level[1:]}" if level.startswith("T") else ""
-    return {k: v for k, v in names.items() if v}, confidence, warnings
+        standing[key] = n
+        low, high = points[:, 2].min(), points[:, 2].max()
+        whole = low > min(top_mm, bottom_mm) + CUT_MM and high < max(top_mm, bottom_mm) - CUT_MM
+        length = float(np.linalg.norm(np.ptp(points, axis=0))) if whole else None
+        seen = borne[n]
+        longest = (
+            None if length is None or (seen.sides and seen.length_mm is None) else max(length, seen.length_mm or 0)
+        )
+        borne[n] = Ribs(seen.sides | {"left" if end[1] > 0 else "right"}, longest)
+    naming = names_of.named(spine, borne)
+    names = {key: naming.names[int(key[8:])] for key in keys if key.startswith("segment")}
+    names |= {key: key for key in keys if not key.startswith(("segment", "rib"))}
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        mine = {key: where for key, where in at.items() if sign * float(np.median(where[:, 1])) > 0}
+        known = {key: _thoracic(naming.names[n]) for key, n in standing.items() if key in mine}
+        numbers = ribs.numbered(mine, heights, {key: n for key, n in known.items() if n > 0})
+        names |= {key: f"rib_{side}_{n}" for key, n in numbers.items()}
+    return {k: v for k, v in names.items() if v}, naming
+
+
+def _thoracic(name: str) -> int:
+    """The number of a thoracic vertebra, 0 of any other."""
+    return int(name[11:]) if name.startswith("vertebrae_T") else 0
 
 
 def _segment_at(spine: tuple[Segment, ...], at: Array) -> int | None:
