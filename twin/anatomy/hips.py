@@ -27,10 +27,13 @@ OUTER_MM = 4.5  # of the ilium's outer face, in rows where it hides the sacrum f
 OUTER_LATERAL_MM = (34.0, 48.0)  # there; and lower down, where the sacrum itself may be the outermost bone
 OUTER_DEPTH_MM = 30.0  # below S1 the joint narrows and the sacrum shows behind it
 PELVIS_MM = 150.0  # from the middle to either side
-SACRUM_MM = 120.0  # from S1 to the coccyx, and some
-CANAL_MM = (14.0, 8.5)  # half of what stays free, from side to side and from front to back
-ALA_MM = ((8.0, 30.0), 33.0, (-16.0, 6.0))  # below S1, beside the middle, in front of the endplate's middle
-LATERAL_MASS_MM = ((34.0, 58.0), 22.0, (-45.0, -8.0))
+PELVIS_SHARE = 0.86  # of the rays from marrow that meet bone
+SACRUM_MM = (60.0, 120.0)  # to either side; from S1 to the coccyx, and some
+SACRUM_SHARE = 0.77  # its foramina let rays out
+CANAL_MM = (10.0, 7.0)  # half of what stays free, from side to side and from front to back
+ALA_MM = ((8.0, 30.0), 38.0, (-16.0, 6.0))  # below S1, beside the middle, in front of the endplate's middle
+LATERAL_MASS_MM = ((34.0, 58.0), 28.0, (-45.0, -8.0))
+LOWER_MASS_MM = ((58.0, 85.0), 24.0, (-70.0, 0.0))
 NECK_COSINE = 0.55  # directions from the head's centre nearer than this to the neck's belong to the femur
 SOCKET_MM = 12.0  # how far outside the head what is no neck is hip
 GAP_MM = (0.5, 4.5)  # the joint space outside the head's sphere
@@ -64,14 +67,20 @@ def spongiosa(coarse: Working, bone: NDArray[np.bool_], canal: Canal, pelvis: Pe
     """Working voxels of dark marrow in sacrum, hips and femora, for scans whose voxels hide the cortex; the canal stays
     free.
     """
-    reach = np.array([PELVIS_MM, PELVIS_MM, 0.0])
-    bottom = coarse.origin_mm[2] if pelvis.heads else pelvis.s1_mm[2] - SACRUM_MM
-    corners = np.stack([pelvis.s1_mm - reach, pelvis.s1_mm + reach])
-    corners[:, 2] = bottom, pelvis.s1_mm[2] + 12.0
-    at = coarse.index_from_patient(corners)
-    low = np.clip(np.floor(at.min(axis=0)), 0, coarse.hu.shape).astype(np.int64)
-    high = np.clip(np.ceil(at.max(axis=0)), 0, coarse.hu.shape).astype(np.int64)
-    found = marrow.enclosed(coarse, bone, low, high)
+    found = np.zeros_like(bone)
+    s1 = pelvis.s1_mm
+    bottom = float(coarse.origin_mm[2]) if pelvis.heads else s1[2] - SACRUM_MM[1]
+    for aside, floor, share in (
+        (SACRUM_MM[0], s1[2] - SACRUM_MM[1], SACRUM_SHARE),
+        (PELVIS_MM, bottom, PELVIS_SHARE),
+    ):
+        corners = np.array([s1 - PELVIS_MM, s1 + PELVIS_MM])
+        corners[:, 0] = s1[0] - aside, s1[0] + aside
+        corners[:, 2] = floor, s1[2] + 12.0
+        at = coarse.index_from_patient(corners)
+        low = np.clip(np.floor(at[0]), 0, coarse.hu.shape).astype(np.int64)
+        high = np.clip(np.ceil(at[1]), 0, coarse.hu.shape).astype(np.int64)
+        found |= marrow.enclosed(coarse, bone, low, high, share)
     zyx = np.argwhere(found)
     points = coarse.patient_from_index(zyx)
     local = canal.coordinates(points)
@@ -87,7 +96,7 @@ def markers(coarse: Working, near: Spine, bone: NDArray[np.bool_], pelvis: Pelvi
     depth, front, aside = -d @ pelvis.cranial, d @ pelvis.anterior, np.abs(d[:, 0])
     lower = (aside < 13.0) & (depth > 30.0) & (depth < 105.0) & (front < 10.0) & (front > -75.0)
     chosen = lower
-    for (top, bottom), width, (rear, fore) in (ALA_MM, LATERAL_MASS_MM):
+    for (top, bottom), width, (rear, fore) in (ALA_MM, LATERAL_MASS_MM, LOWER_MASS_MM):
         chosen |= (depth > top) & (depth < bottom) & (aside < width) & (front > rear) & (front < fore)
     found = [Marker("sacrum", near.zyx[chosen])]
     zyx = np.argwhere(bone)

@@ -16,16 +16,18 @@ from twin.anatomy.working import Working
 
 RAYS = 42
 REACH_MM = 30.0
-SHARE = 0.84  # of the rays; a joint space is open along two directions, a groove on one side
 JOINT_MM = 2.0  # half of what is wider than any joint space
 RIM_MM = 3.0  # how far marrow reaches out again from where it is that wide
 DARKEST_HU = -130.0
 
 
 def enclosed(
-    coarse: Working, bone: NDArray[np.bool_], low: NDArray[np.int64], high: NDArray[np.int64]
+    coarse: Working, bone: NDArray[np.bool_], low: NDArray[np.int64], high: NDArray[np.int64], share: float
 ) -> NDArray[np.bool_]:
-    """Working voxels in the box [low, high) (z, y, x) that bone encloses without being bone themselves."""
+    """Working voxels in the box [low, high) (z, y, x) that bone encloses without being bone themselves.
+
+    `share` of the rays must meet bone: a joint space is open along two directions, a groove on one side.
+    """
     import edt
 
     out = np.zeros(bone.shape, dtype=np.bool_)
@@ -35,7 +37,7 @@ def enclosed(
     dark = ~bone[box] & (coarse.hu[box] > DARKEST_HU)
     steps = round(REACH_MM / coarse.spacing_mm)
     inside = np.zeros(dark.shape, dtype=np.bool_)
-    _enclosed(bone, dark, np.asarray(low, dtype=np.int64), ways(RAYS), steps, SHARE, inside)
+    _enclosed(bone, dark, np.asarray(low, dtype=np.int64), ways(RAYS), steps, share, inside)
     core = edt.edt(inside | bone[box], black_border=False) * coarse.spacing_mm
     core = (core > JOINT_MM) & inside
     wide = inside & (edt.edt(~core, black_border=False) * coarse.spacing_mm < RIM_MM)
