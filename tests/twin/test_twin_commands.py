@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from tests.data import shared_data
+from tests.twin.schema_1 import write_schema_1
 from tests.twin.test_case import CORNERS, FACES, twin
 from tests.twin.written_series import write_series
 from twin.anatomy.bone import Bone
@@ -27,19 +28,22 @@ from twin.surfaces.ply import ply_bytes, read_ply
 from twin.surfaces.stl import read_stl
 
 
-def run(*words, code=0):
-    """Run the front door; returns what `--json` printed (else None) and its words."""
+def run(*words, code=0, lines=None):
+    """Run the front door; returns what `--json` printed (else None) and its words; of a stream, its `lines` objects."""
     from osteotwin import app
 
     result = CliRunner().invoke(app, [str(w) for w in words], prog_name="osteotwin")
     assert result.exit_code == code, result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)
     assert "Traceback" not in result.stderr
-    lines = result.stdout.splitlines()
+    told = result.stdout.splitlines()
     if "--json" not in words:
         return None, result.output
-    assert len(lines) <= 1
-    return (json.loads(lines[0]) if lines else None), result.stderr
+    if lines is not None:
+        assert len(told) == lines
+        return [json.loads(line) for line in told]
+    assert len(told) <= 1
+    return (json.loads(told[0]) if told else None), result.stderr
 
 
 @pytest.fixture
@@ -102,16 +106,39 @@ def test_build_inspect_check_confirm_export(tmp_path, fast_build):
     assert {"case", "bones", "levels", "warnings", "seconds", "peak_memory_mb"} <= set(built)
     assert set(built["bones"][0]) == {"name", "volume_ml", "area_cm2", "closed", "triangles"}
     assert built["bones"][0]["area_cm2"] > 0
-    assert built["levels"] == {"confidence": 0.75, "confirmed_by": None}
+    assert built["levels"] == {
+        "confidence": 0.75, "confirmed_by": None, "transitional": "vertebrae_L6",
+        "evidence": ["the sacrum is seen", "ribs start at the sixth vertebra"],
+    }  # fmt: skip
+    assert built["fitness"]["guide"] == {"fit": False, "reasons": ["2.0 mm slices"]}
+    assert built["sides"][1] == {"check": "order", "agrees": True, "words": "2 pairs"}
+    assert [(one["name"], one["role"]) for one in built["structures"]] == [
+        ("canal", "critical"), ("disc_L3_L4", "context"),
+    ]  # fmt: skip
+    assert built["surface_sd_mm"] == 0.21
     assert built["peak_memory_mb"] > 10
     seen, _ = run("twin", "inspect", case, "--json")
     assert {"landmarks", "density", "provenance"} <= set(seen)
+    step = next(step for step in seen["provenance"] if step["step"] == "source")
+    assert set(step["inputs_sha256"]) == {"source"}
+    assert step["settings"]["segmenter"] == "default"
+    assert seen["program"]["version"]
+    _, words = run("twin", "inspect", case)
+    for line in ("NOT FIT to guide: 2.0 mm slices", "errs by 0.21 mm", "order agrees: 2 pairs", "transitional"):
+        assert line in words
     sound, _ = run("twin", "check", case, "--json")
     assert sound["sound"] is True
     run("twin", "confirm", case, "--by", "Ada", code=2)
     run("twin", "confirm", case, "--levels", code=2)
     run("twin", "confirm", case, "--levels", "--by", "Ada", "--json")
     assert run("twin", "inspect", case, "--json")[0]["levels"]["confirmed_by"] == "Ada"
+    run("twin", "confirm", case, "--levels", "--by", "Ada", "--shift", "1", "--set", "L3=L4", code=2)
+    run("twin", "confirm", case, "--levels", "--by", "Ada", "--set", "L3", code=2)
+    moved, _ = run("twin", "confirm", case, "--levels", "--by", "Grace", "--shift", "+1", "--json")
+    assert moved["renamed"] == {"vertebrae_L3": "vertebrae_L4"}
+    assert [bone["name"] for bone in run("twin", "inspect", case, "--json")[0]["bones"]] == ["vertebrae_L4"]
+    moved, _ = run("twin", "confirm", case, "--levels", "--by", "Ada", "--set", "l4=L3", "--json")
+    assert moved["twin_id"] == seen["twin_id"]
     exported = tmp_path / "out" / "bones.nii.gz"
     run("twin", "export", case, "--format", "nifti", "--out", exported)
     image = SimpleITK.ReadImage(str(exported))
@@ -142,6 +169,16 @@ def test_build_says_what_is_in_the_way(tmp_path, fast_build):
     assert error["error"]["kind"] == "CaseExists"
     run("twin", "build", tmp_path / "ct", "--case", case, "--force")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["case", "ct", "two"]
+
+
+def test_check_migrates_an_older_case_when_asked(tmp_path):
+    write_schema_1(tmp_path / "old", twin(), None, None)
+    found, _ = run("twin", "check", tmp_path / "old", "--json")
+    assert (found["sound"], found["schema"], found["migrated_from"]) == (True, 1, None)
+    assert "--migrate brings it to 2" in run("twin", "check", tmp_path / "old")[1]
+    found, _ = run("twin", "check", tmp_path / "old", "--migrate", "--by", "Ada", "--json")
+    assert (found["sound"], found["schema"], found["migrated_from"]) == (True, 2, 1)
+    assert Case.open(tmp_path / "old").journal.entries()[-1].author == "Ada"
 
 
 def test_check_exits_1_on_a_changed_file(tmp_path, fast_build):

@@ -1,0 +1,70 @@
+"""`osteotwin twin inspect`: what a case holds, in words, JSON and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from commands.console import command, emit, progress_bar, tell
+from commands.twin_words import density_words, landmark_words, provenance_words, summary, tell_summary
+
+if TYPE_CHECKING:
+    from twin.case import Case
+
+
+@command
+def inspect(
+    case: Annotated[Path, typer.Argument(metavar="CASE", help="A case folder.")],
+    pictures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also draw slices and a view a bone group into DIR.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Say what a case holds: bones, levels, sides, fitness, structures, landmarks, density, provenance."""
+    from twin.case import Case
+
+    opened = Case.open(case)
+    twin = opened.twin
+    found = summary(opened) | {
+        "twin_id": twin.twin_id,
+        "schema": opened.stored["schema"],
+        "program": opened.document["program"],
+        "landmarks": [mark.to_json() for mark in twin.landmarks],
+        "density": None if twin.density is None else dict(twin.density),
+        "plans": list(opened.plan_names),
+        "provenance": [dict(step) for step in twin.provenance],
+    }
+    if pictures is not None:
+        found["pictures"] = _draw(opened, pictures)
+    if as_json:
+        emit(found)
+        return
+    tell_summary(found)
+    tell(*landmark_words(found["landmarks"]), *density_words(found["density"]))
+    tell(*provenance_words(found["provenance"], found["program"]))
+    tell(f"Plans: {', '.join(found['plans']) or 'none'}", *(f"Picture: {file}" for file in found.get("pictures", ())))
+
+
+def _draw(case: Case, folder: Path) -> list[str]:
+    """The pictures as PNG files."""
+    from PIL import Image
+
+    from render.anatomy import bone_labels, bone_parts, standard_views
+    from render.offscreen import Offscreen
+    from render.orientation import orientation_labels
+    from render.scene import Scene
+
+    folder.mkdir(parents=True, exist_ok=True)
+    twin = case.twin
+    scene = Scene(meshes=bone_parts(twin), labels=bone_labels(twin))
+    files = []
+    with Offscreen() as screen, progress_bar("pictures") as progress:
+        for name, view in standard_views(twin).items():
+            progress(name, 0.0)
+            file = folder / f"{name}.png"
+            lettered = scene.plus(screen_texts=orientation_labels(view))
+            Image.fromarray(screen.picture(lettered, view)).save(file)
+            files.append(str(file))
+    return files
