@@ -55,6 +55,27 @@ def write_series(
     preamble: bool = True,
 ) -> list[Path]:
     """Write the scene; `mutate(dataset, k)` may spoil slice k, or leave it out by `dataset.skip_this = True`."""
+    with pydicom.config.disable_value_validation():  # spoiling values is what `mutate` is for
+        return _written(
+            folder,
+            row,
+            column,
+            slices,
+            pitch_mm,
+            spacing_mm,
+            shape,
+            shift_mm,
+            mutate,
+            syntax,
+            name,
+            series_uid,
+            preamble,
+        )
+
+
+def _written(
+    folder, row, column, slices, pitch_mm, spacing_mm, shape, shift_mm, mutate, syntax, name, series_uid, preamble
+):
     folder.mkdir(parents=True, exist_ok=True)
     row, column = np.asarray(row, float), np.asarray(column, float)
     normal = np.cross(row, column)
@@ -92,7 +113,6 @@ def write_series(
             mutate(data, k)
         if getattr(data, "skip_this", False):
             continue
-        with pydicom.config.disable_value_validation():
-            pydicom.dcmwrite(file, data, enforce_file_format=preamble)
+        pydicom.dcmwrite(file, data, enforce_file_format=preamble)
         files.append(file)
     return files

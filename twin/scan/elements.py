@@ -25,7 +25,8 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
-INFLATE_LIMIT_BYTES = 512 << 20
+INFLATE_LIMIT_BYTES = 1 << 30
+INFLATE_FROM_BYTES, INFLATE_RATIO = 32 << 20, 200  # so much may come out of any file; beyond, so many times its size
 PIXEL_DATA = 0x7FE00010
 DEEPEST = 16  # sequences within sequences; a CT has three or four
 KEYWORDS = (
@@ -219,8 +220,8 @@ def _inflated(file: IO[bytes], begin: int, path: Path) -> bytes:
                 parts.append(inflater.decompress(pending, 1 << 20))
                 total += len(parts[-1])
                 pending = inflater.unconsumed_tail
-                if total > INFLATE_LIMIT_BYTES:
-                    raise BrokenFile(f"inflates beyond {INFLATE_LIMIT_BYTES >> 20} MB; a slice never does", path=path)
+                if total > min(INFLATE_LIMIT_BYTES, max(INFLATE_FROM_BYTES, INFLATE_RATIO * file.tell())):
+                    raise BrokenFile(f"inflates beyond {total >> 20} MB; a slice never does", path=path)
     except zlib.error:
         raise BrokenFile("the deflated data are damaged; was the copy interrupted?", path=path) from None
     if not inflater.eof:
