@@ -128,10 +128,9 @@ def two_patients(folder):
 
 
 def word_slope(data):
-    """RescaleSlope "x " instead of "1 ": no library would write it."""
-    element = b"\x28\x00\x53\x10DS\x02\x00"
-    assert data.count(element + b"1 ") == 1
-    return data.replace(element + b"1 ", element + b"x ")
+    """A RescaleSlope that begins with an x: no library would write it."""
+    at = data.index(b"\x28\x00\x53\x10DS") + 8
+    return data[:at] + b"x" + data[at + 1 :]
 
 
 def nested(data):
