@@ -26,6 +26,7 @@ ALA_ANTERIOR_MM = (10.0, 34.0)
 ALA_ML = 2.0
 BONE_HU = 160.0
 ABOVE_THRESHOLD_HU = 20.0
+CUT_HEIGHT_MM = 26.0  # taken for a body that the scan cuts
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,15 @@ class Segment:
         up = far if self.below is None else s - self.below.upper_at(left, anterior)
         down = far if self.above is None else self.above.lower_at(left, anterior) - s
         return up, down
+
+    def share(self, coordinates: Array) -> Array:
+        """Share (...) of the body's height from below, of canal coordinates (..., 3); a cut body counts as usual."""
+        up, down = self.heights_mm(coordinates)
+        if self.below is not None and self.above is not None:
+            return np.asarray(up / np.maximum(up + down, 1.0))
+        if self.above is not None:
+            return np.asarray(1.0 - down / CUT_HEIGHT_MM)
+        return np.asarray((up if self.below is not None else coordinates[..., 0]) / CUT_HEIGHT_MM)
 
 
 def segments(working: Working, canal: Canal, discs: tuple[Disc, ...], bone_hu: float) -> tuple[Segment, ...]:

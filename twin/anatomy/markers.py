@@ -80,9 +80,8 @@ def vertebral(spine: Spine, segment: Segment, name: str) -> list[Marker]:
         return []
     markers = [Marker(name, body)]
     (rear, front), half = ARCH_MM
-    if segment.below is not None:
-        height = up + down if segment.above is not None else np.full(up.shape, 27.0)
-        share = up / np.maximum(height, 1.0)
+    if segment.below is not None or segment.above is not None:
+        share = segment.share(spine.at)
         (near, far), (inner, outer) = PEDICLE_MM
         pedicle = (share > PEDICLE_SHARE[0]) & (share < PEDICLE_SHARE[1]) & (anterior > near) & (anterior < far)
         pedicle &= (np.abs(lateral) > inner) & (np.abs(lateral) < outer)

@@ -12,7 +12,7 @@ from spatial.faults import Fault
 from spatial.frames import Patient
 from spatial.progress import Progress
 from spatial.rigid import Array, Points
-from twin.anatomy import body, bone_mask, discs, heads, hips, levels, markers, parting, ribs, turning, working
+from twin.anatomy import bodies, body, bone_mask, discs, heads, hips, levels, markers, parting, ribs, turning, working
 from twin.anatomy import canal as canals
 from twin.anatomy import naming as names_of
 from twin.anatomy.canal import Canal
@@ -51,6 +51,8 @@ def segment(volume: Volume, progress: Progress) -> Segmented:
     if open_shells:
         bone = bone_mask.closed(bone, coarse, canal)
     bone &= ~(between & (coarse.hu < threshold + 70.0))
+    inside, leaning = bodies.fill_and_clear(coarse, canal, bodies.find(coarse, canal, spine))
+    bone = (bone | inside) & ~leaning
     pelvis = _pelvis(coarse, canal, spine)
     if open_shells and pelvis is not None:
         bone |= hips.spongiosa(coarse, bone, canal, pelvis)
@@ -59,7 +61,7 @@ def segment(volume: Volume, progress: Progress) -> Segmented:
         raise NoBones(f"a canal of {canal.along_mm[-1]:.0f} mm but no vertebra beside it; is the scan a CT in HU?")
     progress("telling the bones apart", 0.4)
     keys = sorted({m.bone for m in seeds if len(m.zyx)})
-    labels = _parted(volume, coarse, bone, open_shells, between, seeds, keys, pelvis, threshold)
+    labels = _parted(volume, coarse, bone, open_shells, between, inside, leaning, seeds, keys, pelvis, threshold)
     progress("naming the bones", 0.85)
     names, naming = _named(labels, volume.grid, canal, spine, keys)
     labels, found = _relabelled(labels, keys, names, volume.grid.voxel_ml)
@@ -131,6 +133,8 @@ def _parted(
     bone: NDArray[np.bool_],
     open_shells: bool,
     between: NDArray[np.bool_],
+    inside: NDArray[np.bool_],
+    leaning: NDArray[np.bool_],
     seeds: list[Marker],
     keys: list[str],
     pelvis: Pelvis | None,
@@ -159,6 +163,8 @@ def _parted(
     if open_shells:
         fine |= working.on_grid(bone.astype(np.uint8), coarse, grid) > 0
     fine &= ~((hu < threshold + 70.0) & (working.on_grid(between.astype(np.uint8), coarse, grid) > 0))
+    fine |= working.on_grid(inside.astype(np.uint8), coarse, grid) > 0
+    fine &= working.on_grid(leaning.astype(np.uint8), coarse, grid) == 0
     marrow = fine & (hu <= threshold)
     marrow |= fill_cavities(hu > ENCLOSED_HU) & (hu <= ENCLOSED_HU)
     valley = parting.valleys(hu, marrow, spacing)
