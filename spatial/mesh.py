@@ -9,6 +9,7 @@ from typing import Generic
 import numpy as np
 from numpy.typing import NDArray
 
+from spatial import mesh_kernels
 from spatial.faults import Fault
 from spatial.frames import A, B
 from spatial.rigid import Array, Points, Rigid, Similarity, readonly
@@ -44,8 +45,10 @@ class TriangleMesh(Generic[A]):
         """Every edge borders exactly two triangles that run it in opposite directions (closed, manifold, oriented)."""
         if not len(self.triangles):
             return False
-        t = self.triangles.astype(np.int64)
         n = len(self.vertices_mm)
+        if int(np.bincount(self.triangles.ravel()).max()) <= mesh_kernels.MOST_EDGES:
+            return bool(mesh_kernels.is_closed(*mesh_kernels.half_edges(self.triangles, n)))
+        t = self.triangles.astype(np.int64)
         start, stop = t.ravel(), t[:, [1, 2, 0]].ravel()
         forward = np.sort(start * n + stop)
         backward = np.sort(stop * n + start)
@@ -92,13 +95,7 @@ class TriangleMesh(Generic[A]):
     @cached_property
     def vertex_normals(self) -> Array:
         """Unit normals (N, 3), area-weighted over the adjoining triangles."""
-        a, b, c = self._corners()
-        n = np.cross(b - a, c - a)
-        out = np.zeros_like(self.vertices_mm)
-        for column in range(3):
-            for axis in range(3):
-                out[:, axis] += np.bincount(self.triangles[:, column], n[:, axis], len(out))
-        return np.asarray(out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-30))
+        return mesh_kernels.vertex_normals(self.vertices_mm, self.triangles)
 
     def moved(self, b_from_a: Rigid[B, A] | Similarity[B, A]) -> TriangleMesh[B]:
         """The same mesh in frame B."""

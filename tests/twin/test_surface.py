@@ -55,7 +55,7 @@ def test_the_edge_is_found_under_blur(cortex_mm: float) -> None:
 def test_blur_and_cortex_are_found_on_the_bone() -> None:
     volume, labels, _ = shell(12.0, 2.5)
     mesh = surface.from_mask(labels.labels == 1, volume.grid)
-    found = edges.calibrate([(mesh, np.asarray(volume.hu), volume.grid)])
+    found = edges.calibrate([mesh], volume.hu, volume.grid)
     assert found is not None
     assert found.cortex_hu == pytest.approx(1200.0, rel=0.08)
     assert found.blur_mm == pytest.approx(0.35, abs=0.11)

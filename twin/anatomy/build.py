@@ -15,17 +15,16 @@ from spatial.faults import Fault
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.progress import Progress, part, silent
-from twin.anatomy import density, edges, landmarks, segmentation, surface, voxels
+from twin.anatomy import density, landmarks, segmentation
 from twin.anatomy.bone import Bone, Landmark
+from twin.anatomy.bones import as_given, from_scan, in_the_same_place, labels_inside, open_words, with_detail
 from twin.anatomy.canal_tube import with_canal
 from twin.anatomy.levels import UPWARD
 from twin.anatomy.twin import Levels, Twin
-from twin.scan.names import numbered
 from twin.scan.volume import LabelMap, Volume
 
 LIBRARIES = ("numpy", "scipy", "open3d-cpu", "open3d", "connected-components-3d", "fast-simplification", "numba")
 GIVEN = 0.9  # names that came with the labels: somebody's, but nobody here has confirmed them
-CALIBRATED_ON = 6  # the largest bones tell the scanner's blur and the cortex's density
 # one sigma a coordinate, as a share of the coarsest voxel edge
 VOXEL_SHARE = {"endplate": 0.4, "pedicle": 0.6, "femoral_head": 0.2}
 
@@ -51,30 +50,31 @@ def build_twin(
         levels = Levels(confidence, None, found.evidence, found.transitional)
         warnings += found.warnings
         steps.append({"step": "segmentation", "settings": found.settings, "confidence": confidence})
-        meshes, settings = _refined(volume, labels, part(progress, 0.45, 0.75), warnings)
-        labels = _labels_inside(meshes, labels)
+        made = from_scan(volume, labels, part(progress, 0.45, 0.8))
+        labels = labels_inside(made.meshes, labels)
     else:
         confidence = GIVEN if any(n in UPWARD for n in labels.names.values()) else 0.0
         steps.append(
             {"step": "segmentation", "settings": {"segmenter": None, "labels": "given"}, "confidence": confidence}
         )
         levels = Levels(confidence, None, ("the given labels name them",) if confidence else ())
-        meshes, settings = _as_given(labels, part(progress, 0.0, 0.75), warnings)
-    if not meshes:
+        made = as_given(labels, part(progress, 0.0, 0.8))
+    if not made.bones:
         raise EmptyTwin("no bone could be meshed; do the labels hold any voxel?")
-    steps.append({"step": "surfaces", "settings": settings})
-    progress("measuring landmarks", 0.75)
+    warnings += made.warnings
+    steps.append({"step": "surfaces", "settings": dict(made.settings)})
+    meshes = made.meshes
+    progress("measuring landmarks", 0.8)
     marks, missing = landmarks.measure(meshes)
     marks = tuple(with_voxel_spread(mark, float(volume.grid.spacing_mm.max())) for mark in marks)
     steps.append({"step": "landmarks", "settings": {"measured_on": "surfaces", "found": len(marks)}})
     structures, no_canal = with_canal(meshes, marks)
-    progress("measuring density", 0.85)
+    progress("measuring density", 0.95)
     dense = density.measure(volume, marks)
     steps.append({"step": "density", "settings": {"calibrated": False, "radius_mm": list(density.RADIUS_MM)}})
-    bones = _bones(meshes, part(progress, 0.86, 1.0), warnings)
     built = Twin(
-        twin_id(bones),
-        bones,
+        twin_id(made.bones),
+        made.bones,
         marks,
         levels,
         dense,
@@ -116,7 +116,9 @@ def twin_from_meshes(
         },
         {"step": "landmarks", "settings": {"measured_on": "surfaces", "found": len(marks)}},
     ]
-    bones = _bones(meshes, silent, warnings)
+    warnings += [open_words(name) for name in sorted(meshes) if not meshes[name].is_closed]
+    warnings += in_the_same_place(meshes)
+    bones = with_detail(meshes, silent)
     confidence = GIVEN if any(name in UPWARD for name in meshes) else 0.0
     structures, no_canal = with_canal(meshes, marks)
     told = tuple([*warnings, *missing, *no_canal])
@@ -143,78 +145,6 @@ def twin_id(bones: Mapping[str, Bone]) -> str:
         digest.update(np.ascontiguousarray(np.round(mesh.vertices_mm * 1000.0).astype("<i8")).tobytes())
         digest.update(np.ascontiguousarray(mesh.triangles.astype("<i4")).tobytes())
     return digest.hexdigest()[:32]
-
-
-def _refined(
-    volume: Volume, labels: LabelMap, progress: Progress, warnings: list[str]
-) -> tuple[dict[str, TriangleMesh[Patient]], dict[str, Any]]:
-    blocks = {}
-    boxes = surface.bounding_boxes(labels.labels)
-    for n, (number, name) in enumerate(sorted(labels.names.items(), key=lambda item: item[1])):
-        progress(f"meshing {name}", 0.5 * n / len(labels.names))
-        box = boxes.get(number)
-        if box is not None:
-            mask, hu, grid = surface.cropped(volume, labels, box, number)
-            blocks[name] = (surface.from_mask(surface.cleaned(mask, grid), grid, keep_volume=False), hu, grid)
-    largest = sorted(blocks, key=lambda name: -len(blocks[name][0].triangles))[:CALIBRATED_ON]
-    cortex = edges.calibrate([blocks[name] for name in largest])
-    meshes = {}
-    for n, (name, (mesh, hu, grid)) in enumerate(blocks.items()):
-        progress(f"finding the edge of {name}", 0.5 + 0.5 * n / len(blocks))
-        moved = edges.refine(mesh, hu, grid, cortex)
-        if moved.is_closed and moved.volume_ml > 0:
-            meshes[name] = moved
-        else:
-            warnings.append(f"{name}: no closed surface could be made; the bone is left out")
-    settings: dict[str, Any] = {"refined": True, "taubin_iterations": surface.TAUBIN_ITERATIONS}
-    if cortex is not None:
-        settings |= {"cortex_hu": round(cortex.cortex_hu, 1), "scanner_blur_mm": cortex.blur_mm}
-    return meshes, settings
-
-
-def _as_given(
-    labels: LabelMap, progress: Progress, warnings: list[str]
-) -> tuple[dict[str, TriangleMesh[Patient]], dict[str, Any]]:
-    meshes = {}
-    boxes = surface.bounding_boxes(labels.labels)
-    for n, (number, name) in enumerate(sorted(labels.names.items(), key=lambda item: item[1])):
-        progress(f"meshing {name}", n / len(labels.names))
-        box = boxes.get(number)
-        if box is None:
-            warnings.append(f"{name}: the given labels hold no voxel of it")
-            continue
-        k, j, i = box
-        grid = labels.grid.cropped((i.start, j.start, k.start), (i.stop - i.start, j.stop - j.start, k.stop - k.start))
-        meshes[name] = surface.from_mask(labels.labels[box] == number, grid)
-        if any(s.start == 0 or s.stop == size for s, size in zip(box, labels.grid.shape, strict=True)):
-            warnings.append(f"{name} reaches the edge of the scan: it is cut there, and closed flat")
-    return meshes, {"refined": False, "taubin_iterations": surface.TAUBIN_ITERATIONS, "volume_kept": True}
-
-
-def _labels_inside(meshes: Mapping[str, TriangleMesh[Patient]], like: LabelMap) -> LabelMap:
-    """What lies inside the surfaces, on the same grid, with the common numbers; of two the first keeps a voxel."""
-    numbers = numbered(sorted(meshes))
-    wide = max(numbers.values(), default=0) > 255
-    out = np.zeros(like.grid.shape, dtype=np.uint16 if wide else np.uint8)
-    for name, number in numbers.items():
-        block = voxels.block_of(like.grid, meshes[name])
-        if block is not None:
-            box, grid = block
-            inside = voxels.inside(meshes[name], grid)
-            out[box][inside & (out[box] == 0)] = number
-    return LabelMap(like.grid, out, {number: name for name, number in numbers.items()})
-
-
-def _bones(meshes: Mapping[str, TriangleMesh[Patient]], progress: Progress, warnings: list[str]) -> dict[str, Bone]:
-    bones = {}
-    for n, (name, mesh) in enumerate(sorted(meshes.items())):
-        progress("making levels of detail", n / len(meshes))
-        if not mesh.is_closed:
-            warnings.append(f"{name}: the surface is not closed; volume and grades are unreliable")
-            bones[name] = Bone(name, mesh)
-        else:
-            bones[name] = Bone(name, mesh, surface.levels_of_detail(mesh))
-    return bones
 
 
 def _with_versions(steps: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:

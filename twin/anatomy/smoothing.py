@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from spatial.compiled import njit
 from spatial.frames import A
 from spatial.mesh import TriangleMesh
+from spatial.mesh_kernels import half_edges
 from spatial.rigid import Array
 
 # Taubin 1995 ("A signal processing approach to fair surface design"): 1/lambda + 1/mu = pass band 0.1
@@ -27,10 +28,7 @@ class Neighbours:
     @classmethod
     def from_triangles(cls, triangles: NDArray[np.int32], count: int) -> Neighbours:
         """From a closed mesh: there each edge is run once each way, so every neighbour appears once."""
-        start = np.zeros(count + 1, dtype=np.int64)
-        of = np.empty(3 * len(triangles), dtype=np.int32)
-        _fill_neighbours(np.ascontiguousarray(triangles), start, of)
-        return cls(start, of)
+        return cls(*half_edges(np.ascontiguousarray(triangles), count))
 
 
 def taubin(mesh: TriangleMesh[A], iterations: int) -> TriangleMesh[A]:
@@ -41,39 +39,34 @@ def taubin(mesh: TriangleMesh[A], iterations: int) -> TriangleMesh[A]:
         return mesh
     neighbours = Neighbours.from_triangles(mesh.triangles, len(mesh.vertices_mm))
     vertices = np.array(mesh.vertices_mm)
+    smooth(vertices, neighbours, iterations)
+    return TriangleMesh[A](vertices, mesh.triangles)
+
+
+def smooth(vertices: Array, neighbours: Neighbours, iterations: int) -> None:
+    """Taubin's filter on vertices (N, 3), in place."""
     aside = np.empty_like(vertices)
     for _ in range(iterations):
         _umbrella(vertices, neighbours.start, neighbours.of, TAUBIN_LAMBDA, aside)
         _umbrella(aside, neighbours.start, neighbours.of, TAUBIN_MU, vertices)
-    return TriangleMesh[A](vertices, mesh.triangles)
 
 
-def settle(measured: Array, weight: Array, neighbours: Neighbours, stiffness: float, iterations: int) -> Array:
+def settle(
+    measured: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    neighbours: Neighbours,
+    stiffness: float,
+    sweeps: int,
+    start: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
     """The smooth displacement (N,) nearest to `measured` (N,) in the sense of `weight` (N,): 0 means not measured.
 
-    Minimises sum w (d - m)^2 + stiffness * sum over v of (d_v - mean of its neighbours)^2 by fixed-point sweeps.
+    Minimises sum w (d - m)^2 + stiffness * sum over v of (d_v - mean of its neighbours)^2 by Gauss-Seidel sweeps,
+    forward and backward in turn, from `start` (the measured values where there is none).
     """
-    d = np.where(weight > 0, measured, 0.0)
-    aside = np.empty_like(d)
-    for _ in range(iterations):
-        _relax(d, measured, weight, neighbours.start, neighbours.of, stiffness, aside)
-        d, aside = aside, d
+    d = np.where(weight > 0, measured, np.float32(0)) if start is None else start.copy()
+    _relax(d, measured, weight, neighbours.start, neighbours.of, np.float32(stiffness), sweeps)
     return d
-
-
-@njit
-def _fill_neighbours(triangles: NDArray[np.int32], start: NDArray[np.int64], of: NDArray[np.int32]) -> None:
-    for t in range(triangles.shape[0]):
-        for c in range(3):
-            start[triangles[t, c] + 1] += 1
-    for v in range(start.shape[0] - 1):
-        start[v + 1] += start[v]
-    cursor = start[:-1].copy()
-    for t in range(triangles.shape[0]):
-        for c in range(3):
-            v = triangles[t, c]
-            of[cursor[v]] = triangles[t, (c + 1) % 3]
-            cursor[v] += 1
 
 
 @njit
@@ -97,18 +90,21 @@ def _umbrella(source: Array, start: NDArray[np.int64], of: NDArray[np.int32], fa
 
 @njit
 def _relax(
-    d: Array,
-    measured: Array,
-    weight: Array,
+    d: NDArray[np.float32],
+    measured: NDArray[np.float32],
+    weight: NDArray[np.float32],
     start: NDArray[np.int64],
     of: NDArray[np.int32],
-    stiffness: float,
-    target: Array,
+    stiffness: np.float32,
+    sweeps: int,
 ) -> None:
-    for v in range(d.shape[0]):
-        n = start[v + 1] - start[v]
-        total = 0.0
-        for e in range(start[v], start[v + 1]):
-            total += d[of[e]]
-        mean = total / n if n > 0 else d[v]
-        target[v] = (weight[v] * measured[v] + stiffness * mean) / (weight[v] + stiffness)
+    last = d.shape[0] - 1
+    for sweep in range(sweeps):
+        for n in range(d.shape[0]):
+            v = n if sweep % 2 == 0 else last - n
+            total = np.float32(0)
+            for e in range(start[v], start[v + 1]):
+                total += d[of[e]]
+            count = start[v + 1] - start[v]
+            mean = total / np.float32(count) if count > 0 else d[v]
+            d[v] = (weight[v] * measured[v] + stiffness * mean) / (weight[v] + stiffness)

@@ -1,22 +1,27 @@
-"""From a label to a bone's closed surface: isosurface of the padded label, Taubin smoothing, levels of detail."""
+"""From a label to a bone's closed surface: isosurface of the softened label, moved to the edge in the HU, and coarser
+copies of it.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spatial.compiled import njit_parallel, prange
 from spatial.faults import Fault
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
-from twin.anatomy import edges
+from spatial.rigid import Array
+from twin.anatomy import decimation, edges, masks, pieces
 from twin.anatomy.bone import Bone
+from twin.anatomy.marching import contour
 from twin.anatomy.smoothing import taubin
 from twin.scan.volume import Grid, LabelMap, Volume
 
-TAUBIN_ITERATIONS = 15
-BURR_MM = 0.55
+TAUBIN_ITERATIONS = 15  # for a mask with sharp steps
+SOFT_ITERATIONS = 3  # for a softened one
+BURR_MM = 0.55  # sigma of the softening
+LEAST_SIGMA = 0.5  # of a voxel
 LEAST_PART_ML = 1.0
 MARGIN_VOXELS = 6  # around a bone's box, so that profiles can run outside it
 DETAIL = (0.25, 0.06)  # share of the triangles that each coarser copy keeps
@@ -43,10 +48,12 @@ def extract(
     box = None if number is None else bounding_boxes(labels.labels).get(number)
     if number is None or box is None:
         raise NoSurface(f"no voxel is labelled {name}; the labels hold {', '.join(labels.names.values())}")
-    block, hu, grid = cropped(volume, labels, box, number)
-    mesh = from_mask(cleaned(block, grid) if refine else block, grid, keep_volume=not refine)
     if refine:
-        mesh = edges.refine(mesh, hu, grid, cortex or edges.calibrate([(mesh, hu, grid)]))
+        mesh = rough(labels, number, box)
+        cortex = cortex or edges.calibrate([mesh], volume.hu, volume.grid)
+        mesh = edges.refine(mesh, volume.hu, volume.grid, cortex)
+    else:
+        mesh = from_mask(labels.labels[box] == number, boxed(labels.grid, box))
     if not mesh.is_closed:
         raise NoSurface(f"the surface of {name} ({len(mesh.triangles)} triangles) is not closed")
     return Bone(name, mesh, levels_of_detail(mesh))
@@ -54,10 +61,23 @@ def extract(
 
 def bounding_boxes(labels: NDArray[np.uint8] | NDArray[np.uint16]) -> dict[int, Box]:
     """The smallest box (k, j, i) that holds each label; one pass over the voxels."""
-    from scipy import ndimage
+    numbers = 256 if labels.itemsize == 1 else int(labels.max(initial=0)) + 1
+    found = np.empty((labels.shape[0], numbers, 4), dtype=np.int32)
+    _boxes(labels, found)
+    boxes: dict[int, Box] = {}
+    for number in np.flatnonzero((found[:, :, 1] >= 0).any(axis=0)):
+        slices = np.flatnonzero(found[:, number, 1] >= 0)
+        j, _, i, _ = (int(v) for v in found[slices, number].min(axis=0))
+        _, j_last, _, i_last = (int(v) for v in found[slices, number].max(axis=0))
+        k, k_last = int(slices[0]), int(slices[-1])
+        boxes[int(number)] = (slice(k, k_last + 1), slice(j, j_last + 1), slice(i, i_last + 1))
+    return boxes
 
-    found: list[Any] = ndimage.find_objects(labels)
-    return {n: (box[0], box[1], box[2]) for n, box in enumerate(found, 1) if box is not None}
+
+def boxed(grid: Grid, box: Box) -> Grid:
+    """The grid of a box."""
+    k, j, i = box
+    return grid.cropped((i.start, j.start, k.start), (i.stop - i.start, j.stop - j.start, k.stop - k.start))
 
 
 def cropped(
@@ -72,6 +92,24 @@ def cropped(
     size = (i.stop - i.start, j.stop - j.start, k.stop - k.start)
     grid = volume.grid.cropped((i.start, j.start, k.start), size)
     return labels.labels[wide] == number, np.ascontiguousarray(volume.hu[wide]), grid
+
+
+def rough(labels: LabelMap, number: int, box: Box) -> TriangleMesh[Patient]:
+    """A closed smooth surface of one label, about where it ends: no burrs, no hollows, no pieces under LEAST_PART_ML
+    but the largest. Raises NoSurface when nothing thicker than a burr is left.
+    """
+    grid = labels.grid
+    i_mm, j_mm, k_mm = (float(mm) for mm in grid.spacing_mm)
+    sigma = (
+        max(BURR_MM / k_mm, LEAST_SIGMA), max(BURR_MM / j_mm, LEAST_SIGMA), max(BURR_MM / i_mm, LEAST_SIGMA)
+    )  # fmt: skip
+    vertices, triangles = contour(masks.softened(labels.labels[box], number, sigma), float(masks.LEVEL))
+    if not len(triangles):
+        raise NoSurface(f"label {number} is thinner than {2 * BURR_MM:.1f} mm everywhere")
+    vertices, triangles, _ = pieces.outer(vertices, triangles, LEAST_PART_ML / grid.voxel_ml)
+    start = np.array([box[2].start, box[1].start, box[0].start], dtype=float) - masks.border(sigma)
+    points: Array = grid.patient_from_index(vertices + start).mm
+    return taubin(TriangleMesh[Patient](points, triangles), SOFT_ITERATIONS)
 
 
 def from_mask(mask: NDArray[np.bool_], grid: Grid, *, keep_volume: bool = True) -> TriangleMesh[Patient]:
@@ -119,43 +157,35 @@ def fill_cavities(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def isosurface(field: NDArray[np.float32], level: float, grid: Grid) -> TriangleMesh[Patient]:
-    """Where a field (k, j, i) falls below `level`, closed at the array's edge by padding. Flying edges (open3d).
+    """Where a field (k, j, i) falls below `level`, closed at the array's edge by padding.
 
     The level must not equal a voxel's value: that gives triangles without area.
     """
-    import open3d
-
-    padded = np.pad(field, 1, constant_values=min(float(field.min()), 2 * level - float(field.max())))
-    mesh = open3d.t.geometry.TriangleMesh.create_isosurfaces(open3d.core.Tensor.from_numpy(padded), [level])
-    if "indices" not in mesh.triangle or len(mesh.triangle.indices) == 0:
+    outside = min(float(field.min()), 2 * level - float(field.max()))
+    vertices, triangles = contour(np.pad(field, 1, constant_values=np.float32(outside)), level)
+    if not len(triangles):
         raise NoSurface(f"the field runs from {field.min():.3g} to {field.max():.3g} and never crosses {level:.3g}")
-    vertices = mesh.vertex.positions.numpy().astype(np.float64) - 1.0
-    triangles = mesh.triangle.indices.numpy().astype(np.int32)
-    surface = TriangleMesh[Patient](grid.patient_from_index(vertices).mm, triangles)
-    if surface.volume_ml < 0:
-        surface = TriangleMesh[Patient](surface.vertices_mm, triangles[:, ::-1])
-    return surface
+    return TriangleMesh[Patient](grid.patient_from_index(vertices - 1.0).mm, triangles)
 
 
 def levels_of_detail(mesh: TriangleMesh[Patient]) -> tuple[TriangleMesh[Patient], ...]:
-    """Coarser closed copies with about DETAIL of the triangles; one that does not stay closed is tried again."""
-    copies: list[TriangleMesh[Patient]] = []
-    for share in DETAIL:
-        for finer in (1.0, 1.15, 0.85, 1.35, 1.6, 2.0, 2.5):
-            if len(mesh.triangles) * share * finer < LEAST_TRIANGLES or share * finer >= 0.9:
-                continue
-            copy = simplified(mesh, share * finer)
-            if copy.is_closed and len(copy.triangles) < len((copies or [mesh])[-1].triangles):
-                copies.append(copy)
-                break
-    return tuple(copies)
+    """Coarser closed copies with about DETAIL of the triangles each; none smaller than LEAST_TRIANGLES."""
+    wanted = [round(share * len(mesh.triangles)) for share in DETAIL]
+    return decimation.decimated(mesh, [n for n in wanted if n >= LEAST_TRIANGLES])
 
 
-def simplified(mesh: TriangleMesh[Patient], share: float) -> TriangleMesh[Patient]:
-    """Quadric edge collapse (fast-simplification) down to about `share` of the triangles."""
-    import fast_simplification
-
-    # the library wants writable arrays
-    points, faces = fast_simplification.simplify(np.array(mesh.vertices_mm), np.array(mesh.triangles), 1.0 - share)
-    used, faces = np.unique(faces, return_inverse=True)
-    return TriangleMesh[Patient](points[used].astype(np.float64), faces.reshape(-1, 3).astype(np.int32))
+@njit_parallel
+def _boxes(labels: NDArray[np.uint8] | NDArray[np.uint16], found: NDArray[np.int32]) -> None:
+    """First and last j, first and last i of each label in each slice; last j is -1 where it is absent."""
+    nk, nj, ni = labels.shape
+    for k in prange(nk):
+        for n in range(found.shape[1]):
+            found[k, n, 0], found[k, n, 1], found[k, n, 2], found[k, n, 3] = nj, -1, ni, -1
+        for j in range(nj):
+            for i in range(ni):
+                n = labels[k, j, i]
+                if n != 0:
+                    found[k, n, 0] = min(found[k, n, 0], j)
+                    found[k, n, 1] = j
+                    found[k, n, 2] = min(found[k, n, 2], i)
+                    found[k, n, 3] = max(found[k, n, 3], i)

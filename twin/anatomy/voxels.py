@@ -18,7 +18,8 @@ def inside(mesh: TriangleMesh[Patient], grid: Grid) -> NDArray[np.bool_]:
     flips = np.zeros(grid.shape, dtype=np.bool_)
     # rows never meet an edge exactly: both lattice directions are shifted by an unround millionth
     _cross(at + np.array([0.0, 1.37e-6, 2.71e-6]), np.ascontiguousarray(mesh.triangles), flips)
-    return np.logical_xor.accumulate(flips, axis=2)
+    _fill(flips)
+    return flips
 
 
 def block_of(grid: Grid, mesh: TriangleMesh[Patient]) -> tuple[tuple[slice, slice, slice], Grid] | None:
@@ -31,6 +32,35 @@ def block_of(grid: Grid, mesh: TriangleMesh[Patient]) -> tuple[tuple[slice, slic
     size = (int(high[0] - low[0]), int(high[1] - low[1]), int(high[2] - low[2]))
     box = (slice(int(low[2]), int(high[2])), slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0])))
     return box, grid.cropped((int(low[0]), int(low[1]), int(low[2])), size)
+
+
+def paint(mesh: TriangleMesh[Patient], grid: Grid, number: int, out: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    """Write `number` into the voxels (k, j, i) of a grid that lie inside the mesh and hold 0."""
+    block = block_of(grid, mesh)
+    if block is not None:
+        box, part = block
+        _paint(inside(mesh, part), number, out[box])
+
+
+@njit
+def _fill(flips: NDArray[np.bool_]) -> None:
+    nk, nj, ni = flips.shape
+    for k in range(nk):
+        for j in range(nj):
+            within = False
+            for i in range(ni):
+                within ^= flips[k, j, i]
+                flips[k, j, i] = within
+
+
+@njit
+def _paint(mask: NDArray[np.bool_], number: int, out: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    nk, nj, ni = mask.shape
+    for k in range(nk):
+        for j in range(nj):
+            for i in range(ni):
+                if mask[k, j, i] and out[k, j, i] == 0:
+                    out[k, j, i] = number
 
 
 @njit
