@@ -15,7 +15,11 @@ from twin.scan.phantom.morphometry import LEVELS, PEDICLES, TABLE, UPPER, Pedicl
 
 REGIONS = ("lumbar", "thoracic", "spine", "pelvis", "femur", "tibia", "leg")
 TRANSITIONAL = ("L6", "T13", "L4")
-METAL = ("screws", "hip", "both")
+METAL = {
+    "screws": ("lumbar", "thoracic", "spine"),
+    "hip": ("lumbar", "spine", "pelvis"),
+    "both": ("lumbar", "spine"),
+}
 MOST_SCOLIOSIS_DEG = 40.0
 
 
@@ -93,6 +97,11 @@ class Anatomy:
                 raise Misuse(f"no {word} '{value}'; this version has: {', '.join(str(k) for k in known if k)}")
         if not 0.0 <= self.scoliosis_deg <= MOST_SCOLIOSIS_DEG:
             raise Misuse(f"scoliosis of {self.scoliosis_deg:g} degrees; the limits are 0 to {MOST_SCOLIOSIS_DEG:g}")
+        if self.metal is not None and self.region not in METAL[self.metal]:
+            fit = ", ".join(METAL[self.metal])
+            raise Misuse(f"no metal '{self.metal}' in a {self.region} phantom; it goes with {fit}")
+        if len(self.sides) == 1 and self.region not in ("femur", "tibia", "leg"):
+            raise Misuse(f"one side of a {self.region} phantom; femur, tibia and leg have sides to choose from")
         if not self.sides or not set(self.sides) <= {"left", "right"}:
             raise Misuse(f"sides {', '.join(self.sides) or 'none'}; left, right or both are needed")
 

@@ -52,13 +52,14 @@ class Bones:
                 rows.append(copy)
             outlines.extend(solid.outline)
             starts.append(len(rows))
-        if max(np.diff(starts)) > KEPT_MOST:
+        if len(starts) > 1 and max(np.diff(starts)) > KEPT_MOST:
             raise ValueError(f"{max(np.diff(starts))} rows in one bone; at most {KEPT_MOST}")
         outline = np.concatenate([*outlines, np.zeros((1, 2))]).ravel()
+        table = np.array(rows).reshape(-1, shapes.ROW)
         return cls(
-            tuple(s.name for s in solids), np.array(rows), outline, np.array(program, np.int32), np.array(starts,
+            tuple(s.name for s in solids), table, outline, np.array(program, np.int32), np.array(starts,
             np.int32),
-            np.array([s.low for s in solids]), np.array([s.high for s in solids]),
+            np.array([s.low for s in solids]).reshape(-1, 3), np.array([s.high for s in solids]).reshape(-1, 3),
         )  # fmt: skip
 
     def value(self, bone: int, points_mm: F64) -> F64:

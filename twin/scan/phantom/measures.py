@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from spatial.compiled import njit_parallel, prange
 from twin.scan.phantom import shapes
@@ -68,15 +69,26 @@ def section(
     phantom: Phantom, bone: str, centre: F64, frame: F64, reach_mm: float, rays: int = 120
 ) -> tuple[float, F64]:
     """Area and centroid of the bone's section through a point, across the frame's z, as far as rays from it see."""
+    areas, centroids = sections(phantom, bone, centre[None], frame, reach_mm, rays)
+    return float(areas[0]), centroids[0]
+
+
+def sections(
+    phantom: Phantom, bone: str, centres: F64, frame: F64, reach_mm: float, rays: int = 120
+) -> tuple[F64, F64]:
+    """The same for many points (N, 3) at once: areas (N,), centroids (N, 3)."""
     a = np.arange(rays) * 2 * np.pi / rays
     ways = np.outer(np.cos(a), frame[:, 0]) + np.outer(np.sin(a), frame[:, 1])
-    r = np.minimum(phantom.crossings(bone, centre, ways, reach_mm + 1.0), reach_mm)
+    starts = np.repeat(centres, rays, axis=0)
+    t = phantom.crossings(bone, starts, np.tile(ways, (len(centres), 1)), reach_mm + 1.0)
+    r = np.minimum(t.reshape(len(centres), rays), reach_mm)
     u, v = r * np.cos(a), r * np.sin(a)
-    cross = u * np.roll(v, -1) - v * np.roll(u, -1)
-    area = float(cross.sum() / 2)
-    cu = float(((u + np.roll(u, -1)) * cross).sum() / (6 * area))
-    cv = float(((v + np.roll(v, -1)) * cross).sum() / (6 * area))
-    return area, centre + cu * frame[:, 0] + cv * frame[:, 1]
+    un, vn = np.roll(u, -1, axis=1), np.roll(v, -1, axis=1)
+    cross = u * vn - v * un
+    area = cross.sum(axis=1) / 2
+    cu = ((u + un) * cross).sum(axis=1) / (6 * area)
+    cv = ((v + vn) * cross).sum(axis=1) / (6 * area)
+    return area, centres + cu[:, None] * frame[:, 0] + cv[:, None] * frame[:, 1]
 
 
 def neck_axis(phantom: Phantom, bone: str, middle: F64, frame: F64, reach_mm: float) -> F64:
@@ -86,26 +98,22 @@ def neck_axis(phantom: Phantom, bone: str, middle: F64, frame: F64, reach_mm: fl
     on each wall. Walls count within NECK_MM of the middle, the nearer the more; one that leans over by more than
     NECK_SLOPE along the axis is a shoulder.
     """
-    s = np.arange(-NECK_MM + 0.25, NECK_MM, 0.5)
-    a = np.arange(90) * 2 * np.pi / 90
-    for _ in range(5):
+    s = np.arange(-NECK_MM, NECK_MM + 0.1, 0.75)
+    a = np.arange(60) * 2 * np.pi / 60
+    fall = (1.0 - (s / NECK_MM) ** 2)[:, None]
+    for _ in range(2):
         ways = np.outer(np.cos(a), frame[:, 0]) + np.outer(np.sin(a), frame[:, 1])
         origins = np.repeat(middle + s[:, None] * frame[:, 2], len(a), axis=0)
-        rays = np.tile(ways, (len(s), 1))
-        t = phantom.crossings(bone, origins, rays, reach_mm + 1.0)
-        hit = t < reach_mm
-        points = origins[hit] + t[hit, None] * rays[hit]
-        step = 0.01 * np.eye(3)
-        slopes = [phantom.value(bone, points + e) - phantom.value(bone, points - e) for e in step]
-        normals = np.stack(slopes, axis=-1)
-        normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-        along = normals @ frame[:, 2]
-        fall = 1.0 - (np.repeat(s, len(a))[hit] / NECK_MM) ** 2
-        weight = np.where(
-            np.abs(along) < NECK_SLOPE, fall * t[hit] / np.maximum((normals * rays[hit]).sum(axis=1), 0.3), 0
-        )
-        across = normals @ frame[:, :2]
-        turn = -np.linalg.solve((across * weight[:, None]).T @ across, across.T @ (weight * along))
+        t = phantom.crossings(bone, origins, np.tile(ways, (len(s), 1)), reach_mm + 1.0).reshape(len(s), len(a))
+        seen = np.minimum(t, reach_mm)
+        points = np.stack([seen * np.cos(a), seen * np.sin(a), np.broadcast_to(s[:, None], t.shape)], axis=-1)
+        around = (np.roll(points, -1, axis=1) - np.roll(points, 1, axis=1)) / 2
+        patch = np.cross(around, np.gradient(points, axis=0))  # a wall's normal, as long as the wall's piece is large
+        area = np.linalg.norm(patch, axis=-1)
+        normal = patch / area[..., None]
+        weight = np.where((np.abs(normal[..., 2]) < NECK_SLOPE) & (t < reach_mm), fall * area, 0.0)
+        n, w = normal.reshape(-1, 3), weight.reshape(-1, 1)
+        turn = -np.linalg.solve((n[:, :2] * w).T @ n[:, :2], (n[:, :2] * w).T @ n[:, 2])
         frame = axes_along(frame[:, 2] + frame[:, :2] @ turn, frame[:, 0])
     return frame
 
@@ -114,14 +122,15 @@ def pedicle(phantom: Phantom, bone: str, side: str, centre: F64, frame: F64, rea
     """The neck near a modelled centre and axis: the smallest section within 5 mm, square to the axis of its walls there
     (`neck_axis`), its centroid, its two widths.
     """
-    for _ in range(3):
-        best = math.inf
-        middle = centre
-        for s in np.arange(-5.0, 5.01, 0.25):
-            area, centroid = section(phantom, bone, centre + s * frame[:, 2], frame, reach_mm)
-            if area < best:
-                best, middle = area, centroid
-        frame = neck_axis(phantom, bone, middle, frame, reach_mm)
+    ways_mm = np.arange(-5.0, 5.01, 0.5)
+    for _ in range(2):
+        areas = sections(phantom, bone, centre + ways_mm[:, None] * frame[:, 2], frame, reach_mm)[0]
+        least = ways_mm[int(np.argmin(areas))]
+        near = np.abs(ways_mm - least) < 1.6
+        bend, slope, _ = np.polyfit(ways_mm[near] - least, areas[near], 2)
+        shift = float(np.clip(-slope / (2 * bend), -0.5, 0.5)) if bend > 0 else 0.0
+        middle = section(phantom, bone, centre + (least + shift) * frame[:, 2], frame, reach_mm)[1]
+        centre, frame = middle, neck_axis(phantom, bone, middle, frame, reach_mm)
     middle = section(phantom, bone, middle, frame, reach_mm)[1]
     ways = np.array([frame[:, 0], -frame[:, 0], frame[:, 1], -frame[:, 1]])
     t = phantom.crossings(bone, middle, ways, 60.0)
@@ -166,16 +175,15 @@ def landmarks(phantom: Phantom, necks: list[PedicleTruth]) -> list[LandmarkTruth
             inside = frame.moved(0.0, 0.0, -8.0 * up)  # under the face's own middle: a wedge's faces tilt away from it
             centre, normal = endplate(phantom, bone, inside, size.width_mm, size.depth_mm, up)
             found.append(LandmarkTruth(f"endplate_{name}", bone, None, centre, normal))
-        found.append(LandmarkTruth("spinous_tip", bone, None, _furthest(phantom, bone, stand.body.along(0, 1, 0))))
+        found.append(LandmarkTruth("spinous_tip", bone, None, _end(phantom, bone, stand.body.along(0, 1, 0))))
     if "sacrum" in phantom.bone_names:
         s = phantom.pelvis.scale
         centre, normal = endplate(phantom, "sacrum", phantom.s1.moved(0, 0, -9.0), 50.0 * s, 33.0 * s, 1.0)
         found.append(LandmarkTruth("endplate_superior", "sacrum", None, centre, normal))
-        front = phantom.s1.moved(0, 0, -4.0)
-        edge = float(phantom.crossings("sacrum", front.origin, front.along(0, -1, 0)[None], 60.0)[0])
-        found.append(LandmarkTruth("promontory", "sacrum", None, front.at(0, -edge, 0)))
+        found.append(LandmarkTruth("promontory", "sacrum", None, _promontory(phantom, centre, normal)))
+    found += facets(phantom)
     for side, sign in SIDES:
-        if f"femur_{side}" in phantom.bone_names:
+        if f"femur_{side}" in phantom.bone_names and phantom.anatomy.region != "tibia":
             centre, radius = phantom.pelvis.head(sign), phantom.anatomy.head_radius_mm
             found.append(LandmarkTruth("femoral_head", f"femur_{side}", side, centre, radius_mm=radius))
         if f"hip_{side}" in phantom.bone_names:
@@ -183,6 +191,60 @@ def landmarks(phantom: Phantom, necks: list[PedicleTruth]) -> list[LandmarkTruth
             tip = _furthest(phantom, f"hip_{side}", np.array([0.0, -1.0, 0.0]), near, 22.0)
             found.append(LandmarkTruth(f"asis_{side}", f"hip_{side}", side, tip))
     return found
+
+
+def facets(phantom: Phantom, gap_mm: float = 4.0) -> list[LandmarkTruth]:
+    """Both faces of every facet joint: what looks at the neighbour's surface across no more than the gap, behind the
+    canal's front wall. Centre and mean outward normal.
+    """
+    found = []
+    stands = list(phantom.stands)  # from the lowest upward
+    for n, stand in enumerate(stands):
+        upper = f"vertebrae_{stand.size.level}"
+        lower = f"vertebrae_{stands[n - 1].size.level}" if n else "sacrum"
+        if lower not in phantom.bone_names:
+            continue
+        at = stand.body
+        for side, sign in SIDES:
+            for name, bone, other in (("inferior", upper, lower), ("superior", lower, upper)):
+                points = phantom.surface(bone).samples_mm
+                local = (points - at.origin) @ at.rotation
+                behind = (local[:, 1] > stand.size.depth_mm / 2 + 2.0) & (sign * local[:, 0] > 2.0)
+                points = points[behind & (np.linalg.norm(local, axis=1) < 60.0)]
+                samples = phantom.surface(other).samples_mm
+                gap, which = cKDTree(samples).query(points, distance_upper_bound=gap_mm)
+                near = np.isfinite(gap)
+                points, to = points[near], (samples[which[near]] - points[near]) / gap[near, None]
+                if not len(points):
+                    continue
+                step = 0.01 * np.eye(3)
+                normals = np.stack(
+                    [phantom.value(bone, points + e) - phantom.value(bone, points - e) for e in step], -1
+                )
+                normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+                seen = (normals * to).sum(axis=1) > 0.6
+                mean = unit(normals[seen].mean(axis=0))
+                found.append(LandmarkTruth(f"facet_{name}_{side}", bone, side, points[seen].mean(axis=0), mean))
+    return found
+
+
+def _end(phantom: Phantom, bone: str, way: F64, last_mm: float = 2.0) -> F64:
+    """The middle of a bone's last piece that way: a blunt end has no single last point."""
+    points = phantom.surface(bone).samples_mm
+    along = points @ unit(way)
+    return np.asarray(points[along > along.max() - last_mm].mean(axis=0))
+
+
+def _promontory(phantom: Phantom, centre: F64, normal: F64) -> F64:
+    """The S1 endplate's front edge in the mid-plane: furthest along the bisector of plate and front wall."""
+    anterior = unit(np.cross(normal, phantom.s1.along(-1, 0, 0)))
+    if anterior[1] > 0:
+        anterior = -anterior
+    local = phantom.surface("sacrum").samples_mm - centre
+    edge = (np.abs(local @ phantom.s1.along(1, 0, 0)) < 3.0) & (np.abs(local @ normal + 1.5) < 6.5)
+    edge &= local @ anterior > 0
+    along = local[edge] @ (normal + anterior)
+    return np.asarray(centre + local[edge][along > along.max() - 0.5].mean(axis=0))
 
 
 def _furthest(phantom: Phantom, bone: str, way: F64, near: F64 | None = None, radius_mm: float = 0.0) -> F64:

@@ -15,6 +15,7 @@ from twin.scan.phantom.anatomy import Anatomy
 from twin.scan.phantom.distance import SurfaceDistance
 from twin.scan.phantom.field import Bones, CellGrid
 from twin.scan.phantom.implants import Metal, hip_side, implants
+from twin.scan.phantom.limbs import Leg, leg_of, leg_solids
 from twin.scan.phantom.rays import cast, crossings
 from twin.scan.phantom.ribs import rib_solid
 from twin.scan.phantom.solids import F64, Placed, Solid
@@ -32,6 +33,7 @@ from twin.scan.phantom.vertebra import (
 
 S1_MM = np.array([3.0, 28.0, -410.0])  # away from the origin and off the mid-plane, as in a scanner
 CELL_MM = 3.0
+LEGS = ("femur", "tibia", "leg")  # regions with knees
 
 
 def _bones(anatomy: Anatomy) -> tuple[list[Solid], list[Solid], list[Stand], pelvic.Pelvis]:
@@ -60,11 +62,15 @@ def _bones(anatomy: Anatomy) -> tuple[list[Solid], list[Solid], list[Stand], pel
         above = stands[n + 1] if n + 1 < last else None
         gap, angle = (above.size.facet_gap_mm, FACET_DEG[above.size.role]) if above else (0.0, 80.0)
         solids.append(vertebra_solid(anatomy, stand, owns[n], owns[n + 1] if above else [], gap, angle))
-    pelvic_bones = anatomy.region not in ("thoracic", "femur", "tibia")
-    if pelvic_bones:
+    if anatomy.region not in ("thoracic", "femur", "tibia"):
         solids.append(pelvic.sacrum_solid(anatomy, pelvis, owns[0], stands[0].size.facet_gap_mm))
+    if anatomy.region not in ("thoracic", "tibia"):
         for name, side in SIDES:
-            solids.append(pelvic.hip_solid(anatomy, pelvis, f"hip_{name}", side))
+            if name in anatomy.sides:
+                solids.append(pelvic.hip_solid(anatomy, pelvis, f"hip_{name}", side))
+    if anatomy.region in LEGS:
+        solids.extend(leg_solids(anatomy, pelvis, anatomy.region))
+    elif anatomy.region != "thoracic":
         for name, side in SIDES:
             replaced = hip_side(anatomy) == name
             solids.append(pelvic.femur_solid(anatomy, pelvis, f"femur_{name}", side, replaced=replaced))
@@ -182,6 +188,13 @@ class Phantom:
     def pedicle_frame(self, level: str, side: str) -> tuple[F64, F64]:
         """Where a vertebra's pedicle neck was modelled: centre, frame columns (width, height, anterior axis)."""
         return pedicle_frame(self.stand(level), [n for n, _ in SIDES].index(side))
+
+    @cached_property
+    def legs(self) -> tuple[Leg, ...]:
+        """The legs in their places, where the region has knees."""
+        if self.anatomy.region not in LEGS:
+            return ()
+        return tuple(leg_of(self.anatomy, self.pelvis, side) for side in self.anatomy.sides)
 
     @cached_property
     def s1(self) -> Placed:

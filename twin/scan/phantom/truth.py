@@ -9,6 +9,7 @@ import numpy as np
 
 from twin.scan.phantom import shapes
 from twin.scan.phantom.anatomy import Anatomy
+from twin.scan.phantom.limb_measures import METHODS, leg_angles, leg_landmarks
 from twin.scan.phantom.measures import alignment, landmarks, pedicles, scoliosis, volume_ml
 from twin.scan.phantom.patient import Phantom
 from twin.scan.phantom.solids import F64
@@ -34,7 +35,7 @@ def _list(values: F64, digits: int = 4) -> list[float]:
 def truth(phantom: Phantom, options: dict[str, Any] | None = None, *, surfaces: bool = True) -> dict[str, Any]:
     """The document, ready for JSON. Points are patient LPS mm; directions are unit vectors."""
     necks = pedicles(phantom)
-    marks = landmarks(phantom, necks)
+    marks = [*landmarks(phantom, necks), *leg_landmarks(phantom)]
     anatomy = phantom.anatomy
     document: dict[str, Any] = {
         "schema": 1,
@@ -72,6 +73,11 @@ def truth(phantom: Phantom, options: dict[str, Any] | None = None, *, surfaces: 
         },
         "facet_gap_mm": {s.size.level: round(s.size.facet_gap_mm, 3) for s in phantom.stands},
     }  # fmt: skip
+    if phantom.legs:
+        document["legs"] = {
+            leg.side: {k: round(v, 3) for k, v in leg_angles(phantom, leg, marks).items()} for leg in phantom.legs
+        }  # fmt: skip
+        document["leg_methods"] = METHODS
     if phantom.metal is not None:
         inside = replace(phantom, bones=phantom.metal.shapes, _grids={}, _distances={})
         document["metal"] = [
