@@ -12,10 +12,24 @@ from spatial.faults import Fault
 from spatial.frames import Patient
 from spatial.progress import Progress
 from spatial.rigid import Array, Points
-from twin.anatomy import bodies, body, bone_mask, discs, heads, hips, levels, markers, parting, ribs, turning, working
+from twin.anatomy import (
+    bodies,
+    body,
+    bone_mask,
+    discs,
+    heads,
+    hips,
+    levels,
+    markers,
+    parting,
+    ribs,
+    spineless,
+    turning,
+    working,
+)
 from twin.anatomy import canal as canals
 from twin.anatomy import naming as names_of
-from twin.anatomy.canal import Canal
+from twin.anatomy.canal import Canal, NoSpine
 from twin.anatomy.hips import Pelvis
 from twin.anatomy.levels import Segment
 from twin.anatomy.markers import Marker
@@ -40,9 +54,13 @@ def segment(volume: Volume, progress: Progress) -> Segmented:
     progress("finding the spinal canal", 0.0)
     coarse = body.patient(working.prepare(volume))
     soft = bone_mask.soft_tissue(volume)
-    canal, turn_deg = turning.turned(coarse, canals.find(coarse, soft.muscle_hu, soft.noise_hu), soft.bone_hu)
-    progress("finding the discs", 0.3)
-    chain = discs.find(coarse, canal, soft.bone_hu)
+    try:
+        canal, turn_deg = turning.turned(coarse, canals.find(coarse, soft.muscle_hu, soft.noise_hu), soft.bone_hu)
+        progress("finding the discs", 0.3)
+        chain = discs.find(coarse, canal, soft.bone_hu)
+        spineless.refuse_hollow(coarse, canal, len(chain))
+    except NoSpine as fault:
+        return spineless.segment(volume, coarse, soft.bone_hu, progress, fault)
     spine = levels.segments(coarse, canal, chain, soft.bone_hu)
     threshold = soft.bone_hu
     bone = bone_mask.above(coarse.hu, threshold, (coarse.spacing_mm,) * 3)

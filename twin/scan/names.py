@@ -1,4 +1,5 @@
-"""Bone numbers and names as TotalSegmentator v2 ("total") has them, and two of our own: L6 = 201, T13 = 202.
+"""Bone numbers and names as TotalSegmentator v2 ("total") has them, and some of our own: L6 = 201, T13 = 202, and from
+203 the leg below the femur (TotalSegmentator numbers these in another table, without sides).
 
 VerSe's L6 (25) is TotalSegmentator's sacrum: never mix the two tables.
 Source: wasserth/TotalSegmentator, totalsegmentator/map_to_binary.py, class_map["total"].
@@ -37,6 +38,7 @@ BONES: MappingProxyType[int, str] = MappingProxyType(
         116: "sternum",
         201: "vertebrae_L6",
         202: "vertebrae_T13",
+        **_paired(203, "tibia", "fibula", "patella"),
     }
 )
 """Number -> bone name. `vertebrae_S1` (26) is read, and joined to `sacrum`: S1 screws belong to the sacrum."""
