@@ -238,6 +238,8 @@ def _by_pydicom(file: IO[bytes], size: int, path: Path) -> Elements:
     end = file.tell()
     is_implicit, is_little = data.original_encoding
     syntax = str(data.file_meta.get("TransferSyntaxUID") or "")
+    if not syntax and data.preamble:
+        raise BrokenFile("no transfer syntax in the meta header; is it damaged?", path=path)
     if not syntax:
         syntax = IMPLICIT if is_implicit else EXPLICIT if is_little else BIG_ENDIAN
     values = {

@@ -15,7 +15,8 @@ PARAMETER_MAPS = frozenset({"PERFUSION", "RCBF", "RCBV", "MTT", "TTP", "TMAX"})
 def check_identity(slices: Sequence[Header], faults: list[Fault], notes: list[str]) -> None:
     """One patient, study, frame of reference and modality; what is not goes to `faults`."""
     first = slices[0]
-    if first.modality != "CT" and first.sop_class not in CT_CLASSES:
+    is_ct = first.modality == "CT" or (not first.modality and first.sop_class in CT_CLASSES)
+    if not is_ct:
         faults.append(NoCT(f"modality {first.modality or 'unknown'}, CT is needed", path=first.path))
     identities: tuple[tuple[str, Callable[[Header], str]], ...] = (
         ("patients", lambda h: h.patient),

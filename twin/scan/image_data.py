@@ -31,9 +31,9 @@ def beside(header: Path, name: str) -> Path:
     Raises BadImage when it lies elsewhere, BrokenFile when it is absent.
     """
     folder = header.parent.resolve()
-    place = (folder / name).resolve()
-    if not name or "\0" in name or not place.is_relative_to(folder):
+    if not name or "\0" in name or not (folder / name).resolve().is_relative_to(folder):
         raise BadImage(f"names the data file {name[:80]!r}, which lies outside of its folder", path=header)
+    place = (folder / name).resolve()
     if not place.is_file():
         raise BrokenFile(
             f"names the data file {name[:80]!r}, which is not there; was only the header copied?", path=header

@@ -40,6 +40,8 @@ def load_volume(
     with unpacked(source, part(progress, 0.0, 0.2)) as place:
         found = survey(place, part(progress, 0.2, 0.4))
         series = choose(found, series_uid, source)
+        if series.strays and series_uid is None:
+            raise series.strays[0]
         return load_series(series, found, part(progress, 0.4, 1.0), surgery_since=surgery_since, today=today)
 
 
@@ -78,7 +80,7 @@ def load_series(
         "content_sha256": content_sha256,
         "versions": {"pydicom": pydicom.__version__},
     }
-    warnings = [*verdict.warnings, *notes]
+    warnings = [*verdict.warnings, *(stray.message for stray in series.strays), *notes]
     if facts.lossy:
         warnings.append(f"the pictures were compressed with loss (ratio {facts.lossy}); edges and density suffer")
     if found.not_dicom:

@@ -45,7 +45,7 @@ def read_nifti(path: Path) -> tuple[NDArray[Any], Array, tuple[str, ...]]:
     if data[344:347] == b"ni1":
         raise BadImage("header and voxels in two files (.hdr, .img); convert to one .nii.gz", path=path)
     dim = struct.unpack_from(order + "8h", data, 40)
-    kind, _ = struct.unpack_from(order + "2h", data, 70)
+    kind, bits = struct.unpack_from(order + "2h", data, 70)
     pixdim = struct.unpack_from(order + "8f", data, 76)
     offset, slope, intercept = struct.unpack_from(order + "3f", data, 108)
     extent = [n for n in dim[1 : 1 + max(0, min(dim[0], 7))]]
@@ -55,6 +55,10 @@ def read_nifti(path: Path) -> tuple[NDArray[Any], Array, tuple[str, ...]]:
     if kind not in TYPES:
         raise BadImage(f"data type {kind} (colour, complex or bits); whole numbers or floats are needed", path=path)
     dtype = np.dtype(order + TYPES[kind])
+    if bits != dtype.itemsize * 8:
+        raise BadImage(f"{bits} bits a voxel for a type of {dtype.itemsize * 8}; is the header damaged?", path=path)
+    if not all(np.isfinite(pixdim[:4])):
+        raise BadImage("the voxel spacing (pixdim) is not finite", path=path)
     need = int(np.prod(extent, dtype=np.int64)) * dtype.itemsize
     if not np.isfinite(offset) or offset < 348 or len(data) - int(offset) < need:
         raise BrokenFile(
@@ -164,6 +168,8 @@ def _matrix(
         )
     if not all(np.isfinite(m).all() for m in found.values()):
         raise BadImage("the orientation matrix holds values that are not finite", path=path)
+    if "sform" in found:
+        _check_spacing(found["sform"], pixdim, path)
     notes: tuple[str, ...] = ()
     if len(found) == 2:
         corners = np.array(
@@ -182,6 +188,17 @@ def _matrix(
         if apart > DISAGREEMENT_MM:
             notes = (f"sform and qform disagree by up to {apart:.1f} mm; the sform was taken",)
     return next(iter(found.values())), notes
+
+
+def _check_spacing(sform: Array, pixdim: tuple[float, ...], path: Path) -> None:
+    """Raise BadImage when the sform's steps are not those of `pixdim` (a sheared sform has its own)."""
+    steps = np.linalg.norm(sform[:3, :3], axis=0)
+    axes = sform[:3, :3] / np.maximum(steps, 1e-12)
+    is_sheared = np.abs(axes.T @ axes - np.eye(3)).max() > 0.01
+    given = np.abs(np.array(pixdim[1:4]))
+    if not is_sheared and (np.abs(steps - given) > 0.02 * np.maximum(steps, given)).any():
+        said = f"pixdim {np.round(given, 4).tolist()} mm, sform {np.round(steps, 4).tolist()} mm"
+        raise BadImage(f"the voxel spacing is told in two ways ({said}); which is right?", path=path)
 
 
 def _label_table(names: Mapping[int, str]) -> bytes:

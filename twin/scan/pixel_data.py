@@ -86,6 +86,9 @@ def read_pixels(values: Values, found: Elements, path: Path, *, expected: bool) 
 
 def _described(values: Values, found: Elements, path: Path) -> Pixels:
     try:
+        for keyword in ("BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel"):
+            if not values.raw.get(keyword, ("", b""))[1]:
+                raise ValueError(f"{keyword} is absent")
         signed = values.short("PixelRepresentation") or 0
         if signed not in (0, 1):
             raise ValueError(f"PixelRepresentation is {signed}")

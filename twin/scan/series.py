@@ -20,6 +20,7 @@ from twin.scan.geometry import judge
 from twin.scan.headers import CT_CLASSES, Header, begins_as_dicom, headers_of, is_dicom, read_headers
 from twin.scan.layout import Verdict
 from twin.scan.refusals import BrokenFile, DuplicateSlices, MixedSeries, NoCT, NoScan, SeriesChoice
+from twin.scan.strays import strays
 
 MOST_STACKS = 64
 
@@ -29,11 +30,13 @@ class Series:
     """Slices that share a SeriesInstanceUID (or, where it is blank, a folder and series number), unsorted.
 
     `broken` are files that belong here but cannot be read: they forbid loading, since a slice may be among them.
+    `strays` are lone slices of other series that would continue this one: it loads only when it is asked for by UID.
     """
 
     uid: str
     headers: tuple[Header, ...]
     broken: tuple[BrokenFile, ...] = ()
+    strays: tuple[MixedSeries, ...] = ()
 
     @property
     def description(self) -> str:
@@ -73,7 +76,7 @@ class Series:
     @property
     def problems(self) -> tuple[str, ...]:
         """One line each: first what forbids loading (`Kind: …`), then what only needs saying."""
-        return tuple(str(fault) for fault in self.verdict.faults) + self.verdict.warnings
+        return tuple(str(fault) for fault in (*self.verdict.faults, *self.strays)) + self.verdict.warnings
 
     def to_json(self) -> dict[str, Any]:
         """As `scan list --json` prints it."""
@@ -236,10 +239,26 @@ def _read(files: Sequence[Path], progress: Progress) -> Survey:
         else:
             not_dicom += 1
     whole = (Series(key[0], tuple(headers), _nearby(broken, headers)) for key, headers in sorted(groups.items()))
-    series = tuple(part for one in whole for part in _parted(one))
+    series = _with_strays([part for one in whole for part in _parted(one)])
     if not series and broken:
         raise broken[0]
     return Survey(series, not_dicom, not_images)
+
+
+def _with_strays(series: Sequence[Series]) -> tuple[Series, ...]:
+    """Each series with the lone slices that would continue it."""
+    if len(series) < 2:
+        return tuple(series)
+    out = []
+    for one in series:
+        layout = one.verdict.layout
+        lost = () if layout is None else strays(layout, [other.headers for other in series if other is not one])
+        words = (
+            "a lone slice of another series stands where this one goes on; was its UID damaged? Choose with --series"
+        )
+        found = tuple(MixedSeries(words, path=header.path) for header in lost)
+        out.append(replace(one, strays=found) if found else one)
+    return tuple(out)
 
 
 def _parted(series: Series) -> tuple[Series, ...]:

@@ -1,0 +1,41 @@
+"""Lone slices of other series that stand exactly where one goes on: its first or last slice under a wrong UID."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from spatial.rigid import Array
+from twin.scan.headers import Header
+from twin.scan.layout import Layout
+from twin.scan.planes import ORIENTATION_TOLERANCE
+
+NEAR_MM = 0.1
+FEW = 2  # slices; a series of more is one of its own that happens to go on from here
+
+
+def strays(layout: Layout, others: Sequence[Sequence[Header]]) -> tuple[Header, ...]:
+    """The slices among the `others` (the headers of each other series) that would continue the stack at either end."""
+    places = np.array([h.position_mm for h in layout.headers])
+    ends: tuple[Array, Array] = (2 * places[0] - places[1], 2 * places[-1] - places[-2])
+    first = layout.headers[0]
+    return tuple(
+        header
+        for headers in others
+        if len(headers) <= FEW
+        for header in headers
+        if _is_alike(header, first) and any(float(np.linalg.norm(header.position_mm - end)) < NEAR_MM for end in ends)
+    )
+
+
+def _is_alike(header: Header, first: Header) -> bool:
+    if header.is_localizer or header.position_mm is None or header.orientation is None or header.spacing_mm is None:
+        return False
+    if header.pixels is None or first.pixels is None or first.orientation is None or first.spacing_mm is None:
+        return False
+    return (
+        (header.pixels.rows, header.pixels.columns) == (first.pixels.rows, first.pixels.columns)
+        and bool(np.abs(header.orientation - first.orientation).max() <= ORIENTATION_TOLERANCE)
+        and bool(np.abs(header.spacing_mm - first.spacing_mm).max() <= 1e-3)
+    )
