@@ -1,10 +1,11 @@
-"""`osteotwin twin`: build, inspect, export, check and confirm a patient twin."""
+"""`osteotwin twin`: build, inspect, correct, export, check and confirm a patient twin."""
 
 from __future__ import annotations
 
 import typer
 
 from commands.twin_build import build
+from commands.twin_correct import correct
 from commands.twin_inspect import inspect
 from commands.twin_keep import check, confirm, export
 
@@ -16,5 +17,5 @@ def twin() -> None:
     """The patient twin: bones, landmarks and where all of it came from."""
 
 
-for one in (build, inspect, export, check, confirm):
+for one in (build, inspect, correct, export, check, confirm):
     app.command()(one)

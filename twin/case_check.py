@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spatial.faults import Fault
+from twin.anatomy.history import live
 from twin.anatomy.renaming import composed, renamed_id
 from twin.case_document import NoCase, built_sha256, read_document
 from twin.case_files import confirmed_by, files_sha256, plan_problem
@@ -79,9 +80,8 @@ def document_state(document: Mapping[str, Any], entries: Sequence[Entry]) -> Lit
 
 def _against_journal(document: Mapping[str, Any], stored: Mapping[str, Any], entries: Sequence[Entry]) -> list[str]:
     """Whether case.json is what the journal says was built."""
-    built = next((e.payload for e in entries if e.kind == "case_built"), {})
     noted = next((e.payload for e in reversed(entries) if "files_sha256" in e.payload), {})
-    if noted.get("files_sha256") != files_sha256(document["files"]) or built.get("twin_id") != document["twin_id"]:
+    if noted.get("files_sha256") != files_sha256(document["files"]) or noted.get("twin_id") != document["twin_id"]:
         return ["case.json lists other files than the journal says were built"]
     state = document_state(document, entries) if stored["schema"] == SCHEMA else "sound"
     if state == "older":
@@ -95,7 +95,7 @@ def _plan_problems(folder: Path, entries: Sequence[Entry], twin_id: str) -> list
         problem = None if path.name.startswith(".") else plan_problem(path, entries, twin_id)
         if problem:
             problems.append(problem)
-    saved = {e.payload.get("name") for e in entries if e.kind == "plan_saved"}
+    saved = {e.payload.get("name") for e in live(entries) if e.kind == "plan_saved"}
     return problems + [
         f"plan {n} is missing" for n in sorted(map(str, saved)) if not (folder / "plans" / f"{n}.json").is_file()
     ]

@@ -13,6 +13,7 @@ from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.progress import Progress
 from twin.anatomy.bone import Bone, Landmark
+from twin.anatomy.history import CORRECTED, live
 from twin.anatomy.renaming import RENAMED, composed, renamed_twin
 from twin.anatomy.structure import BadStructure, Structure
 from twin.anatomy.twin import Twin
@@ -171,6 +172,7 @@ def plan_problem(path: Path, entries: Sequence[Entry], twin_id: str) -> str | No
         own_twin = json.loads(data).get("twin_id")
     except (OSError, ValueError, AttributeError):
         return f"plan {path.stem} cannot be read"
+    entries = live(entries)
     saved = [e for e in entries if e.kind == "plan_saved" and e.payload.get("name") == path.stem]
     if not saved:
         return f"plan {path.stem} is not in the journal"
@@ -188,7 +190,13 @@ def _edits(entry: Entry, plan: str) -> bool:
 
 def confirmed_by(entries: Sequence[Entry]) -> str | None:
     """Who last confirmed (or gave) the level names, by the journal."""
-    return next((str(e.payload["by"]) for e in reversed(entries) if e.kind in (CONFIRMED, RENAMED)), None)
+    for entry in reversed(live(entries)):
+        if entry.kind in (CONFIRMED, RENAMED):
+            return str(entry.payload["by"])
+        if entry.kind == CORRECTED:  # whether what was confirmed before still holds
+            before = entry.payload.get("confirmed_by")
+            return None if before is None else str(before)
+    return None
 
 
 def files_sha256(files: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from spatial.faults import Fault
+from twin.anatomy.history import CORRECTED, UNCORRECTED
 from twin.anatomy.renaming import RENAMED
 from twin.durable import replace_synced
 from twin.journal import Entry, Journal, JournalBroken, JournalBusy, JournalNotWritten, canonical_json, lock_file
@@ -24,7 +25,7 @@ HEAD = "journal.head"
 
 
 class LevelsChanged(Fault):
-    """The bones have other names than when this program opened the case."""
+    """The bones are others, or have other names, than when this program opened the case."""
 
 
 class CaseJournal(Journal):
@@ -41,9 +42,11 @@ class CaseJournal(Journal):
         """As `Journal` does; refused when another program gave the levels other names since this one read the case."""
         known = len(self.entries())
         file = super()._writable()
-        if known and any(entry.kind == RENAMED for entry in self.entries()[known:]):
+        if known and any(entry.kind in (RENAMED, CORRECTED, UNCORRECTED) for entry in self.entries()[known:]):
             self.close()
-            raise LevelsChanged("another program corrected the level names; open the case again", path=self.path)
+            raise LevelsChanged(
+                "another program corrected the bones or their names; open the case again", path=self.path
+            )
         return file
 
     def append(

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from spatial.faults import Misuse
+from twin.anatomy.history import live
 from twin.anatomy.twin import Levels, Twin
 from twin.journal import Entry, canonical_json
 from twin.scan.names import NUMBERS
@@ -33,7 +34,7 @@ class BadLevelNames(Misuse):
 def composed(entries: Iterable[Entry]) -> dict[str, str]:
     """The names of today by the built ones, of those that changed."""
     found: dict[str, str] = {}
-    for entry in entries:
+    for entry in live(entries):
         if entry.kind == RENAMED:
             step = {str(old): str(new) for old, new in entry.payload["renamed"].items()}
             found = {old: step.get(new, new) for old, new in found.items()} | {

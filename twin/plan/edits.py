@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from spatial.faults import Fault
+from twin.anatomy.history import live
 from twin.anatomy.renaming import RENAMED
 from twin.journal import Entry
 from twin.plan.osteotomy import Osteotomy
@@ -98,7 +99,7 @@ def apply(plan: Plan, edit: Edit) -> Plan:
 
 def fold(entries: Iterable[Entry], name: str, twin_id: str) -> tuple[Plan, tuple[Skipped, ...]]:
     """The plan called `name` as these entries leave it, and the entries that changed nothing."""
-    entries = list(entries)
+    entries = live(entries)  # edits on bones that were corrected since stay with those bones
     own = [e for e in entries if _concerns(e, name)]
     undone, skipped = _undone(own)
     plan = Plan(name, twin_id)
@@ -122,7 +123,7 @@ def edit_of(entry: Entry) -> Edit:
 
 def undoable(entries: Iterable[Entry], name: str, author: str | None = None) -> Entry | None:
     """The last edit that is in force (of this author, when one is given); None when there is nothing to undo."""
-    own = [e for e in entries if _concerns(e, name)]
+    own = [e for e in live(entries) if _concerns(e, name)]
     undone, _ = _undone(own)
     alive = [e for e in own if e.kind != UNDO and e.id not in undone and author in (None, e.author)]
     return alive[-1] if alive else None
@@ -130,7 +131,7 @@ def undoable(entries: Iterable[Entry], name: str, author: str | None = None) -> 
 
 def redoable(entries: Iterable[Entry], name: str, author: str | None = None) -> Entry | None:
     """The last undo that is in force, as long as no edit came after it (both of this author, when one is given)."""
-    own = [e for e in entries if _concerns(e, name)]
+    own = [e for e in live(entries) if _concerns(e, name)]
     undone, _ = _undone(own)
     for entry in reversed(own):
         if author not in (None, entry.author):
