@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from commands.console import command, emit, progress_bar, tell
+from commands.twin_pictures import draw
 from commands.twin_words import density_words, landmark_words, provenance_words, summary, tell_summary
-
-if TYPE_CHECKING:
-    from twin.case import Case
 
 
 @command
@@ -37,7 +35,8 @@ def inspect(
         "provenance": [dict(step) for step in twin.provenance],
     }
     if pictures is not None:
-        found["pictures"] = _draw(opened, pictures)
+        with progress_bar("pictures") as progress:
+            found["pictures"] = draw(opened, pictures, progress)
     if as_json:
         emit(found)
         return
@@ -45,26 +44,3 @@ def inspect(
     tell(*landmark_words(found["landmarks"]), *density_words(found["density"]))
     tell(*provenance_words(found["provenance"], found["program"]))
     tell(f"Plans: {', '.join(found['plans']) or 'none'}", *(f"Picture: {file}" for file in found.get("pictures", ())))
-
-
-def _draw(case: Case, folder: Path) -> list[str]:
-    """The pictures as PNG files."""
-    from PIL import Image
-
-    from render.anatomy import bone_labels, bone_parts, standard_views
-    from render.offscreen import Offscreen
-    from render.orientation import orientation_labels
-    from render.scene import Scene
-
-    folder.mkdir(parents=True, exist_ok=True)
-    twin = case.twin
-    scene = Scene(meshes=bone_parts(twin), labels=bone_labels(twin))
-    files = []
-    with Offscreen() as screen, progress_bar("pictures") as progress:
-        for name, view in standard_views(twin).items():
-            progress(name, 0.0)
-            file = folder / f"{name}.png"
-            lettered = scene.plus(screen_texts=orientation_labels(view))
-            Image.fromarray(screen.picture(lettered, view)).save(file)
-            files.append(str(file))
-    return files

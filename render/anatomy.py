@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from render.exhibits import Exhibit, Standing
 from render.orientation import orientation_axes, orientation_labels, orientation_marker
 from render.scene import Anchor, LinePart, Material, MeshPart, Mode, Rgb, TextPart, View
 from render.slices import Outline, Stroke, Voxels
@@ -33,6 +34,7 @@ __all__ = [
     "bone_rgb",
     "Parts",
     "cut_plane_parts",
+    "exhibits_of",
     "orientation_axes",
     "orientation_labels",
     "orientation_marker",
@@ -42,6 +44,7 @@ __all__ = [
     "screw_part",
     "screw_parts",
     "standard_views",
+    "standing_of",
     "structure_parts",
     "voxels_of",
 ]
@@ -220,6 +223,35 @@ def bone_outlines(twin: Twin, *, names: Collection[str] | None = None, width_px:
     """Bones for a slice, each in its own clear colour, from the finest surface."""
     bones = [twin.bone(name) for name in (twin.bones if names is None else names)]
     return tuple(Outline(bone.surface, bone_rgb(bone.name, "distinct"), width_px) for bone in bones)
+
+
+def exhibits_of(twin: Twin, max_triangles: int = 600_000) -> tuple[Exhibit, ...]:
+    """The bones and structures as the pictures of a case show them."""
+    bones = list(twin.bones.values())
+    coarse = _levels_of_detail(bones, max_triangles)
+    found = [
+        Exhibit(
+            bone.name, bone_label(bone.name), bone.surface, mesh, bone_rgb(bone.name), bone_rgb(bone.name, "distinct"),
+            _middle_mm(twin, bone),
+        )
+        for bone, mesh in zip(bones, coarse, strict=True)
+    ]  # fmt: skip
+    for one in twin.structures.values():
+        rgb = ROLE_RGB[one.role]
+        words = one.name.replace("_", " ")
+        surface = one.surface
+        found.append(Exhibit(one.name, words, surface, surface, rgb, rgb, surface.centroid_mm, one.role))
+    return tuple(found)
+
+
+def standing_of(twin: Twin) -> Standing:
+    """What a picture says of the level names."""
+    levels = twin.levels
+    if not any(name.startswith("vertebrae_") for name in twin.bones):
+        return Standing("No vertebra, so no level to confirm", False)
+    if levels.confirmed_by is None:
+        return Standing(f"Levels NOT confirmed by a person (confidence {levels.confidence:.0%})", True)
+    return Standing(f"Levels confirmed by {levels.confirmed_by}", False)
 
 
 def voxels_of(volume: Volume) -> Voxels:

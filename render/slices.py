@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,6 +26,8 @@ from spatial.shapes import Line, Plane
 BONE_WINDOW_HU = (400.0, 1800.0)  # centre and width
 _FINER = 3  # outlines are drawn this many times as fine and averaged
 _LETTER_RGB: Rgb = (0.98, 0.86, 0.45)
+_SPLINE = 8  # voxels beside a block after which its cubic splines are those of the whole
+_OUTSIDE_RGB = (14, 17, 20)  # where there is no scan: not black, which is air
 _NICE_MM = (1, 2, 5, 10, 20, 50, 100, 200)
 
 
@@ -35,15 +37,31 @@ class Voxels:
 
     hu: NDArray[np.int16]
     index_from_patient: Array
+    bend: tuple[Array, float] | None = None
+    """Rows (z, x) mm of a course, and the x at which it is shown: each height is read as far to the side of it."""
 
-    def at(self, points: Points[Patient]) -> Array:
-        """Values (...,) at points, between voxels by trilinear interpolation; NaN beyond the outermost voxels."""
+    def at(self, points: Points[Patient], *, smooth: bool = False) -> Array:
+        """Values (...,) at points, NaN beyond the outermost voxels: trilinear, or by cubic splines when `smooth`."""
         M = self.index_from_patient
-        ijk = points.mm @ M[:, :3].T + M[:, 3]
+        mm = points.mm
+        if self.bend is not None:
+            course, x_mm = self.bend
+            mm = mm + (np.interp(mm[..., 2], course[:, 0], course[:, 1]) - x_mm)[..., None] * np.array([1.0, 0.0, 0.0])
+        ijk = mm @ M[:, :3].T + M[:, 3]
         kji = ijk[..., ::-1].reshape(-1, 3)
-        values = ndimage.map_coordinates(self.hu, kji.T, output=np.float64, order=1, mode="nearest")
-        outside = ((kji < -0.5) | (kji > np.array(self.hu.shape) - 0.5)).any(axis=1)
-        return np.asarray(np.where(outside, np.nan, values).reshape(points.mm.shape[:-1]))
+        shape = np.array(self.hu.shape)
+        outside = ((kji < -0.5) | (kji > shape - 0.5)).any(axis=1)
+        inside = kji[~outside]
+        values = np.full(len(kji), np.nan)
+        if len(inside):  # splines need the whole block: only what the picture reaches
+            low = np.maximum(np.floor(inside.min(axis=0)).astype(int) - _SPLINE, 0)
+            high = np.minimum(np.ceil(inside.max(axis=0)).astype(int) + _SPLINE + 1, shape)
+            block = self.hu[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+            order: Literal[1, 3] = 3 if smooth and min(block.shape) > 3 else 1
+            values[~outside] = ndimage.map_coordinates(
+                block, (inside - low).T, output=np.float64, order=order, mode="nearest"
+            )
+        return np.asarray(values.reshape(mm.shape[:-1]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,26 +165,38 @@ def slice_picture(
     strokes: Sequence[Stroke] = (),
     window_hu: tuple[float, float] = BONE_WINDOW_HU,
     title: str | None = None,
+    smooth: bool = False,
+    text_px: int | None = None,
 ) -> NDArray[np.uint8]:
-    """The picture (h, w, 3): the CT (None: black), what the slice cuts, letters at the edges, a bar in mm, window."""
+    """The picture (h, w, 3): the CT (None: black), what the slice cuts, letters at the edges, a bar in mm, window.
+
+    `smooth` reads the CT by cubic splines (for coarse voxels) and keeps what lies outside the scan apart from air. An
+    empty title leaves title and window to the page around.
+    """
     grey = np.zeros((where.height_px, where.width_px))
+    outside = np.zeros(grey.shape, dtype=bool)
     if voxels is not None:
         low = window_hu[0] - window_hu[1] / 2
-        grey = np.clip((np.nan_to_num(voxels.at(where.points()), nan=-1e4) - low) / window_hu[1], 0.0, 1.0)
+        values = voxels.at(where.points(), smooth=smooth)
+        outside = np.isnan(values) & smooth
+        grey = np.clip((np.nan_to_num(values, nan=-1e4) - low) / window_hu[1], 0.0, 1.0)
     picture = np.repeat((255.0 * grey)[..., None], 3, axis=2)
+    picture[outside] = _OUTSIDE_RGB
     for outline in outlines:
         segments = outline.mesh.section(where.plane)
         if len(segments):
             px = where.pixels(Points[Patient](segments))
             if outline.shade > 0:
-                inside = _inside(px, where.width_px, where.height_px)[..., None] * outline.shade
+                inside = filled(px, where.width_px, where.height_px)[..., None] * outline.shade
                 picture = picture * (1 - inside) + 255.0 * np.array(outline.rgb) * inside
             picture = _stroked(picture, px, outline.rgb, outline.width_px)
     for stroke in strokes:
         px = where.pixels(Points[Patient](stroke.points_mm))
         picture = _stroked(picture, np.stack([px[:-1], px[1:]], axis=1), stroke.rgb, stroke.width_px)
     image = Image.fromarray(np.clip(picture, 0, 255).round().astype(np.uint8))
-    _annotate(image, where, window_hu if voxels is not None else None, where.name if title is None else title)
+    size = max(11, round(0.034 * min(image.size))) if text_px is None else text_px
+    told = window_hu if voxels is not None and title != "" else None
+    _annotate(image, where, told, where.name if title is None else title, size)
     return np.asarray(image)
 
 
@@ -210,8 +240,8 @@ def _stroked(picture: Array, segments_px: Array, rgb: Rgb, width_px: float) -> A
     return out
 
 
-def _inside(segments_px: Array, width_px: int, height_px: int) -> Array:
-    """1 where a row's ray from the left has crossed an odd number of segments (h, w)."""
+def filled(segments_px: Array, width_px: int, height_px: int) -> Array:
+    """What closed outlines hold (h, w): 1 where a ray from the left has crossed an odd number of segments."""
     crossings = np.zeros((height_px, width_px + 1), dtype=np.int64)
     for (x0, y0), (x1, y1) in segments_px:
         if y0 > y1:
@@ -228,10 +258,9 @@ def _font(size_px: int) -> Any:
     return ImageFont.truetype(str(FONTS / "Inter-Medium.otf"), size_px)
 
 
-def _annotate(image: Image.Image, where: Slice, window_hu: tuple[float, float] | None, title: str) -> None:
+def _annotate(image: Image.Image, where: Slice, window_hu: tuple[float, float] | None, title: str, size: int) -> None:
     w, h = image.size
     pen = ImageDraw.Draw(image)
-    size = max(11, round(0.034 * min(w, h)))
     gap = round(0.8 * size)
 
     def say(text: str, x: float, y: float, anchor: str, rgb: Rgb, scale: float = 1.0) -> None:

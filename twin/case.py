@@ -141,7 +141,8 @@ class Case:
     def volume(self) -> Volume:
         """The CT, its hash checked. Raises NoVoxels, CaseCorrupt."""
         values, grid, notes = self._voxels("ct.nrrd", "CT")
-        return Volume(grid, values, notes.get("osteotwin_about", {}), tuple(notes.get("osteotwin_warnings", ())))
+        warnings = tuple(notes.get("osteotwin_warnings", ()))
+        return Volume(grid, values, notes.get("osteotwin_about", {}), warnings, self.twin.fitness)
 
     def labels(self) -> LabelMap:
         """The label map, its hash checked. Raises NoVoxels, CaseCorrupt."""
