@@ -21,6 +21,9 @@ AIR, FAT, MUSCLE, SKIN, BLOOD, CORD, VISCERA = -1000.0, -98.0, 55.0, 35.0, 45.0,
 # columns of the table
 CENTRE_X, FRONT_Y, BACK_Y, HALF_WIDTH, FAT_MM, CANAL_Y, BODY_Y = range(7)
 BODY_X, PSOAS_X, PSOAS_Y, PSOAS_MM, PELVIC, TABLE_Y, SAC, CANAL_X = range(7, 15)
+LEFT_X, LEFT_Y, LEFT_MM, RIGHT_X, RIGHT_Y, RIGHT_MM, LUNG_X, LUNG_MM, KIDNEY, CONTRAST = range(15, 25)
+COLUMNS = 25
+AORTA_HU, CAVA_HU, KIDNEY_HU, LUNG_HU, GAS_HU = 320.0, 150.0, 190.0, -860.0, -880.0  # the first three with contrast
 
 
 @njit
@@ -53,8 +56,40 @@ def grain(x: float, y: float, z: float, size_mm: float) -> float:
 
 
 @njit
+def _table_hu(x: float, y: float, row: F64) -> float:
+    # the table that the patient lies on, and the air
+    below = y - row[TABLE_Y]
+    if 0.0 < below < 42.0 and abs(x - row[CENTRE_X]) < 215.0:
+        return -150.0 if below < 1.5 or below > 40.5 else -940.0
+    return AIR
+
+
+@njit
+def _leg_hu(x: float, y: float, z: float, cx: float, cy: float, r: float, fat: float) -> float:
+    # skin, fat under it, and muscle bellies with fat between them
+    if r <= 0.0:
+        return AIR
+    depth = r - math.sqrt((x - cx) ** 2 + (y - cy) ** 2)
+    if depth < 0.0:
+        return AIR
+    if depth < 1.7:
+        return SKIN
+    if depth < 0.55 * fat * r / 80.0 + 2.0:
+        return FAT + 6.0 * grain(x, y, z, 14.0)
+    if abs(grain(x, y, 0.2 * z, 26.0)) < 0.035:
+        return FAT
+    return MUSCLE + 8.0 * grain(x, y, z, 9.0)
+
+
+@njit
 def soft_hu(x: float, y: float, z: float, row: F64) -> float:
     """The HU of a point outside every bone; `row` is the table's row at this z."""
+    if row[LEFT_MM] > 0.0 or row[RIGHT_MM] > 0.0:
+        left = _leg_hu(x, y, z, row[LEFT_X], row[LEFT_Y], row[LEFT_MM], row[FAT_MM])
+        right = _leg_hu(x, y, z, row[RIGHT_X], row[RIGHT_Y], row[RIGHT_MM], row[FAT_MM])
+        if max(left, right) > AIR:
+            return max(left, right)
+        return _table_hu(x, y, row)
     back = row[BACK_Y]
     half = 0.5 * (back - row[FRONT_Y])
     u = abs(x - row[CENTRE_X]) / row[HALF_WIDTH]
@@ -63,10 +98,7 @@ def soft_hu(x: float, y: float, z: float, row: F64) -> float:
     r = 1.5 if u2 + v2 > 1.75 else 0.35 * math.sqrt(u2 + v2) + 0.65 * math.sqrt(math.sqrt(u2 * u2 + v2 * v2))
     depth = (1.0 - r) * half
     if depth < 0.0:
-        below = y - row[TABLE_Y]
-        if 0.0 < below < 42.0 and abs(x - row[CENTRE_X]) < 215.0:
-            return -150.0 if below < 1.5 or below > 40.5 else -940.0
-        return AIR
+        return _table_hu(x, y, row)
     if depth < 1.7:
         return SKIN
     fat = row[FAT_MM]
@@ -93,18 +125,32 @@ def soft_hu(x: float, y: float, z: float, row: F64) -> float:
     if e < 1.0:
         return MUSCLE + 3.0
     vx, vy = x - row[BODY_X] - 9.0, y - row[BODY_Y] + 30.0
+    filled = row[CONTRAST] > 0.5
     if vx * vx + vy * vy < 81.0:
-        return BLOOD  # aorta
+        return AORTA_HU if filled else BLOOD
     vx += 24.0
     if vx * vx * 0.7 + vy * vy < 90.0:
-        return BLOOD  # inferior vena cava
+        return CAVA_HU if filled else BLOOD  # inferior vena cava
+    if row[KIDNEY] > 0.0:
+        e = ((dx - 62.0) / 27.0) ** 2 + ((y - row[BODY_Y] - 6.0) / 24.0) ** 2
+        if e < row[KIDNEY] ** 2:
+            return KIDNEY_HU if e > (0.5 * row[KIDNEY]) ** 2 or dx < 50.0 else 120.0
     if (dx / 34.0) ** 2 + ((y - cy + 8.0) / 42.0) ** 2 < 1.0:
         return MUSCLE  # the ligaments and small muscles that wrap the column
+    if row[LUNG_MM] > 0.0:
+        e = ((x - row[CENTRE_X]) / row[LUNG_X]) ** 2 + ((y - row[BODY_Y] + 32.0) / row[LUNG_MM]) ** 2
+        middle = 26.0 + (34.0 if y < row[BODY_Y] - 45.0 else 0.0)  # spine and great vessels, the heart before them
+        if e < 1.0:
+            if dx < middle:
+                return BLOOD  # heart and great vessels
+            return LUNG_HU + 60.0 * grain(x, y, z, 5.0) if abs(grain(x, y, z, 16.0)) > 0.02 else BLOOD - 300.0
     if depth < fat + 13.0:
         return MUSCLE + 8.0 * grain(x, y, z, 9.0)
     if y > row[BODY_Y] + 8.0 + 6.0 * grain(x, y, z, 30.0):
         return FAT if dx > 38.0 else MUSCLE
     g = grain(x, y, z, 26.0) + 0.35 * grain(x, y, z, 9.0)
+    if filled and row[LUNG_MM] == 0.0 and g > 0.42 and y < row[BODY_Y] - 60.0:
+        return GAS_HU  # bowel gas, up at the front
     return VISCERA + 10.0 * g if g > -0.08 else FAT
 
 
@@ -115,7 +161,7 @@ def table_of(phantom: Phantom, z_low_mm: float, z_high_mm: float) -> F64:
     up = (z - hips[2]) / scale
     bones = phantom.bones
     back = float(bones.high_mm[:, 1].max()) + 13.0
-    rows = np.zeros((len(z), 15))
+    rows = np.zeros((len(z), COLUMNS))
     rows[:, CENTRE_X] = rows[:, BODY_X] = phantom.s1.origin[0]
     rows[:, BACK_Y] = back - np.interp(up, [60, 150, 230, 330], [0, 6, 6, 0])
     rows[:, FRONT_Y] = back - np.interp(up, [-100, 0, 90, 160, 260, 420], [205, 222, 226, 228, 232, 236])
@@ -135,4 +181,35 @@ def table_of(phantom: Phantom, z_low_mm: float, z_high_mm: float) -> F64:
     rows[:, PSOAS_MM] = np.interp(up, [-40, 0, 120, 200, 285, 300], [14, 17, 21, 16, 7, 0])
     rows[:, PELVIC] = up < 118
     rows[:, SAC] = z > min(float(m[2]) for m in marks)  # the dural sac ends in the sacrum
+    rows[:, CONTRAST] = phantom.anatomy.contrast
+    _legs(phantom, z, rows)
+    _chest(phantom, z, rows)
     return rows
+
+
+def _legs(phantom: Phantom, z: F64, rows: F64) -> None:
+    # each leg's axis and radius, below the groin
+    for leg in phantom.legs:
+        x, y, r = (LEFT_X, LEFT_Y, LEFT_MM) if leg.side == "left" else (RIGHT_X, RIGHT_Y, RIGHT_MM)
+        top, knee, foot = leg.head, leg.knee.origin, leg.ankle
+        outward = 1.0 if leg.side == "left" else -1.0
+        heights = np.array([foot[2] - 60.0, foot[2], knee[2], top[2] - 80.0])
+        low_x = foot[0] + 4.0 * outward
+        rows[:, x] = np.interp(z, heights, [low_x, low_x, knee[0], top[0] + 8.0 * outward])
+        rows[:, y] = np.interp(z, heights, [foot[1] + 2.0, foot[1] + 2.0, knee[1] + 2.0, top[1] + 14.0])
+        length = top[2] - knee[2]
+        at = [foot[2] - 40.0, foot[2] + 60.0, knee[2] - 110.0, knee[2] - 20.0, knee[2] + 60.0, top[2] - 0.3 * length]
+        rows[:, r] = np.interp(z, at, [48.0, 46.0, 62.0, 62.0, 66.0, 84.0]) * (z < top[2] - 78.0)
+
+
+def _chest(phantom: Phantom, z: F64, rows: F64) -> None:
+    # lungs above the diaphragm, kidneys beside L1 to L3
+    levels = {stand.size.level: float(stand.body.origin[2]) for stand in phantom.stands}
+    if phantom.anatomy.region in ("thoracic", "spine"):
+        floor, apex = levels["T10"], levels["T1"]
+        rise = np.clip((z - floor) / (apex - floor), 0.0, 1.0)
+        inside = (z > floor) & (z < apex)
+        rows[:, LUNG_X] = np.interp(rise, [0.0, 0.3, 0.7, 1.0], [112.0, 112.0, 96.0, 50.0])
+        rows[:, LUNG_MM] = np.interp(rise, [0.0, 0.3, 0.7, 1.0], [78.0, 80.0, 66.0, 34.0]) * inside
+    if phantom.anatomy.contrast and "L2" in levels:
+        rows[:, KIDNEY] = np.sqrt(np.clip(1.0 - ((z - levels["L2"] - 8.0) / 54.0) ** 2, 0.0, 1.0))

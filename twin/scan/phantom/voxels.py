@@ -93,12 +93,13 @@ def scan_grid(
         back = float(phantom.bones.high_mm[:, 1].max()) + 13.0
         centre_y = back - 100.0
         rise = abs(math.tan(a)) * 115.0
-        z0, z1 = phantom.pelvis.hips.origin[2] - 101.0 * phantom.pelvis.scale - rise, high[2] + 2.0 + rise
+        z0, z1 = float(low[2]) - 2.0 - rise, float(high[2]) + 2.0 + rise
+        if phantom.anatomy.region in ("lumbar", "spine"):  # down to the middle of the thighs' beginnings
+            z0 = float(phantom.pelvis.hips.origin[2]) - 101.0 * phantom.pelvis.scale - rise
         corner = np.array([phantom.s1.origin[0] - half + pixel_mm / 2, centre_y - half + pixel_mm / 2, z0])
         corner[2] -= half * math.sin(a)
         corner[1] += half * (1.0 - math.cos(a))
         size = (512, 512, math.ceil((z1 - z0) / slice_mm))
-        _ = low
     else:
         lo, hi = np.asarray(box_mm[0], float), np.asarray(box_mm[1], float)
         span = hi - lo
