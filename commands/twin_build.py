@@ -39,6 +39,13 @@ def build(
     segmenter: Annotated[
         str, typer.Option(metavar="NAME", help="How bones are found where no labels are given.")
     ] = "default",
+    numbering: Annotated[
+        str | None,
+        typer.Option(
+            metavar="totalsegmentator|verse",
+            help="What the numbers of --labels mean, where the file names none and they fit several tables.",
+        ),
+    ] = None,
     surgery_since: Annotated[
         datetime | None,
         typer.Option(
@@ -51,7 +58,7 @@ def build(
         Path | None,
         typer.Option(
             metavar="LIST.csv",
-            help="Build a list: columns source, case; and if wanted series, labels, segmenter, surgery_since.",
+            help="Build a list: columns source, case; if wanted series, labels, segmenter, surgery_since, numbering.",
         ),
     ] = None,
     engine: Annotated[
@@ -75,6 +82,7 @@ def build(
             "--case": case,
             "--series": series,
             "--labels": labels,
+            "--numbering": numbering,
             "--surgery-since": surgery_since,
         }
         if any(value is not None for value in given.values()) or segmenter != "default":
@@ -86,7 +94,9 @@ def build(
         raise Misuse("give SOURCE and --case DIR, or --batch LIST.csv")
     if engine != "local" or workers is not None:
         raise Misuse("--engine and --workers belong to --batch")
-    _build_one(source, case, series, labels, segmenter, surgery_since, force, as_json)
+    if numbering is not None and labels is None:
+        raise Misuse("--numbering is about the numbers of --labels")
+    _build_one(source, case, series, labels, segmenter, surgery_since, numbering, force, as_json)
 
 
 def _build_one(
@@ -96,13 +106,14 @@ def _build_one(
     labels: Path | None,
     segmenter: str,
     surgery_since: datetime | None,
+    numbering: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
     from twin.recipe import Recipe
 
     day: date | None = None if surgery_since is None else surgery_since.date()
-    recipe = Recipe(source, series, labels, segmenter, day)
+    recipe = Recipe(source, series, labels, segmenter, day, numbering)
     started = time.perf_counter()
     with progress_bar("twin") as progress:
         built = recipe.build(folder, replace_old=force, progress=progress)

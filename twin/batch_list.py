@@ -11,9 +11,10 @@ from pathlib import Path
 from spatial.faults import Misuse
 from twin.case import Case
 from twin.recipe import Recipe
+from twin.scan.numbering import NUMBERINGS
 
 NEEDED = ("source", "case")
-COLUMNS = (*NEEDED, "series", "labels", "segmenter", "surgery_since")
+COLUMNS = (*NEEDED, "series", "labels", "segmenter", "surgery_since", "numbering")
 TOLD = 8  # problems in one message; the rest is counted
 
 
@@ -88,7 +89,11 @@ def _row(folder: Path, number: int, line: dict[str, str | None], segmenters: Seq
     except ValueError:
         raise BadList(f"surgery_since {day!r} is no day; write 2026-03-01") from None
     given = None if labels is None else folder / labels
-    return Row(number, Recipe(source, cells.get("series") or None, given, segmenter, since), folder / cells["case"])
+    numbering = cells.get("numbering") or None
+    if numbering is not None and numbering not in NUMBERINGS:
+        raise BadList(f"no numbering {numbering!r}; there are {', '.join(NUMBERINGS)}")
+    recipe = Recipe(source, cells.get("series") or None, given, segmenter, since, numbering)
+    return Row(number, recipe, folder / cells["case"])
 
 
 def _doubled(rows: Sequence[Row]) -> list[str]:

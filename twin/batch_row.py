@@ -44,6 +44,7 @@ def row_json(row: Row, *, replace: bool) -> dict[str, Any]:
         "labels": None if recipe.labels is None else str(recipe.labels.absolute()),
         "segmenter": recipe.segmenter,
         "surgery_since": None if recipe.surgery_since is None else recipe.surgery_since.isoformat(),
+        "numbering": recipe.numbering,
         "replace": replace,
     }
 
@@ -147,7 +148,7 @@ def _built(row: Mapping[str, Any]) -> dict[str, Any]:
     labels, day, folder = row["labels"], row["surgery_since"], Path(row["case"])
     recipe = Recipe(
         Path(row["source"]), row["series"], None if labels is None else Path(labels), row["segmenter"],
-        None if day is None else date.fromisoformat(day),
+        None if day is None else date.fromisoformat(day), row.get("numbering"),
     )  # fmt: skip
     if recipe.is_done(folder):
         return {"status": "skipped", "reason": "built before from the same input with the same settings"}

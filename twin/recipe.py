@@ -28,6 +28,7 @@ class Recipe:
     labels: Path | None = None
     segmenter: str = "default"
     surgery_since: date | None = None
+    numbering: str | None = None
 
     def settings(self) -> dict[str, Any]:
         """What was asked for, without identifiers: a series is told by the hash of its UID."""
@@ -36,6 +37,7 @@ class Recipe:
             "labels": self.labels is not None,
             "segmenter": None if self.labels is not None else self.segmenter,
             "surgery_since": None if self.surgery_since is None else self.surgery_since.isoformat(),
+            **({} if self.numbering is None else {"numbering": self.numbering}),
         }
 
     def inputs_sha256(self) -> dict[str, str]:
@@ -85,7 +87,9 @@ class Recipe:
         )
         given = None
         if self.labels is not None:
-            given = load_labels(self.labels, volume.grid, part(progress, 0.2, 0.3), about=volume.about)
+            given = load_labels(
+                self.labels, volume.grid, part(progress, 0.2, 0.3), numbering=self.numbering, about=volume.about
+            )
         built, label_map = build_twin(volume, given, segmenter=self.segmenter, progress=part(progress, 0.3, 0.9))
         if given is not None:
             built = replace(built, warnings=tuple(dict.fromkeys([*given.warnings, *built.warnings])))
