@@ -92,7 +92,7 @@ def enhanced(folder: Path, stacks: int = 1) -> Path:
             frames.append(own)
     out.SharedFunctionalGroupsSequence, out.PerFrameFunctionalGroupsSequence = Sequence([shared]), Sequence(frames)
     pixels = b"".join(one.PixelData for one in slices)
-    out.PixelData = b"".join(pixels[: -2 * (n > 0)] + b"\1\1" * (n > 0) for n in range(stacks))
+    out.PixelData = b"".join(pixels[:-2] + b"\1\1" if n else pixels for n in range(stacks))
     out["PixelData"].VR = "OW"
     out.file_meta = FileMetaDataset()
     out.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -178,7 +178,8 @@ def _against_pydicom(volume: Volume, folder: Path) -> str:
             data = pydicom.dcmread(path, force=True)
         except Exception:
             continue
-        if data.get("Modality") != "CT" or "LOCALIZER" in (data.get("ImageType") or []):
+        is_ct = (data.get("Modality") or "CT") == "CT" and "Rows" in data
+        if not is_ct or "LOCALIZER" in (data.get("ImageType") or []):
             continue
         try:
             stored = data.pixel_array.astype(np.float64)

@@ -12,6 +12,8 @@ from twin.scan.refusals import BrokenFile
 from twin.scan.values import Values
 
 NATIVE = frozenset({IMPLICIT, EXPLICIT, BIG_ENDIAN})  # uncompressed: voxels are read straight from the file
+JPEG_FAMILY = "1.2.840.10008.1.2.4."  # JPEG, JPEG-LS, JPEG 2000, HTJ2K
+END_OF_IMAGE = b"\xff\xd9"
 LOSSY = frozenset(
     {
         "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51",  # JPEG baseline, extended
@@ -71,7 +73,7 @@ def read_pixels(values: Values, found: Elements, path: Path, *, expected: bool) 
             raise BrokenFile(
                 "pixel data of undefined length in an uncompressed file; is the header damaged?", path=path
             )
-        _check_fragments(stream, begin, size, path)
+        _check_fragments(stream, begin, size, pixels, path)
         return pixels
     if length > size - begin:
         raise BrokenFile(
@@ -127,9 +129,12 @@ def _check_length(pixels: Pixels, length: int, path: Path) -> None:
         raise BrokenFile(f"{described}; is the size in the header damaged?", path=path)
 
 
-def _check_fragments(stream: IO[bytes], begin: int, size: int, path: Path) -> None:
-    """Walk the items of encapsulated pixel data (PS3.5 A.4): each must fit, and the delimiter must be there."""
-    at, items = begin, 0
+def _check_fragments(stream: IO[bytes], begin: int, size: int, pixels: Pixels, path: Path) -> None:
+    """Walk the items of encapsulated pixel data (PS3.5 A.4): each must fit, and the delimiter must be there.
+
+    A JPEG stream must end with its own end mark as well: some decoders fill in what is missing and say nothing.
+    """
+    at, items, ends = begin, 0, list[bytes]()
     while True:
         stream.seek(at)
         item = stream.read(8)
@@ -144,5 +149,10 @@ def _check_fragments(stream: IO[bytes], begin: int, size: int, path: Path) -> No
             raise BrokenFile(f"compressed pixel data are cut at byte {at} of {size}; is the copy complete?", path=path)
         at += 8 + length
         items += 1
+        stream.seek(max(at - 16, at - length))
+        ends.append(stream.read(min(16, length)).rstrip(b"\0"))
     if items < 2:
         raise BrokenFile("compressed pixel data without a fragment; was the image removed?", path=path)
+    last_of_frames = ends[1:] if items - 1 == pixels.frames else ends[-1:]
+    if pixels.transfer_syntax.startswith(JPEG_FAMILY) and not all(e.endswith(END_OF_IMAGE) for e in last_of_frames):
+        raise BrokenFile("a compressed picture is cut: it lacks its end mark; is the copy complete?", path=path)

@@ -9,7 +9,7 @@ import numpy as np
 from spatial.rigid import Array
 from twin.scan.headers import Header
 from twin.scan.layout import Layout
-from twin.scan.planes import ORIENTATION_TOLERANCE
+from twin.scan.planes import ORIENTATION_TOLERANCE, known
 
 NEAR_MM = 0.1
 FEW = 2  # slices; a series of more is one of its own that happens to go on from here
@@ -25,7 +25,7 @@ def strays(layout: Layout, others: Sequence[Sequence[Header]]) -> tuple[Header, 
         for headers in others
         if len(headers) <= FEW
         for header in headers
-        if _is_alike(header, first) and any(float(np.linalg.norm(header.position_mm - end)) < NEAR_MM for end in ends)
+        if _is_alike(header, first) and any(np.linalg.norm(known(header.position_mm) - end) < NEAR_MM for end in ends)
     )
 
 
