@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from commands.console import command, emit, say, tell
+from commands.console import command, emit, progress_bar, say, tell
 from spatial.faults import Misuse
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
@@ -22,15 +22,23 @@ def export(
         typer.Option("--format", metavar="nifti|stl|ply|obj|glb", help="nifti, glb: a file; stl, ply, obj: a folder."),
     ],
     out: Annotated[Path, typer.Option(metavar="PATH", help="The file or folder to write.")],
+    bones: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Only these: L1-L5,sacrum,hip_left; all if left out.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the bones for other programs: LPS millimetres; nifti is one label map with TotalSegmentator's numbers."""
+    """Write bones and structures for other programs: LPS millimetres (glb: metres, y up, as its format prescribes).
+
+    nifti is one label map of the bones with TotalSegmentator's numbers. Colours go into glb and obj.
+    """
     from twin.case import Case
     from twin.export import FORMS, export_case
 
     if form not in FORMS:
         raise Misuse(f"no format {form!r}; there are {', '.join(FORMS)}")
-    files = export_case(Case.open(case), form, out)
+    opened = Case.open(case)
+    with progress_bar("export") as progress:
+        files = export_case(opened, form, out, names=None if bones is None else _chosen(bones), progress=progress)
     if as_json:
         emit({"case": str(case), "format": form, "files": [str(file) for file in files]})
     else:
@@ -130,6 +138,21 @@ def confirm(
     else:
         tell(*(f"{old} is {new} now" for old, new in sorted(renamed.items())))
         tell(f"Levels confirmed by {value.confirmed_by}.")
+
+
+def _chosen(words: str) -> list[str]:
+    """`L1-L5,sacrum` as bones' (or structures') names."""
+    from twin.plan.levels import SPINE, bone_of, levels_between
+
+    found: list[str] = []
+    for word in (part.strip() for part in words.split(",")):
+        if all(end.strip().upper() in SPINE for end in word.split("-")):
+            found += [bone_of(level) for level in levels_between(word)]
+        elif word:
+            found.append(word)
+    if not found:
+        raise Misuse("--bones names none")
+    return found
 
 
 def _names(pairs: list[str]) -> dict[str, str]:

@@ -146,7 +146,8 @@ def test_build_inspect_check_confirm_export(tmp_path, fast_build):
     assert sorted(np.unique(SimpleITK.GetArrayFromImage(image))) == [0, 29]
     for form in ("stl", "ply", "obj"):
         run("twin", "export", case, "--format", form, "--out", tmp_path / form)
-        assert [p.name for p in (tmp_path / form).iterdir()] == [f"vertebrae_L3.{form}"]
+        assert [p.name for p in (tmp_path / form).glob("*") if p.suffix == f".{form}"] == [f"vertebrae_L3.{form}"]
+        assert (tmp_path / form / f"structures/canal.{form}").is_file()
     assert read_stl(tmp_path / "stl/vertebrae_L3.stl").is_closed
     assert np.array_equal(read_ply(tmp_path / "ply/vertebrae_L3.ply").vertices_mm, CORNERS)
     run("twin", "export", case, "--format", "glb", "--out", tmp_path / "bones.glb")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,20 @@ GLTF_FROM_PATIENT = np.array(  # x left, y cranial, z anterior, metres: a patien
 )
 
 
-def glb_bytes(meshes: Mapping[str, TriangleMesh[Any]]) -> bytes:
-    """All meshes in one file; vertices stay LPS mm (float32), named by bone."""
+def glb_bytes(
+    meshes: Mapping[str, TriangleMesh[Any]],
+    rgba: Mapping[str, Sequence[float]] | None = None,
+    notes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> bytes:
+    """All meshes in one file; vertices stay LPS mm (float32), named by bone, each with its material.
+
+    `rgba` are colours as a display shows them (glTF wants them linear), `notes` become the nodes' `extras`.
+    """
     views: list[dict[str, Any]] = []
     accessors: list[dict[str, Any]] = []
     nodes: list[dict[str, Any]] = []
     shapes: list[dict[str, Any]] = []
+    materials: list[dict[str, Any]] = []
     payload = bytearray()
 
     def add(values: Any, target: int, component: int, kind: str, bounds: bool) -> int:
@@ -43,8 +51,12 @@ def glb_bytes(meshes: Mapping[str, TriangleMesh[Any]]) -> bytes:
             "NORMAL": add(normals, 34962, 5126, "VEC3", False),
         }
         indices = add(np.ascontiguousarray(mesh.triangles.ravel(), "<u4"), 34963, 5125, "SCALAR", False)
-        shapes.append({"name": name, "primitives": [{"attributes": attributes, "indices": indices, "material": 0}]})
-        nodes.append({"name": name, "mesh": len(shapes) - 1})
+        shapes.append(
+            {"name": name, "primitives": [{"attributes": attributes, "indices": indices, "material": len(materials)}]}
+        )
+        materials.append(_material(name, BONE_RGBA if rgba is None else rgba.get(name, BONE_RGBA)))
+        more = {} if notes is None or name not in notes else {"extras": dict(notes[name])}
+        nodes.append({"name": name, "mesh": len(shapes) - 1, **more})
     root = {"name": "patient", "children": list(range(len(nodes))), "matrix": GLTF_FROM_PATIENT.T.ravel().tolist()}
     document = {
         "asset": {"version": "2.0", "generator": "osteotwin"},
@@ -52,9 +64,7 @@ def glb_bytes(meshes: Mapping[str, TriangleMesh[Any]]) -> bytes:
         "scenes": [{"nodes": [len(nodes)]}],
         "nodes": [*nodes, {**root, "extras": {"mesh_frame": "DICOM patient LPS", "mesh_unit": "mm"}}],
         "meshes": shapes,
-        "materials": [
-            {"pbrMetallicRoughness": {"baseColorFactor": BONE_RGBA, "metallicFactor": 0.0, "roughnessFactor": 0.7}}
-        ],
+        "materials": materials,
         "buffers": [{"byteLength": len(payload)}],
         "bufferViews": views,
         "accessors": accessors,
@@ -68,3 +78,17 @@ def glb_bytes(meshes: Mapping[str, TriangleMesh[Any]]) -> bytes:
         + struct.pack("<I4s", len(text), b"JSON") + text
         + struct.pack("<I4s", len(payload), b"BIN\0") + bytes(payload)
     )  # fmt: skip
+
+
+def _material(name: str, rgba: Sequence[float]) -> dict[str, Any]:
+    """glTF 2.0, 3.9: base colours are linear; what is seen through is blended and has no back to hide."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgba[:3]]
+    made: dict[str, Any] = {
+        "name": name,
+        "pbrMetallicRoughness": {
+            "baseColorFactor": [*(round(c, 6) for c in linear), rgba[3]],
+            "metallicFactor": 0.0,
+            "roughnessFactor": 0.7,
+        },
+    }
+    return made if rgba[3] == 1.0 else {**made, "alphaMode": "BLEND", "doubleSided": True}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,19 @@ from spatial.mesh import BadMesh, TriangleMesh
 from twin.surfaces.ply import BadSurfaceFile
 
 
-def obj_bytes(mesh: TriangleMesh[Any], name: str) -> bytes:
-    """The mesh as OBJ text, coordinates with every digit."""
-    lines = ["# DICOM patient coordinates (LPS), mm", f"o {name}"]
+def obj_bytes(mesh: TriangleMesh[Any], name: str, materials: str | None = None) -> bytes:
+    """The mesh as OBJ text, coordinates with every digit; `materials` is the file that has the material `name`."""
+    library, use = ([], []) if materials is None else ([f"mtllib {materials}"], [f"usemtl {name}"])
+    lines = ["# DICOM patient coordinates (LPS), mm", *library, f"o {name}", *use]
     lines += [f"v {x!r} {y!r} {z!r}" for x, y, z in mesh.vertices_mm.tolist()]
     lines += [f"f {a} {b} {c}" for a, b, c in (mesh.triangles + 1).tolist()]
     return ("\n".join(lines) + "\n").encode()
+
+
+def mtl_bytes(name: str, rgba: Sequence[float]) -> bytes:
+    """A material file with one material."""
+    red, green, blue, opacity = (f"{value:.4f}" for value in rgba)
+    return f"newmtl {name}\nKd {red} {green} {blue}\nKs 0.05 0.05 0.05\nNs 20\nd {opacity}\nillum 2\n".encode()
 
 
 def read_obj(path: Path) -> TriangleMesh[Patient]:
