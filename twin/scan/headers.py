@@ -26,6 +26,10 @@ ABOUT = (
     ("kvp", "KVP"),
     ("manufacturer", "Manufacturer"),
     ("patient_position", "PatientPosition"),
+    ("laterality", "Laterality"),
+    ("image_laterality", "ImageLaterality"),
+    ("patient_orientation", "PatientOrientation"),
+    ("image_orientation", "ImageOrientationPatient"),
 )
 STARTS = (b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x16\x00", b"\x02\x00\x00\x00")
 
