@@ -17,8 +17,10 @@ from tracking.markers import detect
 from twin.anatomy.build import build_twin
 from twin.plan.autoplan import propose_screw
 from twin.plan.osteotomy import Osteotomy
+from twin.scan.orientation import patient_from_index
 from twin.scan.phantom.patient import Phantom
 from twin.scan.phantom.voxels import scan_grid, synthesise
+from twin.scan.relabel import centroids, mapped, nearest, present
 from twin.scan.volume import Grid, Volume
 
 
@@ -28,7 +30,10 @@ def warm() -> None:
     scan = synthesise(phantom, scan_grid(phantom, pixel_mm=0.9, slice_mm=1.2))
     spacing = (scan.grid.pixel_mm, scan.grid.pixel_mm, scan.grid.slice_mm)
     grid = Grid(scan.grid.size, np.array(spacing), scan.grid.origin_mm, np.eye(3))
-    twin, _ = build_twin(Volume(grid, scan.hu), None)
+    twin, labels = build_twin(Volume(grid, scan.hu), None)
+    numbers = np.asarray(labels.labels, np.uint8)
+    present(nearest(mapped(numbers, np.arange(256, dtype=np.uint8)), patient_from_index(grid), grid))
+    centroids(numbers)
     proposal = propose_screw(twin, "vertebrae_L2", "left")
     Osteotomy.pso(twin, "vertebrae_L3", math.radians(30.0))
     phantom.distance_mm("vertebrae_L3", np.zeros((1, 3)))

@@ -102,7 +102,7 @@ def test_a_brush_covers_what_is_near_its_path():
     places = GRID.patient_from_index(np.stack([i, j, k], axis=-1)).mm
     near = np.full(GRID.shape, np.inf)
     for a, b in pairwise(path):
-        for t in np.linspace(0, 1, 60):
+        for t in np.linspace(0, 1, 30):
             near = np.minimum(near, np.linalg.norm(places - (a + t * (b - a)), axis=-1))
     whole = np.zeros(GRID.shape, np.bool_)
     whole[box] = mask

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.progress import Progress, part, silent
-from spatial.rigid import Array
+from spatial.rigid import Array, Points
 from twin.anatomy import bone_mask, density, edges, landmarks, parting, surface, voxels
 from twin.anatomy.bone import Bone, Landmark
 from twin.anatomy.build import EmptyTwin, twin_id
@@ -43,12 +43,15 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True, eq=False)
 class Relabelled:
-    """Labels after the strokes, which bones changed, which are gone, and what a person should know."""
+    """Labels after the strokes, which bones changed (with the box of each), which are gone, and what a person should
+    know.
+    """
 
     labels: LabelMap
     changed: tuple[str, ...]
     removed: tuple[str, ...]
     notes: tuple[str, ...]
+    boxes: Mapping[str, Box]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,22 +70,21 @@ def corrected(
 ) -> Corrected:
     """The twin as `by` drew it. Raises BadStrokes, EmptyTwin (nothing would be left)."""
     progress("telling the touched bones apart", 0.0)
-    found = relabelled(volume, labels, strokes)
+    found = relabelled(volume, labels, strokes, twin.surfaces())
     settings = _surface_settings(twin)
     kept = {name: bone for name, bone in twin.bones.items() if name not in (*found.changed, *found.removed)}
     meshes: dict[str, TriangleMesh[Patient]] = {}
     notes = list(found.notes)
-    boxes = surface.bounding_boxes(found.labels.labels)
     for n, name in enumerate(found.changed):
         progress(f"finding the edge of {name}", 0.2 + 0.3 * n / len(found.changed))
-        mesh = _meshed(name, volume, found.labels, boxes, settings, strokes.strokes)
+        mesh = _meshed(name, volume, found.labels, found.boxes, settings, strokes.strokes)
         if mesh is None:
             notes.append(f"{name}: no closed surface could be made; the bone is left out")
         else:
             meshes[name] = mesh
     if not kept and not meshes:
         raise EmptyTwin("no bone would be left")
-    after = _inside(found.labels, meshes, boxes) if settings.get("refined") else found.labels
+    after = _inside(found.labels, meshes, found.boxes) if settings.get("refined") else found.labels
     bones = dict(kept)
     for name, mesh in meshes.items():
         bones[name] = Bone(name, mesh, surface.levels_of_detail(mesh) if mesh.is_closed else ())
@@ -106,9 +108,14 @@ def corrected(
     return Corrected(built, after, tuple(sorted(meshes)), gone, tuple(notes))
 
 
-def relabelled(volume: Volume, labels: LabelMap, strokes: Strokes) -> Relabelled:
-    """The label map after the strokes: parted and painted where they touch it. Raises BadStrokes."""
-    work = _Work(volume, labels)
+def relabelled(
+    volume: Volume, labels: LabelMap, strokes: Strokes, surfaces: Mapping[str, TriangleMesh[Patient]] | None = None
+) -> Relabelled:
+    """The label map after the strokes: parted and painted where they touch it. Raises BadStrokes.
+
+    `surfaces` of all bones tell where each label lies without a pass over the whole map.
+    """
+    work = _Work(volume, labels, surfaces or {})
     for n, stroke in enumerate(strokes.strokes, 1):
         work.place(stroke, f"stroke {n}")
     work.part()
@@ -121,14 +128,17 @@ def relabelled(volume: Volume, labels: LabelMap, strokes: Strokes) -> Relabelled
 class _Work:
     """One correction in the making: labels that may be written to, numbers by name."""
 
-    def __init__(self, volume: Volume, labels: LabelMap) -> None:
+    def __init__(self, volume: Volume, labels: LabelMap, surfaces: Mapping[str, TriangleMesh[Patient]]) -> None:
         self._volume, self._before = volume, labels
         self._out = labels.labels.copy()
         self._numbers = {name: number for number, name in labels.names.items()}
         self._placed: list[tuple[Stroke, Box, NDArray[np.bool_], int]] = []
         self._threshold_hu = bone_mask.soft_tissue(volume).bone_hu
         self._notes: list[str] = []
-        self._boxes = surface.bounding_boxes(labels.labels)
+        if set(labels.names.values()) <= set(surfaces):
+            self._boxes = {n: _around(surfaces[name], labels.grid) for n, name in labels.names.items()}
+        else:
+            self._boxes = surface.bounding_boxes(labels.labels)
         self._span: Box | None = None  # what may have changed lies in it
 
     def place(self, stroke: Stroke, where: str) -> None:
@@ -203,9 +213,13 @@ class _Work:
                     self._notes.append(f"{names[number]}: {left_ml:.3f} ml are left of it; the bone is gone")
         changed = sorted(names[n] for n in touched - {0} if names[n] not in removed)
         kept = {number: name for number, name in names.items() if name not in removed}
+        boxes = {}
+        for name in changed:
+            box = _union(*(one for one in (self._boxes.get(self._numbers[name]), span) if one is not None))
+            boxes[name] = _tight(self._out[box] == self._numbers[name], box)
         labels = LabelMap(self._before.grid, self._out, kept, self._before.warnings)
         known = set(self._before.names.values())
-        return Relabelled(labels, tuple(changed), tuple(n for n in removed if n in known), tuple(self._notes))
+        return Relabelled(labels, tuple(changed), tuple(n for n in removed if n in known), tuple(self._notes), boxes)
 
     def _part(self, host: int, seeds: Sequence[tuple[Stroke, Box, NDArray[np.bool_]]]) -> None:
         box = self._boxes[host]
@@ -250,6 +264,26 @@ class _Work:
         return self._numbers[bone]
 
 
+def _around(mesh: TriangleMesh[Patient], grid: Grid) -> Box:
+    """The voxels that a bone's surface may hold, two more on each side."""
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+    low, high = mesh.bounds_mm
+    at = grid.index_from_patient(Points[Patient](low + corners * (high - low)))
+    first = np.clip(np.floor(at.min(axis=0)).astype(int) - 2, 0, grid.size)
+    last = np.clip(np.ceil(at.max(axis=0)).astype(int) + 3, 0, grid.size)
+    i, j, k = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    return k, j, i
+
+
+def _tight(mask: NDArray[np.bool_], box: Box) -> Box:
+    """The smallest box that holds a mask which covers `box`."""
+    sides = []
+    for axis in range(3):
+        found = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        sides.append(slice(box[axis].start + int(found[0]), box[axis].start + int(found[-1]) + 1))
+    return sides[0], sides[1], sides[2]
+
+
 def _union(*boxes: Box) -> Box:
     """The smallest box that holds all of them."""
     k, j, i = (slice(min(b[a].start for b in boxes), max(b[a].stop for b in boxes)) for a in range(3))
@@ -279,14 +313,13 @@ def _meshed(
     name: str,
     volume: Volume,
     labels: LabelMap,
-    boxes: Mapping[int, Box],
+    boxes: Mapping[str, Box],
     settings: Mapping[str, Any],
     strokes: Sequence[Stroke],
 ) -> TriangleMesh[Patient] | None:
     """A changed bone's surface, made as the twin's were; None when it can't be closed."""
     number = next(n for n, known in labels.names.items() if known == name)
-    box = boxes[number]
-    mask, hu, grid = surface.cropped(volume, labels, box, number)
+    mask, hu, grid = surface.cropped(volume, labels, boxes[name], number)
     if not settings.get("refined"):
         mesh = surface.from_mask(mask, grid)
         return mesh if mesh.is_closed and mesh.volume_ml > 0 else None
@@ -319,12 +352,12 @@ def _held(vertices_mm: Array, drawn: Sequence[Stroke], grid: Grid) -> Array:
     return share
 
 
-def _inside(labels: LabelMap, meshes: Mapping[str, TriangleMesh[Patient]], boxes: Mapping[int, Box]) -> LabelMap:
+def _inside(labels: LabelMap, meshes: Mapping[str, TriangleMesh[Patient]], boxes: Mapping[str, Box]) -> LabelMap:
     """The label map with the changed bones as what lies inside their surfaces; other bones keep their voxels."""
     numbers = {name: number for number, name in labels.names.items()}
     out = labels.labels.copy()
     for name in meshes:
-        box = boxes[numbers[name]]
+        box = boxes[name]
         out[box][out[box] == numbers[name]] = 0
     for name, mesh in meshes.items():
         block = voxels.block_of(labels.grid, mesh)
@@ -355,7 +388,7 @@ def _measured(twin: Twin, bones: Mapping[str, Bone], redo: set[str], volume: Vol
         faced = spine[max(0, n - 1) : n] if mark.name.startswith("facet_inferior") else spine[n + 1 : n + 2]
         return any(name in redo for name in faced)
 
-    own = [with_spread(mark, float(volume.grid.spacing_mm.max())) for mark in fresh if anew(mark)]
+    own = [with_spread(mark, volume.grid.spacing_mm) for mark in fresh if anew(mark)]
     marks = (*(mark for mark in twin.landmarks if not anew(mark)), *own)
     missing = tuple(text for text in missing if any(name in text for name in redo))
     progress("finding the canal", 0.5)
