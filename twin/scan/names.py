@@ -1,5 +1,5 @@
-"""Bone numbers and names as TotalSegmentator v2 ("total") has them, and some of our own: L6 = 201, T13 = 202, and from
-203 the leg below the femur (TotalSegmentator numbers these in another table, without sides).
+"""Bone numbers and names as TotalSegmentator v2 ("total") has them, and some of our own: L6 = 201, T13 = 202, its
+ribs 203 and 204, and from 211 the leg below the femur (TotalSegmentator numbers these in another table, without sides).
 
 VerSe's L6 (25) is TotalSegmentator's sacrum: never mix the two tables.
 Source: wasserth/TotalSegmentator, totalsegmentator/map_to_binary.py, class_map["total"].
@@ -38,7 +38,9 @@ BONES: MappingProxyType[int, str] = MappingProxyType(
         116: "sternum",
         201: "vertebrae_L6",
         202: "vertebrae_T13",
-        **_paired(203, "tibia", "fibula", "patella"),
+        203: "rib_left_13",
+        204: "rib_right_13",
+        **_paired(211, "tibia", "fibula", "patella"),
     }
 )
 """Number -> bone name. `vertebrae_S1` (26) is read, and joined to `sacrum`: S1 screws belong to the sacrum."""
@@ -70,7 +72,7 @@ OTHERS: MappingProxyType[int, str] = MappingProxyType(
 )
 """Numbers of v2 that are no bone: organs, vessels, muscles, cartilage."""
 
-OWN_FIRST = 210
+OWN_FIRST = 220
 """First number for bones that neither table knows (a mesh called `DeciPelvis`); below 256, so uint8 holds them."""
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
