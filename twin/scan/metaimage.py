@@ -62,8 +62,9 @@ def _fields(file: IO[bytes], path: Path) -> dict[str, str]:
         if read > LONGEST_HEADER or not equals:
             raise BadImage("no MetaImage header", path=path)
         key = key.strip().lower()
-        if fields.setdefault(key, value.strip()) != value.strip():
-            raise BadImage(f"the header says {key[:40]!r} twice, each time another", path=path)
+        if key in fields:
+            raise BadImage(f"the header says {key[:40]!r} twice", path=path)
+        fields[key] = value.strip()
         if key == "elementdatafile":
             return fields
     raise BrokenFile("the file ends inside its header; is the copy complete?", path=path)

@@ -61,6 +61,8 @@ def read_nrrd_image(path: Path) -> tuple[NDArray[Any], Array, tuple[str, ...]]:
             raise BadImage("the byte order (endian) is not said", path=path)
         dtype = np.dtype(order + kind)
         name = fields.get("data file", fields.get("datafile", ""))
+        if not name and path.suffix.lower() == ".nhdr":
+            raise BadImage("a header without the name of its data file", path=path)
         if not name:
             return _block(file, fields, dtype, extent, packing, path), matrix, ()
     if name.upper().startswith("LIST") or "%" in name:
@@ -104,8 +106,11 @@ def _fields(file: IO[bytes], path: Path) -> dict[str, str]:
         key, colon, value = text.partition(": ")
         if colon and not text.startswith("#") and ":=" not in key:
             key = key.strip().lower()
-            if fields.setdefault(key, value.strip()) != value.strip():
-                raise BadImage(f"the header says {key!r} twice, each time another", path=path)
+            if key in fields:
+                raise BadImage(f"the header says {key[:40]!r} twice", path=path)
+            fields[key] = value.strip()
+        elif ":=" not in text and not text.startswith("#"):
+            raise BadImage(f"a header line that is none: {text[:40]!r}", path=path)
     if "data file" in fields or "datafile" in fields:
         return fields
     raise BrokenFile("the file ends inside its header; is the copy complete?", path=path)
