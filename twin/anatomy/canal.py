@@ -26,6 +26,8 @@ MIDLINE_MM = 12.0  # a scoliotic canal lies this far beside the body's middle an
 MIDLINE_SD_MM = 24.0  # without it the path jumps into the obturator ring
 ABOVE_SOFT_HU = (45.0, 85.0, 130.0, 180.0)  # over the scan's muscle; a fixed one fails on low density
 SLICE_STEP_MM = 3.0
+BLOCK = 12  # samples of the centreline that are looked at together
+CHUNK = 4096  # points that one thread takes
 LEAST_SCORE = 0.22
 
 
@@ -246,19 +248,51 @@ def _coordinates(
     points: Array, centre: Array, tangent: Array, left: Array, anterior: Array, along: Array, out: Array
 ) -> None:
     n = centre.shape[0]
-    for p in prange(points.shape[0]):
-        # the sample whose plane holds the point; by distance to the plane among near samples, else the nearest end
-        best, where = 1e30, 0
-        for s in range(n):
-            dx, dy, dz = points[p, 0] - centre[s, 0], points[p, 1] - centre[s, 1], points[p, 2] - centre[s, 2]
-            h = dx * tangent[s, 0] + dy * tangent[s, 1] + dz * tangent[s, 2]
-            far = dx * dx + dy * dy + dz * dz
-            value = h * h + 1e-3 * far
-            if value < best:
-                best, where = value, s
-        s = where
-        dx, dy, dz = points[p, 0] - centre[s, 0], points[p, 1] - centre[s, 1], points[p, 2] - centre[s, 2]
-        h = dx * tangent[s, 0] + dy * tangent[s, 1] + dz * tangent[s, 2]
-        out[p, 0] = along[s] + h
-        out[p, 1] = dx * left[s, 0] + dy * left[s, 1] + dz * left[s, 2]
-        out[p, 2] = dx * anterior[s, 0] + dy * anterior[s, 1] + dz * anterior[s, 2]
+    blocks = (n + BLOCK - 1) // BLOCK
+    spread = np.zeros((blocks, 2))  # how far centres and tangents of a block are from its middle's, at most
+    for b in range(blocks):
+        m = min(b * BLOCK + BLOCK // 2, n - 1)
+        for s in range(b * BLOCK, min((b + 1) * BLOCK, n)):
+            for c, line in enumerate((centre, tangent)):
+                ex, ey, ez = line[s, 0] - line[m, 0], line[s, 1] - line[m, 1], line[s, 2] - line[m, 2]
+                spread[b, c] = max(spread[b, c], np.sqrt(ex * ex + ey * ey + ez * ez) + 1e-9)
+    chunks = (points.shape[0] + CHUNK - 1) // CHUNK
+    for chunk in prange(chunks):
+        where = 0
+        for p in range(chunk * CHUNK, min((chunk + 1) * CHUNK, points.shape[0])):
+            # the sample whose plane holds the point; by distance to the plane among near samples, else the nearest
+            # end. A block that can't hold a sample as good as the last point's is passed over.
+            bound = _misfit(points, p, centre, tangent, where)
+            best, where = 1e30, 0
+            for b in range(blocks):
+                m = min(b * BLOCK + BLOCK // 2, n - 1)
+                dx, dy, dz = points[p, 0] - centre[m, 0], points[p, 1] - centre[m, 1], points[p, 2] - centre[m, 2]
+                away = np.sqrt(dx * dx + dy * dy + dz * dz)
+                h = abs(dx * tangent[m, 0] + dy * tangent[m, 1] + dz * tangent[m, 2])
+                h = max(h - spread[b, 0] - (away + spread[b, 0]) * spread[b, 1], 0.0)
+                if h * h + 1e-3 * max(away - spread[b, 0], 0.0) ** 2 > bound:
+                    continue
+                for s in range(b * BLOCK, min((b + 1) * BLOCK, n)):
+                    value = _misfit(points, p, centre, tangent, s)
+                    if value < best:
+                        best, where = value, s
+                bound = min(bound, best)
+            _place(points, p, centre, tangent, left, anterior, along, where, out)
+
+
+@njit
+def _misfit(points: Array, p: int, centre: Array, tangent: Array, s: int) -> float:
+    dx, dy, dz = points[p, 0] - centre[s, 0], points[p, 1] - centre[s, 1], points[p, 2] - centre[s, 2]
+    h = dx * tangent[s, 0] + dy * tangent[s, 1] + dz * tangent[s, 2]
+    return h * h + 1e-3 * (dx * dx + dy * dy + dz * dz)
+
+
+@njit
+def _place(
+    points: Array, p: int, centre: Array, tangent: Array, left: Array, anterior: Array, along: Array, s: int, out: Array
+) -> None:
+    dx, dy, dz = points[p, 0] - centre[s, 0], points[p, 1] - centre[s, 1], points[p, 2] - centre[s, 2]
+    h = dx * tangent[s, 0] + dy * tangent[s, 1] + dz * tangent[s, 2]
+    out[p, 0] = along[s] + h
+    out[p, 1] = dx * left[s, 0] + dy * left[s, 1] + dz * left[s, 2]
+    out[p, 2] = dx * anterior[s, 0] + dy * anterior[s, 1] + dz * anterior[s, 2]

@@ -19,6 +19,7 @@ from twin.anatomy.canal import Canal
 from twin.anatomy.discs import Disc
 from twin.anatomy.heads import Head, neck_axis
 from twin.anatomy.markers import Marker, Spine, endplate_frame
+from twin.anatomy.surface import bounding_boxes
 from twin.anatomy.working import Working
 from twin.scan.volume import Grid
 
@@ -169,11 +170,15 @@ def seat(labels: NDArray[np.uint8], grid: Grid, head: Head, femur: int, hip: int
     neck = d @ neck_axis(head.side) > NECK_COSINE * far
     block[(block == hip) & (far < head.radius_mm)] = femur
     block[(block == femur) & ~neck & (far > head.radius_mm + 0.5) & (far < head.radius_mm + SOCKET_MM)] = hip
-    pieces = cc3d.connected_components((labels == femur).astype(np.uint8), connectivity=6)
+    whole = bounding_boxes(labels).get(femur)
+    if whole is None:
+        return
+    block = labels[whole]
+    pieces = cc3d.connected_components((block == femur).astype(np.uint8), connectivity=6)
     size = np.bincount(pieces.ravel())
     if len(size) > 2:
         size[0] = 0
-        labels[(pieces > 0) & (pieces != int(np.argmax(size)))] = hip
+        block[(pieces > 0) & (pieces != int(np.argmax(size)))] = hip
 
 
 def _around(grid: Grid, head: Head, reach_mm: float) -> tuple[tuple[slice, slice, slice], Array, Array] | None:

@@ -83,3 +83,82 @@ def _soften(
             for j in range(top - rj + pad, bottom + rj + pad + 1):
                 for i in range(a, b):
                     out[k + d + pad, j, i] += w * plane[j, i]
+
+
+@njit
+def fill(mask: NDArray[np.bool_]) -> None:
+    """Fill, in place, the background that has no way to the block's edge: rows' runs joined by union-find."""
+    nk, nj, ni = mask.shape
+    first = np.zeros(nk * nj + 1, dtype=np.int64)  # run of each row
+    for k in range(nk):
+        for j in range(nj):
+            count = 0
+            before = True
+            for i in range(ni):
+                count += before and not mask[k, j, i]
+                before = mask[k, j, i]
+            first[k * nj + j + 1] = first[k * nj + j] + count
+    total = first[nk * nj]
+    begin = np.empty(total, dtype=np.int32)
+    end = np.empty(total, dtype=np.int32)
+    root = np.arange(total + 1)  # the last one is the outside
+    for k in range(nk):
+        for j in range(nj):
+            row = k * nj + j
+            r = first[row]
+            if first[row + 1] == r:
+                continue
+            before = True
+            for i in range(ni):
+                if not mask[k, j, i]:
+                    if before:
+                        begin[r] = i
+                        r += 1
+                    end[r - 1] = i
+                before = mask[k, j, i]
+            for r in range(first[row], first[row + 1]):
+                if k == 0 or j == 0 or k == nk - 1 or j == nj - 1 or begin[r] == 0 or end[r] == ni - 1:
+                    _join(root, r, total)
+            if j > 0:
+                _join_rows(root, begin, end, first[row - 1], first[row], first[row], first[row + 1])
+            if k > 0:
+                above = row - nj
+                _join_rows(root, begin, end, first[above], first[above + 1], first[row], first[row + 1])
+    outside = _root(root, total)
+    for k in range(nk):
+        for j in range(nj):
+            row = k * nj + j
+            for r in range(first[row], first[row + 1]):
+                if _root(root, r) != outside:
+                    mask[k, j, begin[r] : end[r] + 1] = True
+
+
+@njit
+def _root(root: NDArray[np.int64], n: int) -> int:
+    while root[n] != n:
+        root[n] = root[root[n]]
+        n = root[n]
+    return n
+
+
+@njit
+def _join(root: NDArray[np.int64], a: int, b: int) -> None:
+    a, b = _root(root, a), _root(root, b)
+    if a < b:
+        root[a] = b
+    else:
+        root[b] = a
+
+
+@njit
+def _join_rows(
+    root: NDArray[np.int64], begin: NDArray[np.int32], end: NDArray[np.int32], a: int, last_a: int, b: int, last_b: int
+) -> None:
+    """Join the runs a of one row with the runs b of its neighbour where they overlap."""
+    while a < last_a and b < last_b:
+        if end[a] >= begin[b] and end[b] >= begin[a]:
+            _join(root, a, b)
+        if end[a] < end[b]:
+            a += 1
+        else:
+            b += 1

@@ -95,6 +95,12 @@ def _flood(
     """Dijkstra with circular buckets (Dial 1969), 6-connected: a diagonal gap has no holes for it."""
     nk, nj, ni = index.shape
     n = len(flat)
+    deepest = max(0, 2 * int(valley.max())) if n else 0
+    steps = np.empty((3, deepest + 1), dtype=np.int32)  # cost of a step along k, j, i by the sum of two valleys
+    for axis in range(3):
+        for both in range(deepest + 1):
+            depth = 0.5 * both / VALLEY_HU
+            steps[axis, both] = min(int(_SCALE * spacing[axis] * (1.0 + depth * depth)) + 1, _MOST)
     cost = np.full(n, 2147483647, dtype=np.int32)
     done = np.zeros(n, dtype=np.bool_)
     buckets = _MOST + 1
@@ -146,9 +152,7 @@ def _flood(
                 u = index[kk, jj, ii]
                 if u < 0 or done[u]:
                     continue
-                depth = max(0.0, 0.5 * (valley[u] + valley[v])) / VALLEY_HU
-                step = int(_SCALE * spacing[way // 2] * (1.0 + depth * depth)) + 1
-                total = now + min(step, _MOST)
+                total = now + steps[way // 2, max(0, np.int32(valley[u]) + np.int32(valley[v]))]
                 if total < cost[u]:
                     cost[u] = total
                     label[u] = label[v]

@@ -150,10 +150,10 @@ def cleaned(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
 
 def fill_cavities(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The mask with every hollow that has no way out filled (6-connected background); the canal has two ways out."""
-    import cc3d
-
-    outside = cc3d.connected_components(np.pad(~mask, 1, constant_values=True), connectivity=6)
-    return np.asarray(outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    out = np.array(mask, dtype=np.bool_, order="C")
+    if out.size:
+        masks.fill(out)
+    return out
 
 
 def isosurface(field: NDArray[np.float32], level: float, grid: Grid) -> TriangleMesh[Patient]:

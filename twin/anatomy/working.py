@@ -68,6 +68,13 @@ def on_grid(marks: NDArray[np.uint8], working: Working, grid: Grid) -> NDArray[n
     """Working marks (z, y, x) at the nearest voxels of another grid (k, j, i); 0 outside."""
     out = np.empty(grid.shape, dtype=np.uint8)
     rows = (grid.axes * grid.spacing_mm) / working.spacing_mm  # columns: i, j, k; rows: x, y, z
+    if not (rows - np.diag(np.diag(rows))).any():  # along the same axes, an index depends on one index alone
+        offset = (grid.origin_mm - working.origin_mm) / working.spacing_mm
+        lines = [
+            np.floor(offset[a] + rows[a, a] * np.arange(n) + 0.5).astype(np.int64) for a, n in enumerate(grid.size)
+        ]
+        _nearest_along(marks, lines[0], lines[1], lines[2], out)
+        return out
     _nearest(marks, rows, (grid.origin_mm - working.origin_mm) / working.spacing_mm, out)
     return out
 
@@ -137,6 +144,26 @@ def _nearest(marks: NDArray[np.uint8], rows: Array, offset: Array, out: NDArray[
                 z = int(np.floor(offset[2] + rows[2, 0] * i + rows[2, 1] * j + rows[2, 2] * k + 0.5))
                 inside = 0 <= x < nx and 0 <= y < ny and 0 <= z < nz
                 out[k, j, i] = marks[z, y, x] if inside else 0
+
+
+@njit_parallel
+def _nearest_along(
+    marks: NDArray[np.uint8],
+    xs: NDArray[np.int64],
+    ys: NDArray[np.int64],
+    zs: NDArray[np.int64],
+    out: NDArray[np.uint8],
+) -> None:
+    nz, ny, nx = marks.shape
+    for k in prange(out.shape[0]):
+        for j in range(out.shape[1]):
+            y, z = ys[j], zs[k]
+            if 0 <= y < ny and 0 <= z < nz:
+                for i in range(out.shape[2]):
+                    x = xs[i]
+                    out[k, j, i] = marks[z, y, x] if 0 <= x < nx else 0
+            else:
+                out[k, j, :] = 0
 
 
 @njit_parallel
