@@ -49,7 +49,9 @@ def read_nifti(path: Path) -> tuple[NDArray[Any], Array, tuple[str, ...]]:
     kind, bits = struct.unpack_from(order + "2h", data, 70)
     pixdim = struct.unpack_from(order + "8f", data, 76)
     offset, slope, intercept = struct.unpack_from(order + "3f", data, 108)
-    extent = [n for n in dim[1 : 1 + max(0, min(dim[0], 7))]]
+    if not 1 <= dim[0] <= 7:
+        raise BadImage(f"{dim[0]} dimensions; is the header damaged?", path=path)
+    extent = list(dim[1 : 1 + dim[0]])
     while len(extent) > 3 and extent[-1] == 1:
         extent.pop()
     check_extent(tuple(extent), path)
