@@ -80,6 +80,15 @@ def test_without_a_sacrum_the_ribs_count_and_nothing_is_a_guess() -> None:
     assert counted(3, 0, sacrum=False).confidence < 0.2
 
 
+def test_a_lone_rib_far_below_the_others_is_not_counted() -> None:
+    one, none = Ribs(frozenset({"left"})), Ribs()
+    spine = [Segment(None, None, is_sacrum=n == 0) for n in range(9)]
+    found = named(spine, [none, none, none, one, none, none, *[Ribs(BOTH)] * 3])
+    assert found.names[6] == "vertebrae_T12"
+    assert found.confidence > 0.9
+    assert any("lone" in line for line in found.evidence)
+
+
 def test_ribs_are_numbered_by_their_order_along_the_wall() -> None:
     """Four ribs of one side cut out of the middle: only the hindmost reaches the spine."""
     at, heights = {}, {}

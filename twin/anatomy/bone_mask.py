@@ -18,6 +18,8 @@ BONE_HU = (100.0, 180.0)  # limits of that threshold
 THICK_MM = 1.5  # voxels larger than this leave the cortex open: it is closed before the marrow is filled
 CLOSING_MM = 4.5
 CANAL_MM = 8.0  # about the canal's centre nothing is closed
+CRACK_MM = 1.6
+SPINE_MM = 55.0  # to either side of the canal: every transverse process
 MOST_HOLE_MM2 = 1200.0  # a marrow cavity that the end of the scan cuts open: a shaft, never the pelvic ring
 
 
@@ -81,3 +83,19 @@ def closed(bone: NDArray[np.bool_], coarse: Working, canal: Canal) -> NDArray[np
     inner = (np.hypot(at[:, 1], at[:, 2]) < CANAL_MM) & (at[:, 0] > 0.0) & (at[:, 0] < canal.along_mm[-1])
     closed[tuple(added[inner].T)] = False
     return closed
+
+
+def hollows(bone: NDArray[np.bool_], coarse: Working, canal: Canal) -> NDArray[np.bool_]:
+    """Marrow of the spine that a thin cortex encloses but for cracks: no wider than CRACK_MM on either side."""
+    import edt
+
+    mm = (coarse.spacing_mm,) * 3
+    thick = edt.edt(~bone, anisotropy=mm) <= CRACK_MM
+    caves = fill_cavities(thick) & ~thick
+    grown = (edt.edt(~caves, anisotropy=mm) <= CRACK_MM + coarse.spacing_mm) & ~bone if caves.any() else caves
+    zyx = np.argwhere(grown)
+    if len(zyx):
+        at = canal.coordinates(coarse.patient_from_index(zyx))
+        beside = (np.hypot(at[:, 1], at[:, 2]) < CANAL_MM) | (np.abs(at[:, 1]) > SPINE_MM) | (at[:, 0] < 0.0)
+        grown[tuple(zyx[beside].T)] = False
+    return np.asarray(grown)

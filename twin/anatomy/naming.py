@@ -44,6 +44,9 @@ def named(spine: Sequence[Segment], ribs: Sequence[Ribs]) -> Naming:
     has_sacrum = bool(spine) and spine[0].is_sacrum
     first = 1 if has_sacrum else 0
     bearing = [n for n in range(first, len(spine)) if ribs[n].sides]
+    lone = []
+    while len(bearing) > 1 and bearing[1] > bearing[0] + 1 and len(ribs[bearing[0]].sides) == 1:
+        lone.append(f"a lone rib beside vertebra {bearing.pop(0) - first + 1} from below is not counted")
     lowest, highest = (bearing[0], bearing[-1]) if bearing else (None, None)
     pairs = None
     evidence = [
@@ -66,7 +69,7 @@ def named(spine: Sequence[Segment], ribs: Sequence[Ribs]) -> Naming:
         at = reading.start + n - first
         names.append("sacrum" if segment.is_sacrum else order[at] if 0 <= at < len(order) else "")
     return Naming(
-        tuple(names), reading.confidence, (*evidence, *reading.because), reading.transitional, reading.warnings
+        tuple(names), reading.confidence, (*evidence, *lone, *reading.because), reading.transitional, reading.warnings
     )
 
 

@@ -23,6 +23,7 @@ LEAST_MM = 25.0  # long
 THICKEST_MM = 7.5  # half; a humerus beside the trunk is thicker
 INNER_MM = 26.0  # a head that the scan's edge cuts off from its rib lies further out than this
 DROP_MM = 8.0  # what falls less as it runs outward may be a transverse process
+STEEP = 0.35
 LEAST_VOXELS = 30
 TRUNK_MM = 80.0  # from the canal forward to the middle of the trunk, about which the ribs of a slice are ordered
 LEAST_SLICES = 2
@@ -46,7 +47,8 @@ def pieces(working: Working, spine: Spine, bottom_mm: float) -> list[NDArray[np.
             continue
         far = np.abs(at[:, 1])
         near_end, far_end = far < np.percentile(far, 20), far > np.percentile(far, 80)
-        if np.ptp(far) > 8.0 and at[near_end, 0].mean() - at[far_end, 0].mean() > DROP_MM:
+        drop = float(at[near_end, 0].mean() - at[far_end, 0].mean())
+        if np.ptp(far) > 8.0 and drop > max(DROP_MM, STEEP * float(np.ptp(far))):
             found.append(piece[far > np.median(far)])
     return sorted(found, key=len, reverse=True)
 

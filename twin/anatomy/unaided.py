@@ -5,6 +5,10 @@ Bone by threshold, cavities filled; canal -> discs -> markers (working grid) -> 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +25,7 @@ from twin.anatomy import (
     hips,
     levels,
     markers,
+    metal,
     parting,
     ribs,
     spineless,
@@ -33,12 +38,14 @@ from twin.anatomy.canal import Canal, NoSpine
 from twin.anatomy.hips import Pelvis
 from twin.anatomy.levels import Segment
 from twin.anatomy.markers import Marker
+from twin.anatomy.metal import Metal
 from twin.anatomy.naming import Naming, Ribs
 from twin.anatomy.segmentation import Segmented
 from twin.anatomy.surface import bounding_boxes, fill_cavities
 from twin.anatomy.working import Working
 from twin.scan.volume import Grid, LabelMap, Volume
 
+DISC_RISE_HU = 70
 ENCLOSED_HU = 300.0  # dark tissue that bone brighter than this encloses is marrow, never a joint
 LEAST_BONE_ML = 1.0
 RIB_END_MM = 40.0  # a rib whose medial end is further from the canal was not seen to reach the spine
@@ -49,10 +56,37 @@ class NoBones(Fault):
     """A CT in which no bone could be told from another."""
 
 
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What the working grid (z, y, x) knows of bone that a threshold at full resolution does not.
+
+    `sure`: bone, however dark; `never`: no bone, however bright; `rise_hu`: bone only if brighter than the threshold
+    by this much (disc space, the halo of metal).
+    """
+
+    sure: NDArray[np.bool_]
+    never: NDArray[np.bool_]
+    rise_hu: NDArray[np.uint8]
+
+    def applied(self, bone: NDArray[np.bool_], hu: NDArray[Any], threshold: float, finer: Finer) -> NDArray[np.bool_]:
+        """Bone by threshold, corrected; `finer` brings a working field to the grid of `bone`."""
+        rise = finer(self.rise_hu)
+        bone = bone & ~((rise > 0) & (hu < threshold + rise))
+        bone |= finer(self.sure.view(np.uint8)) > 0
+        bone &= finer(self.never.view(np.uint8)) == 0
+        return bone
+
+
+Finer = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+
 def segment(volume: Volume, progress: Progress) -> Segmented:
     """Label the bones of a CT; raises NoBones, NoSpine."""
     progress("finding the spinal canal", 0.0)
     coarse = body.patient(working.prepare(volume))
+    implant = metal.find(volume, coarse)
+    if implant is not None:
+        coarse = metal.without(coarse, implant)
     soft = bone_mask.soft_tissue(volume)
     try:
         canal, turn_deg = turning.turned(coarse, canals.find(coarse, soft.muscle_hu, soft.noise_hu), soft.bone_hu)
@@ -63,14 +97,12 @@ def segment(volume: Volume, progress: Progress) -> Segmented:
         return spineless.segment(volume, coarse, soft.bone_hu, progress, fault)
     spine = levels.segments(coarse, canal, chain, soft.bone_hu)
     threshold = soft.bone_hu
-    bone = bone_mask.above(coarse.hu, threshold, (coarse.spacing_mm,) * 3)
-    between = _disc_space(coarse, canal, chain)
     open_shells = float(np.cbrt(np.prod(volume.grid.spacing_mm))) > bone_mask.THICK_MM
+    bone = bone_mask.above(coarse.hu, threshold, (coarse.spacing_mm,) * 3)
     if open_shells:
         bone = bone_mask.closed(bone, coarse, canal)
-    bone &= ~(between & (coarse.hu < threshold + 70.0))
-    inside, leaning = bodies.fill_and_clear(coarse, canal, bodies.find(coarse, canal, spine))
-    bone = (bone | inside) & ~leaning
+    known = _known(coarse, canal, chain, spine, bone, implant, threshold, open_shells)
+    bone = known.applied(bone, coarse.hu, threshold, lambda field: field)
     pelvis = _pelvis(coarse, canal, spine)
     if open_shells and pelvis is not None:
         bone |= hips.spongiosa(coarse, bone, canal, pelvis)
@@ -79,11 +111,11 @@ def segment(volume: Volume, progress: Progress) -> Segmented:
         raise NoBones(f"a canal of {canal.along_mm[-1]:.0f} mm but no vertebra beside it; is the scan a CT in HU?")
     progress("telling the bones apart", 0.4)
     keys = sorted({m.bone for m in seeds if len(m.zyx)})
-    labels = _parted(volume, coarse, bone, open_shells, between, inside, leaning, seeds, keys, pelvis, threshold)
+    labels = _parted(volume, coarse, bone, open_shells, known, seeds, keys, pelvis, threshold)
     progress("naming the bones", 0.85)
     names, naming = _named(labels, volume.grid, canal, spine, keys)
     labels, found = _relabelled(labels, keys, names, volume.grid.voxel_ml)
-    settings = {
+    settings: dict[str, Any] = {
         "segmenter": "default",
         "bone_hu": threshold,
         "shells_closed": open_shells,
@@ -93,10 +125,37 @@ def segment(volume: Volume, progress: Progress) -> Segmented:
         "sacrum_seen": any(s.is_sacrum for s in spine),
         "femoral_heads_seen": 0 if pelvis is None else len(pelvis.heads),
     }
+    warnings = naming.warnings
+    if implant is not None:
+        settings["metal_ml"] = round(implant.volume_ml, 2)
+        warnings += (f"metal in the scan ({implant.volume_ml:.1f} mL): its streaks blur the bones beside it",)
     return Segmented(
-        LabelMap(volume.grid, labels, found), naming.confidence, naming.warnings, settings, naming.evidence,
+        LabelMap(volume.grid, labels, found), naming.confidence, warnings, settings, naming.evidence,
         naming.transitional,
     )  # fmt: skip
+
+
+def _known(
+    coarse: Working,
+    canal: Canal,
+    chain: tuple[discs.Disc, ...],
+    spine: tuple[Segment, ...],
+    bone: NDArray[np.bool_],
+    implant: Metal | None,
+    threshold: float,
+    open_shells: bool,
+) -> Known:
+    between = _disc_space(coarse, canal, chain)
+    sure, never = bodies.fill_and_clear(coarse, canal, bodies.find(coarse, canal, spine))
+    rise = np.where(between, np.uint8(DISC_RISE_HU), np.uint8(0))
+    if implant is not None:
+        rise = np.maximum(rise, implant.rise_hu())
+        bone = bone & ~((rise > 0) & (coarse.hu < threshold + rise))
+        shafts = metal.closed_over(bone | sure, implant, coarse.spacing_mm)
+        sure, never = sure | shafts, never | (implant.mask & ~shafts)
+    if not open_shells:
+        sure |= bone_mask.hollows((bone | sure) & ~never & ~between, coarse, canal) & ~never & ~between
+    return Known(sure, never, rise)
 
 
 def _disc_space(coarse: Working, canal: Canal, chain: tuple[discs.Disc, ...]) -> NDArray[np.bool_]:
@@ -150,9 +209,7 @@ def _parted(
     coarse: Working,
     bone: NDArray[np.bool_],
     open_shells: bool,
-    between: NDArray[np.bool_],
-    inside: NDArray[np.bool_],
-    leaning: NDArray[np.bool_],
+    known: Known,
     seeds: list[Marker],
     keys: list[str],
     pelvis: Pelvis | None,
@@ -180,9 +237,7 @@ def _parted(
     fine = bone_mask.above(hu, threshold, spacing)
     if open_shells:
         fine |= working.on_grid(bone.astype(np.uint8), coarse, grid) > 0
-    fine &= ~((hu < threshold + 70.0) & (working.on_grid(between.astype(np.uint8), coarse, grid) > 0))
-    fine |= working.on_grid(inside.astype(np.uint8), coarse, grid) > 0
-    fine &= working.on_grid(leaning.astype(np.uint8), coarse, grid) == 0
+    fine = known.applied(fine, hu, threshold, lambda field: working.on_grid(field, coarse, grid))
     marrow = fine & (hu <= threshold)
     marrow |= fill_cavities(hu > ENCLOSED_HU) & (hu <= ENCLOSED_HU)
     valley = parting.valleys(hu, marrow, spacing)
