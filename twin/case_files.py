@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from twin.scan.volume import LabelMap, Volume
 from twin.surfaces.ply import mesh_from_ply, ply_bytes
 
 CONFIRMED = "levels_confirmed"
+WRITERS = 4  # disks take several files at once, and hashing leaves the interpreter's lock
 
 
 class CaseExists(Misuse):
@@ -66,42 +68,55 @@ def write_case(
     parts = ["bones", "plans", *(["structures"] if twin.structures else [])]
     for name in parts:
         (folder / name).mkdir()
-    for number, bone in enumerate(twin.bones.values()):
-        progress("writing bones", 0.5 * number / len(twin.bones))
-        ensure_file_name(bone.name, "a bone")
-        for level, mesh in enumerate((bone.surface, *bone.levels_of_detail)):
-            write_synced(folder / "bones" / f"{bone.name}{f'.lod{level}' if level else ''}.ply", ply_bytes(mesh))
-    for structure in twin.structures.values():
-        ensure_file_name(structure.name, "a structure")
-        write_synced(folder / structure_file(structure.name), ply_bytes(structure.surface))
-    write_synced(folder / "landmarks.json", pretty({"landmarks": [mark.to_json() for mark in twin.landmarks]}))
-    warnings = dict.fromkeys(twin.warnings)
-    steps = [*provenance, *twin.provenance]
-    if volume is not None:
-        steps.insert(0, {"step": "scan", **volume.about})
-        progress("writing the CT", 0.5)
-        notes = {"osteotwin_about": dict(volume.about), "osteotwin_warnings": list(volume.warnings)}
-        write_nrrd(folder / "ct.nrrd", volume.hu, volume.grid, packed=False, notes=notes)
-        warnings = dict.fromkeys([*volume.warnings, *warnings])
-    if labels is not None:
-        progress("writing labels", 0.8)
-        names = {"osteotwin_names": {str(n): name for n, name in labels.names.items()}}
-        write_nrrd(folder / "labels.nrrd", labels.labels, labels.grid, packed=True, notes=names)
-        warnings = dict.fromkeys([*warnings, *labels.warnings])
-    files = {
-        path.relative_to(folder).as_posix(): file_sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    with ThreadPoolExecutor(WRITERS) as beside:  # the CT is the most of it: it goes to the disk beside the rest
+        voxels = [] if volume is None else [beside.submit(_write_ct, folder, volume)]
+        _write_surfaces(folder, twin, progress)
+        (folder / "landmarks.json").write_bytes(pretty({"landmarks": [mark.to_json() for mark in twin.landmarks]}))
+        if labels is not None:
+            progress("writing labels", 0.6)
+            names = {"osteotwin_names": {str(n): name for n, name in labels.names.items()}}
+            write_nrrd(folder / "labels.nrrd", labels.labels, labels.grid, packed=True, notes=names)
+        progress("writing the CT", 0.8)
+        for one in voxels:
+            one.result()
+        written = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        hashes = beside.map(_settled, written)
+        files = {path.relative_to(folder).as_posix(): sha256 for path, sha256 in zip(written, hashes, strict=True)}
+    steps = [*([] if volume is None else [{"step": "scan", **volume.about}]), *provenance, *twin.provenance]
+    warnings = dict.fromkeys(
+        [*(() if volume is None else volume.warnings), *twin.warnings, *(() if labels is None else labels.warnings)]
+    )
     document = document_of(twin, files, list(warnings), steps)
     with CaseJournal(folder) as journal:
         about = {"twin_id": twin.twin_id, "files_sha256": files_sha256(files), "program": program()}
         journal.append(author, "case_built", {**about, "built_sha256": built_sha256(document)})
-    for name in files:
-        sync(folder / name)
     for name in parts:
         sync(folder / name)
     progress("writing case.json", 1.0)
     write_synced(folder / CASE, pretty(document))
     sync(folder)
+
+
+def _write_surfaces(folder: Path, twin: Twin, progress: Progress) -> None:
+    for number, bone in enumerate(twin.bones.values()):
+        progress("writing bones", 0.5 * number / len(twin.bones))
+        ensure_file_name(bone.name, "a bone")
+        for level, mesh in enumerate((bone.surface, *bone.levels_of_detail)):
+            (folder / "bones" / f"{bone.name}{f'.lod{level}' if level else ''}.ply").write_bytes(ply_bytes(mesh))
+    for structure in twin.structures.values():
+        ensure_file_name(structure.name, "a structure")
+        (folder / structure_file(structure.name)).write_bytes(ply_bytes(structure.surface))
+
+
+def _write_ct(folder: Path, volume: Volume) -> None:
+    notes = {"osteotwin_about": dict(volume.about), "osteotwin_warnings": list(volume.warnings)}
+    write_nrrd(folder / "ct.nrrd", volume.hu, volume.grid, packed=False, notes=notes)
+
+
+def _settled(path: Path) -> str:
+    """The hash of a file that is on the disk now."""
+    sync(path)
+    return file_sha256(path)
 
 
 def read_twin(folder: Path, document: Mapping[str, Any], entries: Sequence[Entry]) -> Twin:
