@@ -207,7 +207,7 @@ def tibia_solid(anatomy: Anatomy, leg: Leg, *, whole: bool) -> Solid:
         )  # fmt: skip
     for outward in (1.0, -1.0):  # the spines between them
         solid.cone(at(outward * 4.5, 3.0, -3.0), at(outward * 4.0, 2.0, 3.0), 4.0 * s, 1.8 * s, k=3.0)
-    solid.cone(at(0, 4, -23), m.at(-1.0 * s, 2.0 * s, -56.0 * s), 20.5 * s, 12.0 * s, k=14.0, stretch=1.5,
+    solid.cone(at(0, 3, -25), m.at(-1.0 * s, 2.0 * s, -56.0 * s), 19.5 * s, 12.0 * s, k=7.0, stretch=1.5,
                wide=m.along(1, 0, 0))  # fmt: skip
     solid.cone(m.at(2.0 * s, -15.0 * s, -40.0 * s), m.at(0.0, -9.0 * s, -74.0 * s), 10.0 * s, 7.5 * s, k=14.0)
     z = -np.linspace(50.0 * s, length - 22.0 * s, 19)
