@@ -245,13 +245,22 @@ def exhibits_of(twin: Twin, max_triangles: int = 600_000) -> tuple[Exhibit, ...]
 
 
 def standing_of(twin: Twin) -> Standing:
-    """What a picture says of the level names."""
+    """What a picture says of the level names, and of what the scan is not fit for."""
     levels = twin.levels
+    is_unsure = False
     if not any(name.startswith("vertebrae_") for name in twin.bones):
-        return Standing("No vertebra, so no level to confirm", False)
-    if levels.confirmed_by is None:
-        return Standing(f"Levels NOT confirmed by a person (confidence {levels.confidence:.0%})", True)
-    return Standing(f"Levels confirmed by {levels.confirmed_by}", False)
+        words = "No vertebra, so no level to confirm"
+    elif levels.confirmed_by is None:
+        words, is_unsure = f"Levels NOT confirmed by a person (confidence {levels.confidence:.0%})", True
+    else:
+        words = f"Levels confirmed by {levels.confirmed_by}"
+    unfit = []
+    if twin.fitness is not None:
+        judged = (("plan", twin.fitness.plan), ("guide", twin.fitness.guide))
+        unfit = [use for use, judgement in judged if not judgement.fit]
+    if unfit:
+        words += f"; scan NOT fit to {' or '.join(unfit)}"
+    return Standing(words, is_unsure or bool(unfit))
 
 
 def voxels_of(volume: Volume) -> Voxels:

@@ -1,5 +1,6 @@
 """A twin and its plan as scene parts: names, levels of detail, screws on their axes, the spine after an osteotomy."""
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +19,7 @@ from render.anatomy import (
     screw_outlines,
     screw_parts,
     standard_views,
+    standing_of,
     voxels_of,
 )
 from render.offscreen import Offscreen
@@ -34,6 +36,7 @@ from twin.plan.osteotomy import Osteotomy
 from twin.plan.plan import Plan
 from twin.plan.reduction import fragments, planned_from_patient
 from twin.plan.screw import Screw
+from twin.scan.fitness import Fitness, Judgement
 from twin.scan.volume import Grid, Volume
 
 LEVELS = {"vertebrae_L2": 40.0, "vertebrae_L3": 0.0, "vertebrae_L4": -40.0, "sacrum": -80.0, "hip_left": -110.0}
@@ -208,3 +211,14 @@ def test_outlines_and_voxels_agree_with_the_twin(twin: Twin, plan: Plan) -> None
     ijk = np.array([[1, 2, 3], [4, 5, 6], [0, 0, 0]])
     values = voxels_of(Volume(grid, hu)).at(grid.patient_from_index(ijk))
     assert np.abs(values - hu[ijk[:, 2], ijk[:, 1], ijk[:, 0]]).max() < 1e-6
+
+
+def test_a_picture_says_what_is_not_confirmed_and_not_fit(twin: Twin) -> None:
+    fit, unfit = Judgement(True), Judgement(False, ("3.0 mm slices",))
+    confirmed = replace(twin, levels=replace(twin.levels, confirmed_by="Dr Ada"))
+    assert standing_of(confirmed).words == "Levels confirmed by Dr Ada"
+    assert not standing_of(confirmed).is_warning
+    assert standing_of(replace(twin, levels=replace(twin.levels, confirmed_by=None))).is_warning
+    coarse = standing_of(replace(confirmed, fitness=Fitness(fit, unfit, unfit)))
+    assert coarse.is_warning
+    assert coarse.words.endswith("scan NOT fit to plan or guide")
