@@ -90,6 +90,10 @@ def landmark_words(landmarks: list[dict[str, Any]]) -> list[str]:
     for mark in landmarks:
         x, y, z = mark["position_mm"]
         spread = "sd not known" if mark["sd_mm"] is None else f"sd {mark['sd_mm']:.1f} mm"
+        if mark.get("sd_deg") is not None:
+            spread += f", direction {mark['sd_deg']:.1f} deg"
+        if mark.get("note"):
+            spread += f" ({mark['note']})"
         lines.append(
             f"  {mark['bone']:<16} {mark['name']:<22} {mark.get('side', ''):<6} {x:8.1f} {y:8.1f} {z:8.1f}  {spread}"
         )
@@ -97,15 +101,26 @@ def landmark_words(landmarks: list[dict[str, Any]]) -> list[str]:
 
 
 def density_words(density: dict[str, Any] | None) -> list[str]:
-    """A line a vertebral body: mean HU and the spread of its voxels."""
+    """A line a vertebral body: mean HU, its standard error, the spread of its voxels; then the reading or why none."""
     if density is None:
         return ["Density: none (no CT)"]
+    made = [f"{density['kvp']:g} kVp" if density.get("kvp") else "tube voltage not known"]
+    made += [f"kernel {density['kernel']}"] if density.get("kernel") else []
+    made += ["contrast medium"] if density.get("contrast") else []
     state = "calibrated" if density.get("calibrated") else "not calibrated"
-    lines = [f"Density in HU, {state}; sd of the voxels:"]
-    bodies = density.get("bodies", {})
-    lines += [f"  {bone:<16} {body['mean_hu']:6.0f} HU  sd {body['sd_hu']:.0f}" for bone, body in bodies.items()]
+    lines = [f"Density in HU ({', '.join(made)}), {state}: {density.get('calibration', 'no phantom is known')}"]
+    for bone, body in density.get("bodies", {}).items():
+        error = f" ± {body['sem_hu']:.0f}" if "sem_hu" in body else ""
+        line = f"  {bone:<16} {body['mean_hu']:6.0f}{error} HU  sd of the voxels {body['sd_hu']:.0f}"
+        if "qct_mg_cc" in body:
+            line += f"  {body['qct_mg_cc']:.0f} ± {body['qct_sd_mg_cc']:.0f} mg/cc {density['equivalent']}"
+        lines.append(line + (f"  not read: {body['excluded']}" if "excluded" in body else ""))
     if density.get("reading"):
-        lines.append(f"  read at {density['read_at']}: {density['reading']} ({density['source']})")
+        score = f", T (HU) {density['t_hu']:.1f} ± {density['t_hu_sd']:.1f}" if "t_hu_sd" in density else ""
+        lines.append(f"  read at {density['read_at']}: {density['reading']}{score} ({density['source']})")
+        lines += [f"  - {flag}" for flag in density.get("flags", ())]
+    elif density.get("no_reading"):
+        lines.append(f"  no reading: {density['no_reading']}")
     return lines
 
 

@@ -19,9 +19,9 @@ from spatial.frames import Patient, Stage
 from spatial.progress import Progress, silent
 from spatial.rigid import Array, Points, Rigid, Similarity
 from spatial.shapes import Line, angle_between_rad
+from twin.anatomy.local_frame import bone_frame
 from twin.anatomy.twin import NoLandmark, Twin
 from twin.journal import canonical_json
-from twin.plan.axes import bone_frame
 from twin.plan.clearance import clearances
 from twin.plan.deviation import screw_deviation
 from twin.plan.grade import grade_screw

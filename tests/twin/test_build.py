@@ -9,7 +9,7 @@ from spatial.faults import Misuse
 from spatial.shapes import angle_between_rad
 from tests.data import shared_data
 from twin.anatomy import build
-from twin.anatomy.landmarks import bone_frame
+from twin.anatomy.local_frame import bone_frame
 from twin.anatomy.twin import NoLandmark, Twin
 from twin.scan.load import load_labels, load_volume
 from twin.scan.names import NUMBERS

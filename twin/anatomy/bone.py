@@ -22,7 +22,9 @@ class Landmark:
     """A named place on a bone: `position` (3,) Patient; `direction` (3,) unit where it has one.
 
     `pedicle_left|right`: isthmus centre and axis, pointing anteriorly into the body. `endplate_superior|inferior`:
-    centre and normal, both normals cranial. `sd_mm` is the one-sigma spread a coordinate, None when it is not known.
+    centre and normal, both normals cranial. `sd_mm` is the one-sigma spread a coordinate, `sd_deg` that of the
+    direction (the angle's root mean square); None when it is not known, and then `note` says why. A `note` beside a
+    spread says what to mind about this landmark.
     """
 
     name: str
@@ -31,6 +33,8 @@ class Landmark:
     position: Points[Patient]
     direction: Directions[Patient] | None
     sd_mm: float | None
+    sd_deg: float | None = None
+    note: str = ""
 
     def __post_init__(self) -> None:
         """Check side, shapes and spread."""
@@ -40,6 +44,8 @@ class Landmark:
             raise BadBone(f"landmark {self.name} of {self.bone} must be one point and one direction")
         if self.sd_mm is not None and not self.sd_mm >= 0:
             raise BadBone(f"spread {self.sd_mm} mm of {self.name}; it can't be negative")
+        if self.sd_deg is not None and not (self.sd_deg >= 0 and self.direction is not None):
+            raise BadBone(f"spread {self.sd_deg} deg of {self.name}; only a direction has one, and none is negative")
 
     def to_json(self) -> dict[str, Any]:
         """As `twin inspect --json` and landmarks.json print it."""
@@ -53,6 +59,10 @@ class Landmark:
         if self.direction is not None:
             value["direction"] = self.direction.unit.tolist()
         value["sd_mm"] = self.sd_mm
+        if self.direction is not None:
+            value["sd_deg"] = self.sd_deg
+        if self.note:
+            value["note"] = self.note
         return value
 
     @classmethod
@@ -67,6 +77,8 @@ class Landmark:
                 position=Points[Patient](value["position_mm"]),
                 direction=None if direction is None else Directions[Patient](direction),
                 sd_mm=value.get("sd_mm"),
+                sd_deg=value.get("sd_deg"),
+                note=value.get("note", ""),
             )
         except (KeyError, TypeError) as error:
             raise BadBone(f"a landmark lacks {error}") from None

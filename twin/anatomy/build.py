@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,17 @@ from spatial.faults import Fault
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.progress import Progress, part, silent
-from twin.anatomy import density, landmarks, segmentation
-from twin.anatomy.bone import Bone, Landmark
+from twin.anatomy import density, landmarks, segmentation, sides, spread
+from twin.anatomy.bone import Bone
 from twin.anatomy.bones import as_given, from_scan, in_the_same_place, labels_inside, open_words, with_detail
 from twin.anatomy.canal_tube import with_canal
 from twin.anatomy.levels import UPWARD
+from twin.anatomy.site import DEFAULT, Site
 from twin.anatomy.twin import Levels, Twin
 from twin.scan.volume import LabelMap, Volume
 
 LIBRARIES = ("numpy", "scipy", "open3d-cpu", "open3d", "connected-components-3d", "fast-simplification", "numba")
 GIVEN = 0.9  # names that came with the labels: somebody's, but nobody here has confirmed them
-# one sigma a coordinate, as a share of the coarsest voxel edge
-VOXEL_SHARE = {"endplate": 0.4, "pedicle": 0.6, "femoral_head": 0.2}
 
 
 class EmptyTwin(Fault):
@@ -34,16 +32,23 @@ class EmptyTwin(Fault):
 
 
 def build_twin(
-    volume: Volume, labels: LabelMap | None, *, segmenter: str = "default", progress: Progress = silent
+    volume: Volume,
+    labels: LabelMap | None,
+    *,
+    segmenter: str = "default",
+    site: Site = DEFAULT,
+    progress: Progress = silent,
 ) -> tuple[Twin, LabelMap]:
     """The twin of a CT and its label map.
 
     Without `labels` the named segmenter finds the bones, and each surface is moved to the half-maximum of the HU;
     the label map returned is what lies inside those surfaces. Given labels are taken as the truth: meshed as they
-    are, returned as they are. Raises Misuse (unknown segmenter), NoSpine, NoBones, EmptyTwin.
+    are, returned as they are. `site` has the thresholds and the calibration for the density. Raises Misuse (unknown
+    segmenter), NoSpine, NoBones, EmptyTwin.
     """
     warnings: list[str] = []
     steps: list[dict[str, Any]] = []
+    drawn = labels is not None
     if labels is None:
         found = segmentation.segment(volume, segmenter, part(progress, 0.0, 0.45))
         labels, confidence = found.labels, found.confidence
@@ -66,12 +71,13 @@ def build_twin(
     meshes = made.meshes
     progress("measuring landmarks", 0.8)
     marks, missing = landmarks.measure(meshes)
-    marks = tuple(with_voxel_spread(mark, float(volume.grid.spacing_mm.max())) for mark in marks)
+    marks = tuple(spread.with_spread(mark, volume.grid.spacing_mm, drawn=drawn) for mark in marks)
     steps.append({"step": "landmarks", "settings": {"measured_on": "surfaces", "found": len(marks)}})
     structures, no_canal = with_canal(meshes, marks)
+    seen = sides.check_sides(meshes, marks, volume.about)
     progress("measuring density", 0.95)
-    dense = density.measure(volume, marks)
-    steps.append({"step": "density", "settings": {"calibrated": False, "radius_mm": list(density.RADIUS_MM)}})
+    dense = density.measure(volume, marks, site)
+    steps.append({"step": "density", "settings": density.settings(dense)})
     built = Twin(
         twin_id(made.bones),
         made.bones,
@@ -79,9 +85,10 @@ def build_twin(
         levels,
         dense,
         _with_versions(steps),
-        tuple([*warnings, *missing, *no_canal]),
+        tuple([*sides.warnings(seen), *warnings, *missing, *no_canal]),
         structures,
         fitness=volume.fitness,
+        sides=seen,
     )
     return built, labels
 
@@ -107,7 +114,7 @@ def twin_from_meshes(
     if not meshes:
         raise EmptyTwin("no mesh was given")
     marks, missing = landmarks.measure(meshes)
-    marks = tuple(replace(mark, sd_mm=None) for mark in marks)  # the scan behind the meshes is not known
+    marks = tuple(spread.without_spread(mark) for mark in marks)
     steps: list[dict[str, Any]] = [
         {
             "step": "surfaces",
@@ -121,19 +128,11 @@ def twin_from_meshes(
     bones = with_detail(meshes, silent)
     confidence = GIVEN if any(name in UPWARD for name in meshes) else 0.0
     structures, no_canal = with_canal(meshes, marks)
-    told = tuple([*warnings, *missing, *no_canal])
-    return Twin(twin_id(bones), bones, marks, Levels(confidence), None, _with_versions(steps), told, structures)
-
-
-def with_voxel_spread(mark: Landmark, voxel_mm: float) -> Landmark:
-    """The landmark with the scan's share in its spread: a fit over thousands of vertices knows nothing of their bias.
-
-    The shares were measured on phantoms at 0.8, 1.1 and 3 mm; a test holds the spreads against the truth.
-    """
-    share = next((s for name, s in VOXEL_SHARE.items() if mark.name.startswith(name)), None)
-    if mark.sd_mm is None or share is None:
-        return replace(mark, sd_mm=None)
-    return replace(mark, sd_mm=float(np.hypot(mark.sd_mm, share * voxel_mm)))
+    seen = sides.check_sides(meshes, marks)
+    told = tuple([*sides.warnings(seen), *warnings, *missing, *no_canal])
+    return Twin(
+        twin_id(bones), bones, marks, Levels(confidence), None, _with_versions(steps), told, structures, sides=seen
+    )
 
 
 def twin_id(bones: Mapping[str, Bone]) -> str:

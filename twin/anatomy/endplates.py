@@ -10,11 +10,18 @@ from numpy.typing import NDArray
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.rigid import Array
+from twin.anatomy.vertebral_frame import VertebralFrame
 
 MIDDLE_SHARE = 0.70  # of the face's width and depth: inside the rim and its osteophytes
 FACING = 0.75  # least cosine between a triangle's normal and the face's
 LIP_MM = 3.5  # between the face's plane and its rim
 LEAST_TRIANGLES = 12
+LEAST_COVER = 0.6  # of the middle's ellipse that must look the right way
+MOST_UNEVEN_MM = 2.2  # a healthy face is hollow by half a millimetre (one sigma), a biconcave one by more than that
+MOST_LEAN_DEG = 35.0  # between the two faces of one body
+NOTED_LEAN_DEG = 20.0  # L5 is wedged by 9 to 15 degrees, others by less
+MOST_UNLIKE = 1.6  # larger over smaller face
+MOST_SHIFT_MM = 12.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,10 +37,10 @@ class Endplate:
 
 def fit(
     mesh: TriangleMesh[Patient], centre_mm: Array, axes: Array, outward: float, chosen: NDArray[np.bool_] | None = None
-) -> Endplate | None:
+) -> Endplate | str:
     """The face that looks along `outward` (+1 cranial, -1 caudal) of `axes` (columns right, anterior, cranial).
 
-    `chosen` (M,) marks the triangles of the body; None: all. Returns None when the face is not there.
+    `chosen` (M,) marks the triangles of the body; None: all. When the face is not there: the reason, in words.
     """
     corners = mesh.vertices_mm[mesh.triangles]
     middle = corners.mean(axis=1)
@@ -56,7 +63,7 @@ def fit(
         else:
             facing &= np.abs((middle - plate.centre_mm) @ plate.normal) < LIP_MM
         if facing.sum() < LEAST_TRIANGLES:
-            return None
+            return "no face looks that way"
         weight = area * np.abs(normals @ up)
         # the face's outline, a few triangles' noise aside
         x_low, x_high = _extent(local[facing, 0], weight[facing])
@@ -66,7 +73,9 @@ def fit(
         v = (local[:, 1] - 0.5 * (y_low + y_high)) / (0.5 * depth)
         inner = facing & (u * u + v * v < MIDDLE_SHARE**2)
         if inner.sum() < LEAST_TRIANGLES:
-            return None
+            return "the face has a hole in its middle"
+        ellipse = np.pi * (0.5 * MIDDLE_SHARE) ** 2 * width * depth
+        cover = float(weight[inner].sum() / ellipse)
         p, w = middle[inner], weight[inner]
         centre, normal = _plane(p, w)
         for _ in range(2):
@@ -78,7 +87,40 @@ def fit(
             normal = -normal
         up = normal
         plate = Endplate(centre, normal, spread, float(width), float(depth))
+    assert plate is not None
+    if cover < LEAST_COVER:
+        return f"only {100 * cover:.0f} % of the face's middle looks that way; broken, eroded, or cut"
+    if plate.spread_mm > MOST_UNEVEN_MM:
+        return f"the face is uneven by {plate.spread_mm:.1f} mm; broken, or grown to its neighbour"
     return plate
+
+
+def judged(
+    upper: Endplate | str, lower: Endplate | str, frame: VertebralFrame
+) -> tuple[Endplate | str, Endplate | str, str]:
+    """Both faces held against each other, and a note about the body's shape.
+
+    Two faces that can't be one body's are both taken back: which of them is wrong can't be told.
+    """
+    if isinstance(upper, str) or isinstance(lower, str):
+        return upper, lower, ""
+    between = frame.local(upper.centre_mm) - frame.local(lower.centre_mm)
+    lean = float(np.degrees(np.arccos(np.clip(upper.normal @ lower.normal, -1.0, 1.0))))
+    wider = max(upper.width_mm, lower.width_mm) / min(upper.width_mm, lower.width_mm)
+    deeper = max(upper.depth_mm, lower.depth_mm) / min(upper.depth_mm, lower.depth_mm)
+    wrong = ""
+    if lean > MOST_LEAN_DEG:
+        wrong = f"the two faces lean {lean:.0f} degrees apart, more than {MOST_LEAN_DEG:.0f}"
+    elif max(wider, deeper) > MOST_UNLIKE:
+        wrong = f"one face is {max(wider, deeper):.1f} times as large as the other; an osteophyte, or a cut body"
+    elif float(np.hypot(between[0], between[1])) > MOST_SHIFT_MM:
+        wrong = f"the faces are {np.hypot(between[0], between[1]):.0f} mm out of line"
+    elif not 6.0 < between[2] < 50.0:
+        wrong = f"the faces are {between[2]:.0f} mm apart"
+    if wrong:
+        return wrong, wrong, ""
+    note = f"the endplates lean {lean:.0f} degrees apart: a wedged body, or a fracture" if lean > NOTED_LEAN_DEG else ""
+    return upper, lower, note
 
 
 def _extent(values: Array, weight: Array) -> tuple[float, float]:

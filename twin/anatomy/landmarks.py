@@ -3,44 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from spatial.frames import Bone as BoneFrame
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
-from spatial.rigid import Array, Directions, Points, Rigid
-from twin.anatomy import endplates, limbs, pedicles, pelvis, vertebral_frame
+from spatial.rigid import Array, Directions, Points
+from twin.anatomy import endplates, facets, limbs, pedicles, pelvis, vertebral_frame
 from twin.anatomy.bone import Landmark, Side
 from twin.anatomy.endplates import Endplate
 from twin.anatomy.levels import UPWARD
-from twin.anatomy.twin import NoLandmark, Twin
 from twin.anatomy.vertebral_frame import VertebralFrame, axes_from
 
 ANTERIOR = np.array([0.0, -1.0, 0.0])  # Patient: +y is posterior
 SIDES: tuple[tuple[Side, float], ...] = (("right", 1.0), ("left", -1.0))
+TIP_MM = 2.0
+SOMETIMES = ("vertebrae_L6", "vertebrae_T13")
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """What a vertebra's neighbours need of it."""
+
+    frame: VertebralFrame
+    inferior: Endplate | None
 
 
 def measure(surfaces: Mapping[str, TriangleMesh[Patient]]) -> tuple[tuple[Landmark, ...], tuple[str, ...]]:
-    """Landmarks of vertebrae, sacrum, femora and hips, and a warning for each that could not be measured."""
+    """Landmarks of vertebrae, sacrum, femora and hips, and a warning with the reason for each that could not be
+    measured.
+
+    `sd_mm` is the fit's own spread here; `spread.with_spread` makes it the landmark's.
+    """
     marks: list[Landmark] = []
     warnings: list[str] = []
-    inferior: dict[str, Endplate] = {}
+    measured: dict[str, _Measured] = {}
     spine = [name for name in UPWARD if name in surfaces]
     for name in spine:
-        found, plates, missing = _vertebra(name, surfaces[name], _rough_axes(name, spine, surfaces))
+        found, vertebra, missing = _vertebra(name, surfaces[name], _rough_axes(name, spine, surfaces))
         marks += found
-        if plates is not None:
-            inferior[name] = plates
-        if missing:
-            warnings.append(
-                f"{name}: {', '.join(missing)} could not be measured; is the bone cut by the edge of the scan?"
-            )
+        if vertebra is not None:
+            measured[name] = vertebra
+        warnings += [f"{name}: not measured: {one}" for one in missing]
+    lowest = measured.get(spine[0]) if spine else None
     if "sacrum" in surfaces:
-        found, missing = _sacrum(surfaces["sacrum"], inferior.get("vertebrae_L5"))
+        last = lowest.inferior if lowest is not None else None
+        found, missing = _sacrum(surfaces["sacrum"], last)
         marks += found
-        if missing:
-            warnings.append(f"sacrum: {', '.join(missing)} could not be measured")
+        warnings += [f"sacrum: not measured: {one}" for one in missing]
+    for lower, upper in pairwise((["sacrum"] if "sacrum" in surfaces else []) + spine):
+        if upper in measured and _next_to(lower, upper):
+            found, missing = _facets(upper, lower, surfaces, measured[upper].frame)
+            marks += found
+            warnings += [f"not measured: {one}" for one in missing]
     middle = _middle_x(surfaces)
     for side, _ in SIDES:
         head_z = None
@@ -63,99 +80,113 @@ def measure(surfaces: Mapping[str, TriangleMesh[Patient]]) -> tuple[tuple[Landma
         if f"fibula_{side}" in surfaces:
             marks += limbs.fibula(surfaces[f"fibula_{side}"], side)
         if hip in surfaces:
-            marks.append(_mark(f"asis_{side}", hip, side, pelvis.asis(surfaces[hip], head_z), None, None))
+            marks.append(_mark(f"asis_{side}", hip, side, pelvis.asis(surfaces[hip], head_z)))
     return tuple(marks), tuple(warnings)
 
 
-def bone_frame(twin: Twin, bone: str) -> Rigid[Patient, BoneFrame]:
-    """patient_from_bone: x right, y anterior, z cranial.
-
-    Vertebrae: origin at the body's centroid, z the mean of the endplate normals, x from the left to the right pedicle.
-    Sacrum: on its endplate. Other bones: Patient's directions at the centroid.
-
-    Raises NoLandmark when a vertebra's endplates were not measured.
-    """
-    surface = twin.bone(bone).surface
-    if bone == "sacrum":
-        plate = twin.landmark("endplate_superior", bone)
-        assert plate.direction is not None
-        origin, up = plate.position.mm, plate.direction.unit
-    elif bone in UPWARD:
-        upper, lower = twin.landmark("endplate_superior", bone), twin.landmark("endplate_inferior", bone)
-        if upper.direction is None or lower.direction is None:
-            raise NoLandmark(f"the endplates of {bone} have no direction")
-        origin, up = twin.landmark("body_centre", bone).position.mm, upper.direction.unit + lower.direction.unit
-    else:
-        return Rigid(axes_from(np.array([0.0, 0.0, 1.0]), ANTERIOR), surface.centroid_mm)
-    anterior = ANTERIOR
-    try:
-        right, left = twin.landmark("pedicle_right", bone), twin.landmark("pedicle_left", bone)
-        anterior = np.cross(up, right.position.mm - left.position.mm)
-    except NoLandmark:
-        pass  # without both pedicles the patient's own direction has to do
-    return Rigid(axes_from(up, anterior), origin)
-
-
-def _vertebra(name: str, mesh: TriangleMesh[Patient], axes: Array) -> tuple[list[Landmark], Endplate | None, list[str]]:
+def _vertebra(
+    name: str, mesh: TriangleMesh[Patient], axes: Array
+) -> tuple[list[Landmark], _Measured | None, list[str]]:
     frame: VertebralFrame | None = None
-    upper: Endplate | None = None
-    lower: Endplate | None = None
+    upper: Endplate | str = ""
+    lower: Endplate | str = ""
     for _ in range(3):
         frame = vertebral_frame.measure(mesh, axes)
         if frame is None:
-            return [], None, ["endplates", "pedicles"]
+            return (
+                [],
+                None,
+                ["endplates, pedicles and facets: no vertebral foramen shows, so front and back are unknown"],
+            )
         local = frame.local(mesh.vertices_mm[mesh.triangles].mean(axis=1))
         body = local[:, 1] > frame.foramen_front_mm
         upper = endplates.fit(mesh, frame.origin_mm, frame.axes, 1.0, body)
         lower = endplates.fit(mesh, frame.origin_mm, frame.axes, -1.0, body)
-        if upper is None or lower is None:
+        if isinstance(upper, str) or isinstance(lower, str):
             break
         axes = axes_from(upper.normal + lower.normal, axes[:, 1])
     assert frame is not None
-    marks = [_mark("body_centre", name, None, frame.origin_mm, None, None)]
+    upper, lower, note = endplates.judged(upper, lower, frame)
+    canal = frame.patient(np.array([frame.foramen_x_mm, 0.5 * (frame.foramen_front_mm + frame.foramen_back_mm), 0.0]))
+    marks = [_mark("body_centre", name, None, frame.origin_mm), _mark("canal_centre", name, None, canal)]
     missing = []
     for label, plate in (("endplate_superior", upper), ("endplate_inferior", lower)):
-        if plate is None:
-            missing.append(label)
+        if isinstance(plate, str):
+            missing.append(f"{label}: {plate}")
         else:
-            marks.append(_mark(label, name, None, plate.centre_mm, plate.normal, plate.spread_mm))
-    if upper is not None and lower is not None:
+            marks.append(_mark(label, name, None, plate.centre_mm, plate.normal, plate.spread_mm, note))
+    if isinstance(upper, Endplate) and isinstance(lower, Endplate):
         top, bottom = float(frame.local(upper.centre_mm)[2]), float(frame.local(lower.centre_mm)[2])
-        for side, sign in SIDES:
-            pedicle = pedicles.find(mesh, frame, sign, top, bottom)
-            if pedicle is None:
-                missing.append(f"pedicle_{side}")
+        found = pedicles.judged([pedicles.find(mesh, frame, sign, top, bottom) for _, sign in SIDES], frame)
+        for (side, _), pedicle in zip(SIDES, found, strict=True):
+            if isinstance(pedicle, str):
+                missing.append(f"pedicle_{side}: {pedicle}")
             else:
-                marks.append(_mark(f"pedicle_{side}", name, side, pedicle.isthmus_mm, pedicle.axis, pedicle.spread_mm))
+                spread = pedicle.spread_mm
+                marks.append(_mark(f"pedicle_{side}", name, side, pedicle.isthmus_mm, pedicle.axis, spread))
+    else:
+        missing.append("pedicles: they are looked for between the endplates")
+    tip = _spinous_tip(mesh, frame)
+    if tip is None:
+        missing.append("spinous_tip: nothing stands out behind the canal; cut off, removed, or a bifid process")
+    else:
+        marks.append(_mark("spinous_tip", name, None, tip))
+    return marks, _Measured(frame, lower if isinstance(lower, Endplate) else None), missing
+
+
+def _spinous_tip(mesh: TriangleMesh[Patient], frame: VertebralFrame) -> Array | None:
+    """The middle of the process's last TIP_MM: a flat end has no single last point."""
     local = frame.local(mesh.vertices_mm)
     behind = np.abs(local[:, 0] - frame.foramen_x_mm) < 12.0
-    if behind.any() and local[behind, 1].min() < frame.foramen_back_mm - 5.0:
-        last = behind & (local[:, 1] < local[behind, 1].min() + 2.0)  # a flat end has no single last point
-        tip = mesh.vertices_mm[last].mean(axis=0)
-        marks.append(_mark("spinous_tip", name, None, tip, None, None))
-    else:
-        missing.append("spinous_tip")
-    return marks, lower, missing
+    if not behind.any() or local[behind, 1].min() > frame.foramen_back_mm - 5.0:
+        return None
+    last = behind & (local[:, 1] < local[behind, 1].min() + TIP_MM)
+    return np.asarray(mesh.vertices_mm[last].mean(axis=0))
+
+
+def _facets(
+    upper: str, lower: str, surfaces: Mapping[str, TriangleMesh[Patient]], frame: VertebralFrame
+) -> tuple[list[Landmark], list[str]]:
+    """The joints between two vertebrae (or L5 and the sacrum): `facet_inferior` of the upper bone, `facet_superior` of
+    the lower.
+    """
+    marks, missing = [], []
+    for side, sign in SIDES:
+        pair = facets.joint(surfaces[upper], surfaces[lower], frame, sign)
+        if isinstance(pair, str):
+            missing.append(f"facet joint {side} of {upper} and {lower}: {pair}")
+            continue
+        for name, bone, face in (("inferior", upper, pair[0]), ("superior", lower, pair[1])):
+            marks.append(_mark(f"facet_{name}_{side}", bone, side, face.centre_mm, face.normal, face.spread_mm))
+    return marks, missing
 
 
 def _sacrum(mesh: TriangleMesh[Patient], l5_inferior: Endplate | None) -> tuple[list[Landmark], list[str]]:
     plate = pelvis.s1_endplate(mesh, l5_inferior)
-    if plate is None:
-        return [], ["endplate_superior", "promontory", "pedicles"]
+    if isinstance(plate, str):
+        return [], [f"endplate_superior, promontory and pedicles: {plate}"]
     marks = [_mark("endplate_superior", "sacrum", None, plate.centre_mm, plate.normal, plate.spread_mm)]
     missing = []
     edge = pelvis.promontory(mesh, plate)
     if edge is None:
-        missing.append("promontory")
+        missing.append("promontory: no front edge lies before the S1 endplate")
     else:
-        marks.append(_mark("promontory", "sacrum", None, edge, None, None))
+        marks.append(_mark("promontory", "sacrum", None, edge))
     for side, sign in SIDES:
         pedicle = pelvis.s1_pedicle(mesh, plate, sign)
-        if pedicle is None:
-            missing.append(f"pedicle_{side}")
+        if isinstance(pedicle, str):
+            missing.append(f"pedicle_{side}: {pedicle}")
         else:
-            marks.append(_mark(f"pedicle_{side}", "sacrum", side, pedicle.isthmus_mm, pedicle.axis, None))
+            marks.append(_mark(f"pedicle_{side}", "sacrum", side, pedicle.isthmus_mm, pedicle.axis))
     return marks, missing
+
+
+def _next_to(lower: str, upper: str) -> bool:
+    """Whether nothing belongs between the two: a gap in the names is a bone that is missing."""
+    if lower == "sacrum":
+        return upper in ("vertebrae_L5", "vertebrae_L6", "vertebrae_L4")
+    here, there = UPWARD.index(lower), UPWARD.index(upper)
+    return all(name in SOMETIMES for name in UPWARD[here + 1 : there])
 
 
 def _rough_axes(name: str, spine: list[str], surfaces: Mapping[str, TriangleMesh[Patient]]) -> Array:
@@ -174,13 +205,13 @@ def _middle_x(surfaces: Mapping[str, TriangleMesh[Patient]]) -> float | None:
 
 
 def _mark(
-    name: str, bone: str, side: Side | None, position: Array, direction: Array | None, sd_mm: float | None
+    name: str,
+    bone: str,
+    side: Side | None,
+    position: Array,
+    direction: Array | None = None,
+    sd_mm: float | None = None,
+    note: str = "",
 ) -> Landmark:
-    return Landmark(
-        name,
-        bone,
-        side,
-        Points[Patient](position),
-        None if direction is None else Directions[Patient](direction),
-        sd_mm,
-    )
+    toward = None if direction is None else Directions[Patient](direction)
+    return Landmark(name, bone, side, Points[Patient](position), toward, sd_mm, None, note)

@@ -17,7 +17,10 @@ from twin.anatomy.vertebral_frame import axes_from
 HEAD_RADIUS_MM = (16.0, 33.0)
 LEAST_HEAD_SHARE = 0.30  # of the sphere's area that the surface covers; a whole head covers about 0.65
 S1_CONVERGENCE_RAD = np.radians(32.0)  # S1 screws converge 25 to 45 degrees (clinical fact sheet, 1.2)
-S1_REACH_MM = 13.0  # the S1 pedicle is open to the ala: its section ends this far from its middle
+S1_RISE = 0.05
+S1_MOST_MM = (54.0, 38.0)  # width and depth of the endplate, where no L5 tells them
+EDGE_MM = 3.0  # about the mid-plane
+S1_MOST_HEIGHT_MM = 45.0
 ASIS_ABOVE_HEAD_MM = 25.0
 S1_RISE_DEG = 40.0  # how far the S1 endplate looks forward when no L5 shows it
 
@@ -68,9 +71,11 @@ def femoral_head(mesh: TriangleMesh[Patient], medial: Array) -> Sphere | None:
     return Sphere(centre, radius, spread, share) if share > LEAST_HEAD_SHARE else None
 
 
-def s1_endplate(mesh: TriangleMesh[Patient], l5_inferior: Endplate | None) -> Endplate | None:
+def s1_endplate(mesh: TriangleMesh[Patient], l5_inferior: Endplate | None) -> Endplate | str:
     """The upper face of the sacrum: under L5's lower face, or (without L5) the highest face that looks up and
-    forward.
+    forward. Else the reason.
+
+    The alae go on in the same plane: no face is taken for wider than L5's, or S1_MOST_MM.
     """
     corners = mesh.vertices_mm[mesh.triangles]
     middle = corners.mean(axis=1)
@@ -79,100 +84,91 @@ def s1_endplate(mesh: TriangleMesh[Patient], l5_inferior: Endplate | None) -> En
         anterior = np.array([0.0, -1.0, 0.0])
         axes = axes_from(l5_inferior.normal, anterior)
         centre = l5_inferior.centre_mm
-        half = (0.62 * l5_inferior.width_mm, 0.66 * l5_inferior.depth_mm)
+        most = (0.54 * l5_inferior.width_mm, 0.60 * l5_inferior.depth_mm)
     else:
         a = np.radians(S1_RISE_DEG)
         axes = axes_from(np.array([0.0, -np.sin(a), np.cos(a)]), np.array([0.0, -1.0, 0.0]))
         x0 = float(np.median(middle[:, 0]))
         face = (normals @ axes[:, 2] > 0.8) & (np.abs(middle[:, 0] - x0) < 16.0)
         if face.sum() < endplates.LEAST_TRIANGLES:
-            return None
+            return "no face of the sacrum looks up and forward"
         height = middle[face] @ axes[:, 2]
         top = middle[face][height > np.percentile(height, 80.0)]
         centre = top.mean(axis=0)
-        half = (30.0, 22.0)
-    low = 35.0
+        most = (0.5 * S1_MOST_MM[0], 0.5 * S1_MOST_MM[1])
+    half, low = most, 35.0
     for _ in range(3):
         local = (middle - centre) @ axes
         chosen = (np.abs(local[:, 0]) < half[0]) & (np.abs(local[:, 1]) < half[1])
         chosen &= (local[:, 2] < 8.0) & (local[:, 2] > -low) & (normals @ axes[:, 2] > 0.7)
         if chosen.sum() < endplates.LEAST_TRIANGLES:
-            return None
+            return "no face of the sacrum lies under L5"
         plate = endplates.fit(mesh, centre - 40.0 * axes[:, 2], axes, 1.0, chosen)
-        if plate is None:
-            return None
+        if isinstance(plate, str):
+            return plate
         axes, centre, low = axes_from(plate.normal, axes[:, 1]), plate.centre_mm, 6.0
-        half = (0.60 * plate.width_mm, 0.62 * plate.depth_mm)
+        half = (min(most[0], 0.60 * plate.width_mm), min(most[1], 0.62 * plate.depth_mm))
     return plate
 
 
 def promontory(mesh: TriangleMesh[Patient], plate: Endplate) -> Array | None:
-    """The most anterior point of the sacrum's upper edge in its mid-plane."""
-    axes = axes_from(plate.normal, np.array([0.0, -1.0, 0.0]))
-    local = (mesh.vertices_mm - plate.centre_mm) @ axes
-    edge = (np.abs(local[:, 0]) < 2.0) & (local[:, 2] > -8.0) & (local[:, 2] < 4.0)
-    if not edge.any():
-        return None
-    return np.asarray(mesh.vertices_mm[edge][int(np.argmax(local[edge, 1]))])
-
-
-def s1_pedicle(mesh: TriangleMesh[Patient], plate: Endplate, side: float) -> Pedicle | None:
-    """The S1 pedicle on a side (+1 right, -1 left): between canal and ala, under the endplate, converging.
-
-    Its neck is open to the ala, so the section is counted only as far as S1_REACH_MM, and the axis is the usual
-    convergence in the endplate's plane: a corridor, not a fitted axis.
+    """The edge between the S1 endplate and the sacrum's front, in its mid-plane: what lies furthest along the bisector
+    of the two.
     """
     axes = axes_from(plate.normal, np.array([0.0, -1.0, 0.0]))
-    axis = -side * np.sin(S1_CONVERGENCE_RAD) * axes[:, 0] + np.cos(S1_CONVERGENCE_RAD) * axes[:, 1]
-    start = (
-        plate.centre_mm
-        + side * 0.48 * plate.width_mm * axes[:, 0]
-        - 0.5 * plate.depth_mm * axes[:, 1]
-        - 13.0 * axes[:, 2]
-    )
-    best: tuple[float, Array, float, float] | None = None
-    for s in np.arange(-5.0, 5.1, 1.0):
-        found = _capped_section(mesh, start + s * axis, axis, axes[:, 2])
-        if found is not None and (best is None or found[0] < best[0]):
-            best = found
-    if best is None:
+    local = (mesh.vertices_mm - plate.centre_mm) @ axes
+    edge = (np.abs(local[:, 0]) < EDGE_MM) & (local[:, 2] > -8.0) & (local[:, 2] < 5.0) & (local[:, 1] > 0.0)
+    if not edge.any():
         return None
-    again = _capped_section(mesh, best[1], axis, axes[:, 2]) or best
-    return Pedicle(again[1], axis, again[2], again[3], float("nan"))
+    along = local[edge] @ np.array([0.0, 1.0, 1.0])
+    return np.asarray(mesh.vertices_mm[edge][along > along.max() - 0.5].mean(axis=0))
 
 
-def _capped_section(
-    mesh: TriangleMesh[Patient], point: Array, axis: Array, up: Array
-) -> tuple[float, Array, float, float] | None:
-    """Area, centroid, width and height of the section around a point, counted no further than S1_REACH_MM."""
-    across = np.cross(axis, up)
+def s1_pedicle(mesh: TriangleMesh[Patient], plate: Endplate, side: float) -> Pedicle | str:
+    """The S1 pedicle on a side (+1 right, -1 left): between canal and ala, under the endplate, converging.
+
+    Its neck is open to the ala, so nothing measures where its middle lies across: that is a share of the endplate's
+    width, as the axis is the usual convergence, 3 degrees upward of the endplate's plane. A corridor, not a fitted
+    axis. Its height is measured where a foramen lies below: midway between the upper surface and the foramen's roof.
+    Else the reason.
+    """
+    axes = axes_from(plate.normal, np.array([0.0, -1.0, 0.0]))
+    axis = axes @ np.array([-side * np.sin(S1_CONVERGENCE_RAD), np.cos(S1_CONVERGENCE_RAD), S1_RISE])
+    axis /= np.linalg.norm(axis)
+    across = np.cross(axis, axes[:, 2])
     across /= np.linalg.norm(across)
     high = np.cross(across, axis)
-    outlines = sections.loops(mesh, point, axis)
-    if not outlines:
-        return None
-    segments = np.concatenate([loop.segments_mm for loop in outlines]) - point
-    s = np.stack([segments @ across, segments @ high], axis=-1)  # (K, 2, 2)
-    angles = np.linspace(0.0, 2 * np.pi, 120, endpoint=False)
-    ways = np.column_stack([np.cos(angles), np.sin(angles)])
-    start, run = s[:, 0], s[:, 1] - s[:, 0]
-    reach = np.full(len(angles), S1_REACH_MM)
-    for n, way in enumerate(ways):
-        det = way[0] * -run[:, 1] + way[1] * run[:, 0]
-        safe = np.where(np.abs(det) < 1e-12, 1.0, det)
-        t = (-start[:, 0] * run[:, 1] + start[:, 1] * run[:, 0]) / safe
-        u = (way[0] * start[:, 1] - way[1] * start[:, 0]) / safe
-        hit = t[(np.abs(det) >= 1e-12) & (u >= 0) & (u <= 1) & (t > 0)]
-        if len(hit):
-            reach[n] = min(S1_REACH_MM, float(hit.min()))
-    p = ways * reach[:, None]
-    q = np.roll(p, -1, axis=0)
-    cross = p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]
-    area = 0.5 * float(cross.sum())
-    if area < 20.0:
-        return None
-    centre = ((p + q) * cross[:, None]).sum(axis=0) / (6 * area)
-    return area, point + centre[0] * across + centre[1] * high, float(np.ptp(p[:, 0])), float(np.ptp(p[:, 1]))
+    middle = plate.centre_mm + axes @ np.array([side * 0.48 * plate.width_mm, -0.54 * plate.depth_mm, -13.0])
+    walls = (0.0, 0.0)
+    for _ in range(2):
+        outlines = sections.loops(mesh, middle, axis)
+        if not outlines:
+            return "no bone shows between canal and ala"
+        segments = np.concatenate([loop.segments_mm for loop in outlines]) - middle
+        flat = np.stack([segments @ across, segments @ high], axis=-1)  # (K, 2, 2)
+        up, down = _first_hit(flat, 1.0), _first_hit(flat, -1.0)
+        if up is None:
+            return "the S1 neck is not closed above; cut, or not where it is looked for"
+        if down is None or up + down > S1_MOST_HEIGHT_MM:  # beside the foramen: the usual depth has to do
+            walls = (up, float("nan"))
+            break
+        walls = (up, down)
+        middle = middle + high * (up - down) / 2
+    # no lateral wall: its width is twice the way to the canal's, on the level of the canal
+    segments = flat[:, :, 0] * np.sign(across @ axes[:, 0]) * side
+    inner = segments[(np.abs(flat[:, :, 1]) < 4.0) & (segments < 0)]
+    width = 2.0 * float(-inner.max()) if len(inner) else float("nan")
+    return Pedicle(middle, axis, width, walls[0] + walls[1], float("nan"))
+
+
+def _first_hit(segments: Array, way: float) -> float | None:
+    """How far the outline (K, 2, 2) is from the origin along +y or -y."""
+    x = segments[:, :, 0]
+    crossing = (x[:, 0] > 0) != (x[:, 1] > 0)
+    a, b = segments[crossing, 0], segments[crossing, 1]
+    at = (a[:, 1] * b[:, 0] - b[:, 1] * a[:, 0]) / (b[:, 0] - a[:, 0])
+    ahead = way * at[way * at > 0]
+    return float(ahead.min()) if len(ahead) else None
 
 
 def asis(mesh: TriangleMesh[Patient], head_z_mm: float | None) -> Array:

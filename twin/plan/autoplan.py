@@ -21,8 +21,8 @@ from spatial.frames import Bone, Patient
 from spatial.rigid import Array, Directions, Points, Rigid
 from spatial.shapes import Line
 from twin.anatomy.bone import Landmark, Side
+from twin.anatomy.local_frame import bone_frame
 from twin.anatomy.twin import NoLandmark, Twin
-from twin.plan.axes import bone_frame
 from twin.plan.clearance import Clearance, clearances, nearest_critical
 from twin.plan.corridor import best_corridor, moved_axis
 from twin.plan.grade import ANTERIOR_KEEP_MM, OffBone, ScrewGrade, anterior_cortex_mm, entry_on_bone, grade_screw

@@ -20,8 +20,8 @@ from spatial.frames import Bone, Patient
 from spatial.rigid import Directions, Points, Rigid
 from spatial.shapes import Line
 from twin.anatomy.bone import Side
+from twin.anatomy.local_frame import bone_frame
 from twin.anatomy.twin import NoLandmark, Twin
-from twin.plan.axes import bone_frame
 from twin.plan.clearance import Clearance, clearances
 from twin.plan.density import screw_hu
 from twin.plan.screw import Screw

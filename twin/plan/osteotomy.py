@@ -18,8 +18,8 @@ from spatial.faults import Misuse
 from spatial.frames import Bone, Patient
 from spatial.rigid import Array, Directions, Points, Rigid, rotation_exp
 from spatial.shapes import Line, Plane
+from twin.anatomy.local_frame import bone_frame
 from twin.anatomy.twin import NoLandmark, Twin
-from twin.plan.axes import bone_frame
 from twin.plan.levels import level_of
 
 KINDS = ("PSO", "close-wedge", "open-wedge", "plane")

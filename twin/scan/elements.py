@@ -37,7 +37,7 @@ KEYWORDS = (
     "QualityControlImage", "LossyImageCompression", "LossyImageCompressionRatio", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "GantryDetectorTilt", "RescaleSlope",
     "RescaleIntercept", "RescaleType", "ConvolutionKernel", "KVP", "PatientPosition", "Manufacturer",
-    "Laterality", "ImageLaterality", "PatientOrientation",
+    "ContrastBolusAgent", "Laterality", "ImageLaterality", "PatientOrientation",
     "NumberOfSeriesRelatedInstances", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
 TAGS: dict[int, str] = {int(tag_for_keyword(word) or 0): word for word in KEYWORDS}

@@ -24,6 +24,7 @@ MOST_FRAMES = 20_000
 ABOUT = (
     ("kernel", "ConvolutionKernel"),
     ("kvp", "KVP"),
+    ("contrast", "ContrastBolusAgent"),
     ("manufacturer", "Manufacturer"),
     ("patient_position", "PatientPosition"),
     ("laterality", "Laterality"),

@@ -7,8 +7,7 @@ from spatial.frames import Patient
 from spatial.rigid import Points
 from tests.twin.plan.bodies import ISTHMUS_Y, PEDICLE_X, block_twin
 from tests.twin.plan.phantom_twin import phantom, phantom_twin
-from twin.anatomy import landmarks
-from twin.anatomy.bone import Landmark
+from twin.anatomy.local_frame import bone_frame
 from twin.anatomy.twin import Levels, NoBone, Twin
 from twin.plan.autoplan import (
     CHORD,
@@ -18,7 +17,6 @@ from twin.plan.autoplan import (
     fitting_length_mm,
     propose_screw,
 )
-from twin.plan.axes import bone_frame
 from twin.plan.tolerance import permissible_error
 
 # widths (Zindrick), the largest screw by the 80 % rule, and the permissible errors, from the clinical fact sheet
@@ -143,14 +141,6 @@ def test_a_landmark_in_the_air_is_refused():
     )
     proposal = propose_screw(Twin("w", twin.bones, wrong, Levels(1.0)), "vertebrae_L4", "left")
     assert "outside the bone" in proposal.reason
-
-
-def test_bone_axes_are_those_of_the_anatomy_where_both_are_defined():
-    twin = block_twin()
-    centre = Landmark("body_centre", "vertebrae_L4", None, Points[Patient]([0.4, 0.3, 0.2]), None, None)
-    marked = Twin("m", twin.bones, (*twin.landmarks, centre), Levels(1.0))
-    ours, theirs = bone_frame(marked, "vertebrae_L4"), landmarks.bone_frame(marked, "vertebrae_L4")
-    assert ours.matrix() == pytest.approx(theirs.matrix(), abs=1e-12)
 
 
 def test_bone_axes_are_right_handed_and_stand_where_they_should():

@@ -12,8 +12,8 @@ from spatial.frames import Patient, Planned
 from spatial.rigid import Points, Rigid
 from spatial.shapes import Line, Plane
 from tests.twin.plan.bodies import block_spine
+from twin.anatomy.local_frame import bone_frame
 from twin.journal import Entry, canonical_json
-from twin.plan.axes import bone_frame
 from twin.plan.deviation import NoDeviation, motion_deviation, plane_deviation, screw_deviation
 from twin.plan.edits import UNDO, Edit, EditDoesNotApply, apply, fold, redoable, undoable
 from twin.plan.levels import UnknownLevel, bone_of, level_of, levels_between, rank
