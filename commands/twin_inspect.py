@@ -21,6 +21,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Say what a case holds: bones, levels, sides, fitness, structures, landmarks, density, provenance."""
+    from twin.anatomy.local_frame import local_frames
     from twin.case import Case
 
     opened = Case.open(case)
@@ -30,6 +31,7 @@ def inspect(
         "schema": opened.stored["schema"],
         "program": opened.document["program"],
         "landmarks": [mark.to_json() for mark in twin.landmarks],
+        "frames": local_frames(twin),
         "density": None if twin.density is None else dict(twin.density),
         "plans": list(opened.plan_names),
         "provenance": [dict(step) for step in twin.provenance],
