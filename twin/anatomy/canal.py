@@ -284,7 +284,8 @@ def _coordinates(
 def _misfit(points: Array, p: int, centre: Array, tangent: Array, s: int) -> float:
     dx, dy, dz = points[p, 0] - centre[s, 0], points[p, 1] - centre[s, 1], points[p, 2] - centre[s, 2]
     h = dx * tangent[s, 0] + dy * tangent[s, 1] + dz * tangent[s, 2]
-    return h * h + 1e-3 * (dx * dx + dy * dy + dz * dz)
+    value: float = h * h + 1e-3 * (dx * dx + dy * dy + dz * dz)
+    return value
 
 
 @njit

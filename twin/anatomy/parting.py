@@ -152,7 +152,7 @@ def _flood(
                 u = index[kk, jj, ii]
                 if u < 0 or done[u]:
                     continue
-                total = now + steps[way // 2, max(0, np.int32(valley[u]) + np.int32(valley[v]))]
+                total = now + steps[way // 2, max(0, int(valley[u]) + int(valley[v]))]
                 if total < cost[u]:
                     cost[u] = total
                     label[u] = label[v]
