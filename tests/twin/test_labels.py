@@ -35,7 +35,8 @@ def written(tmp_path, labels, names=None, grid=GRID):
 
 def test_the_tables_are_those_of_their_programs():
     v2, v1, verse = (NUMBERINGS[name] for name in ("totalsegmentator", "totalsegmentator_v1", "verse"))
-    assert sorted(v2) == [*range(1, 118), 201, 202]
+    assert sorted(n for n in v2 if n < 200) == list(range(1, 118))
+    assert (v2[201], v2[202]) == ("vertebrae_L6", "vertebrae_T13")
     assert sorted(v1) == list(range(1, 105))
     assert sorted(verse) == list(range(1, 29))
     assert [v2[n] for n in (25, 26, 52, 79, 117)] == [

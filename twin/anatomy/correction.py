@@ -28,7 +28,7 @@ from twin.anatomy.spread import with_spread
 from twin.anatomy.strokes import BadStrokes, Stroke, Strokes
 from twin.anatomy.twin import Levels, Twin
 from twin.program import program
-from twin.scan.names import numbered
+from twin.scan.names import OWN_FIRST, numbered
 from twin.scan.volume import Grid, LabelMap, Volume
 
 HOST_SHARE = 0.3  # of a stroke's voxels that lie in the label which it is a seed in
@@ -254,7 +254,7 @@ class _Work:
 
     def _number(self, bone: str) -> int:
         if bone not in self._numbers:
-            own = [name for name, number in self._numbers.items() if number >= 210]
+            own = [name for name, number in self._numbers.items() if number >= OWN_FIRST]
             number = numbered([*own, bone])[bone]
             while number in self._numbers.values():
                 number += 1

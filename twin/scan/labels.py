@@ -21,7 +21,7 @@ from twin.scan.images import is_image_file, read_placed, stem
 from twin.scan.label_grid import onto
 from twin.scan.label_layer import Layer, binary, coded
 from twin.scan.label_names import names_in
-from twin.scan.names import numbered
+from twin.scan.names import OWN_FIRST, numbered
 from twin.scan.numbering import Extent, bone_named, is_bone, safe_name
 from twin.scan.refusals import BadLabels
 from twin.scan.relabel import centroids, mapped
@@ -287,7 +287,7 @@ class _Gathered:
         self._joined[name] += 1
         name = "sacrum" if name == "vertebrae_S1" else name
         if name not in self._numbers:
-            number = numbered([*(n for n in self._numbers if self._numbers[n] >= 210), name])[name]
+            number = numbered([*(n for n in self._numbers if self._numbers[n] >= OWN_FIRST), name])[name]
             if number > 255:
                 raise BadLabels("more bones of unknown numbers than a byte can hold", path=self._path)
             self._numbers[name] = number
