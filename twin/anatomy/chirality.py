@@ -18,6 +18,10 @@ END_SHARE = 0.12  # of a long bone's length: its ends
 SHAFT = (0.25, 0.72)  # between them, the part whose middles are a line
 LEAST_LENGTH_RATIO = 4.0  # length to shaft width: a cut piece is no whole long bone
 LEAST_OFFSET_MM = 3.0
+LEAST_LEAN_MM = 4.0  # of both ends of a tibia
+BELOW_HEAD_MM = 35.0
+BESIDE_MM = 6.0
+WING_MM = 120.0  # from the head to the wing's far end, 145 to 152 in adults; symphysis and ischium are within 105
 LEAST_SINE = 0.35  # of the angle between the two directions across
 HEAD_OUTSIDE_MM = 6.0  # the head's centre lies at least so far from the hip bone's plane
 
@@ -28,28 +32,55 @@ def femur(mesh: TriangleMesh[Patient]) -> Side | None:
     if ends is None:
         return None
     up, first, last = ends  # with the ends exchanged all three change sign together
+    if min(np.linalg.norm(first), np.linalg.norm(last)) < LEAST_OFFSET_MM:
+        return None
     return _side(float(np.cross(first, last) @ up), first, last, negative="right")
 
 
 def shank(tibia: TriangleMesh[Patient], fibula: TriangleMesh[Patient]) -> Side | None:
-    """A tibia with its fibula: the plateau leans backward and the ankle forward and inward; the fibula lies outside."""
+    """A whole tibia with a fibula: the plateau leans backward, the ankle forward and inward; outside is the fibula."""
     ends = _ends(tibia)
     if ends is None:
         return None
     up, first, last = ends
-    alone = float(np.cross(first, last) @ up) / max(float(np.linalg.norm(first) * np.linalg.norm(last)), 1e-9)
+    if min(np.linalg.norm(first), np.linalg.norm(last)) < LEAST_LEAN_MM:
+        return None
+    alone = float(np.cross(first, last) @ up) / float(np.linalg.norm(first) * np.linalg.norm(last))
     h = tibia.vertices_mm @ up
     far = np.linalg.norm(_across(tibia.vertices_mm - tibia.vertices_mm.mean(axis=0), up), axis=1)
     wide = [far[near].max() for near in (h < h.min() + END_SHARE * np.ptp(h), h > h.max() - END_SHARE * np.ptp(h))]
     up, backward = (-up, first) if wide[0] > wide[1] else (up, last)
     outward = fibula.centroid_mm - tibia.centroid_mm
     outward = outward - (outward @ up) * up
-    beside = float(np.cross(outward, backward) @ up) / max(
-        float(np.linalg.norm(outward) * np.linalg.norm(backward)), 1e-9
-    )
+    across = float(np.linalg.norm(outward) * np.linalg.norm(backward))
+    beside = float(np.cross(outward, backward) @ up) / max(across, 1e-9)
     if abs(beside - alone) < 2.0 * LEAST_SINE:
         return None
     return "left" if beside > alone else "right"
+
+
+def by_head(mesh: TriangleMesh[Patient], head_mm: Array) -> Side | None:
+    """A femur of a patient whose head is up in the scan: its head is nearer to the other leg than its shaft."""
+    low = mesh.vertices_mm[mesh.vertices_mm[:, 2] < head_mm[2] - BELOW_HEAD_MM]
+    return _by_x(float(low[:, 0].mean() - head_mm[0])) if len(low) > 20 else None
+
+
+def by_fibula(tibia: TriangleMesh[Patient], fibula: TriangleMesh[Patient]) -> Side | None:
+    """A shank of a patient whose head is up in the scan: the fibula is outside."""
+    low, high = (
+        limit([a.vertices_mm[:, 2].min() if limit is max else a.vertices_mm[:, 2].max() for a in (tibia, fibula)])
+        for limit in (max, min)
+    )
+    middles = [m.vertices_mm[(m.vertices_mm[:, 2] > low) & (m.vertices_mm[:, 2] < high)] for m in (tibia, fibula)]
+    if min(len(m) for m in middles) < 20:
+        return None
+    return _by_x(float(middles[1][:, 0].mean() - middles[0][:, 0].mean()))
+
+
+def _by_x(outward_mm: float) -> Side | None:
+    if abs(outward_mm) < BESIDE_MM:
+        return None
+    return "left" if outward_mm > 0 else "right"  # Patient: +x is left
 
 
 def hip(mesh: TriangleMesh[Patient], head_mm: Array) -> Side | None:
@@ -70,7 +101,7 @@ def hip(mesh: TriangleMesh[Patient], head_mm: Array) -> Side | None:
     up = up - (up @ outward) * outward
     up = up / np.linalg.norm(up)
     below = d[d @ up < 0.0]
-    if len(below) < 50:
+    if len(below) < 50 or float(far.max()) < WING_MM:
         return None
     inward = -below @ outward
     forward = below[inward > inward.max() - 3.0].mean(axis=0)
@@ -79,8 +110,7 @@ def hip(mesh: TriangleMesh[Patient], head_mm: Array) -> Side | None:
 
 
 def _side(triple: float, a: Array, b: Array, *, negative: Side) -> Side | None:
-    long = float(np.linalg.norm(a) * np.linalg.norm(b))
-    if min(np.linalg.norm(a), np.linalg.norm(b)) < min(LEAST_OFFSET_MM, 0.99) or abs(triple) < LEAST_SINE * long:
+    if abs(triple) < LEAST_SINE * float(np.linalg.norm(a) * np.linalg.norm(b)):
         return None
     other: Side = "right" if negative == "left" else "left"
     return negative if triple < 0 else other

@@ -74,11 +74,15 @@ def _chirality(surfaces: Mapping[str, TriangleMesh[Patient]], landmarks: Sequenc
     sides: tuple[Side, Side] = ("left", "right")
     for side in sides:
         femur, hip, tibia, fibula = (surfaces.get(f"{bone}_{side}") for bone in ("femur", "hip", "tibia", "fibula"))
-        found = {
-            f"femur_{side}": None if femur is None else chirality.femur(femur),
-            f"hip_{side}": None if hip is None or side not in heads else chirality.hip(hip, heads[side]),
-            f"tibia_{side}": None if tibia is None or fibula is None else chirality.shank(tibia, fibula),
-        }
+        found: dict[str, Side | None] = {}
+        if femur is not None:
+            found[f"femur_{side}"] = chirality.femur(femur)
+            if found[f"femur_{side}"] is None and side in heads:
+                found[f"femur_{side}"] = chirality.by_head(femur, heads[side])
+        if hip is not None and side in heads:
+            found[f"hip_{side}"] = chirality.hip(hip, heads[side])
+        if tibia is not None and fibula is not None:
+            found[f"tibia_{side}"] = chirality.shank(tibia, fibula) or chirality.by_fibula(tibia, fibula)
         shapes |= {name: shape for name, shape in found.items() if shape is not None}
     if not shapes:
         return SideEvidence("chirality", None, "no bone in the scan has a side of its own shape")
