@@ -45,7 +45,7 @@ from twin.anatomy.surface import bounding_boxes, fill_cavities
 from twin.anatomy.working import Working
 from twin.scan.volume import Grid, LabelMap, Volume
 
-DISC_RISE_HU = 70
+DISC_RISE_HU = (70, 40)  # of thin slices; of thick ones, in which endplates blur into the disc
 ENCLOSED_HU = 300.0  # dark tissue that bone brighter than this encloses is marrow, never a joint
 LEAST_BONE_ML = 1.0
 RIB_END_MM = 40.0  # a rib whose medial end is further from the canal was not seen to reach the spine
@@ -92,7 +92,7 @@ def segment(volume: Volume, progress: Progress) -> Segmented:
         canal, turn_deg = turning.turned(coarse, canals.find(coarse, soft.muscle_hu, soft.noise_hu), soft.bone_hu)
         progress("finding the discs", 0.3)
         chain = discs.find(coarse, canal, soft.bone_hu)
-        spineless.refuse_hollow(coarse, canal, len(chain))
+        spineless.refuse_hollow(coarse, canal, len(chain), soft.muscle_hu)
     except NoSpine as fault:
         return spineless.segment(volume, coarse, soft.bone_hu, progress, fault)
     spine = levels.segments(coarse, canal, chain, soft.bone_hu)
@@ -147,7 +147,7 @@ def _known(
 ) -> Known:
     between = _disc_space(coarse, canal, chain)
     sure, never = bodies.fill_and_clear(coarse, canal, bodies.find(coarse, canal, spine))
-    rise = np.where(between, np.uint8(DISC_RISE_HU), np.uint8(0))
+    rise = np.where(between, np.uint8(DISC_RISE_HU[open_shells]), np.uint8(0))
     if implant is not None:
         rise = np.maximum(rise, implant.rise_hu())
         bone = bone & ~((rise > 0) & (coarse.hu < threshold + rise))
