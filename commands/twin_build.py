@@ -54,6 +54,10 @@ def build(
             help="The day of the last operation on this anatomy, if there was one.",
         ),
     ] = None,
+    site: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="The hospital's settings: density thresholds, calibration."),
+    ] = None,
     batch: Annotated[
         Path | None,
         typer.Option(
@@ -88,7 +92,7 @@ def build(
         if any(value is not None for value in given.values()) or segmenter != "default":
             names = [name for name, value in given.items() if value is not None] or ["--segmenter"]
             raise Misuse(f"{', '.join(names)} belong to one twin; a list has columns for them")
-        _build_list(batch, engine, workers, force, as_json)
+        _build_list(batch, engine, workers, site, force, as_json)
         return
     if source is None or case is None:
         raise Misuse("give SOURCE and --case DIR, or --batch LIST.csv")
@@ -96,7 +100,7 @@ def build(
         raise Misuse("--engine and --workers belong to --batch")
     if numbering is not None and labels is None:
         raise Misuse("--numbering is about the numbers of --labels")
-    _build_one(source, case, series, labels, segmenter, surgery_since, numbering, force, as_json)
+    _build_one(source, case, series, labels, segmenter, surgery_since, numbering, site, force, as_json)
 
 
 def _build_one(
@@ -107,13 +111,14 @@ def _build_one(
     segmenter: str,
     surgery_since: datetime | None,
     numbering: str | None,
+    site: Path | None,
     force: bool,
     as_json: bool,
 ) -> None:
     from twin.recipe import Recipe
 
     day: date | None = None if surgery_since is None else surgery_since.date()
-    recipe = Recipe(source, series, labels, segmenter, day, numbering)
+    recipe = Recipe(source, series, labels, segmenter, day, numbering, site)
     started = time.perf_counter()
     with progress_bar("twin") as progress:
         built = recipe.build(folder, replace_old=force, progress=progress)
@@ -126,13 +131,13 @@ def _build_one(
     tell(f"Case written to {folder} in {found['seconds']:.1f} s.")
 
 
-def _build_list(path: Path, engine: str, workers: int | None, force: bool, as_json: bool) -> None:
+def _build_list(path: Path, engine: str, workers: int | None, site: Path | None, force: bool, as_json: bool) -> None:
     """Work a list off; each row's result is told as it finishes and kept beside the list."""
     from twin.anatomy.segmentation import METHODS
     from twin.batch import run_batch
     from twin.batch_list import read_list
 
-    rows = read_list(path, sorted(METHODS), replace=force)
+    rows = read_list(path, sorted(METHODS), site=site, replace=force)
     kept = path.with_suffix(".results.jsonl")
     counts = {"built": 0, "skipped": 0, "failed": 0}
     started = time.perf_counter()

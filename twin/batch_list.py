@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from spatial.faults import Misuse
+from twin.anatomy.site import load_site
 from twin.case import Case
 from twin.recipe import Recipe
 from twin.scan.numbering import NUMBERINGS
@@ -31,10 +32,12 @@ class Row:
     case: Path
 
 
-def read_list(path: Path, segmenters: Sequence[str], *, replace: bool = False) -> tuple[Row, ...]:
+def read_list(
+    path: Path, segmenters: Sequence[str], *, site: Path | None = None, replace: bool = False
+) -> tuple[Row, ...]:
     """The rows of a list, paths taken from the list's folder. Raises BadList with everything that is wrong.
 
-    An existing case is no problem: it may be this row's from an earlier run.
+    An existing case is no problem: it may be this row's from an earlier run. `site` is for all rows.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -47,11 +50,13 @@ def read_list(path: Path, segmenters: Sequence[str], *, replace: bool = False) -
     unknown = [name for name in header if name not in COLUMNS]
     if missing or unknown or len(set(header)) < len(header):
         raise BadList(f"columns {', '.join(header) or 'none'}; there are {', '.join(COLUMNS)} (the first two needed)")
+    if site is not None:
+        load_site(site)  # a wrong file is told before the work
     problems: list[str] = []
     rows = []
     for number, line in lines:
         try:
-            rows.append(_row(path.parent, number, line, segmenters))
+            rows.append(_row(path.parent, number, line, segmenters, site))
         except Misuse as fault:
             problems.append(f"line {number}: {fault.message}")
     problems += _doubled(rows)
@@ -69,7 +74,7 @@ def read_list(path: Path, segmenters: Sequence[str], *, replace: bool = False) -
     return tuple(rows)
 
 
-def _row(folder: Path, number: int, line: dict[str, str | None], segmenters: Sequence[str]) -> Row:
+def _row(folder: Path, number: int, line: dict[str, str | None], segmenters: Sequence[str], site: Path | None) -> Row:
     if None in line or any(value is None for value in line.values()):
         raise BadList("more or fewer cells than the header")
     cells = {name: (value or "").strip() for name, value in line.items()}
@@ -92,7 +97,7 @@ def _row(folder: Path, number: int, line: dict[str, str | None], segmenters: Seq
     numbering = cells.get("numbering") or None
     if numbering is not None and numbering not in NUMBERINGS:
         raise BadList(f"no numbering {numbering!r}; there are {', '.join(NUMBERINGS)}")
-    recipe = Recipe(source, cells.get("series") or None, given, segmenter, since, numbering)
+    recipe = Recipe(source, cells.get("series") or None, given, segmenter, since, numbering, site)
     return Row(number, recipe, folder / cells["case"])
 
 

@@ -45,6 +45,7 @@ def row_json(row: Row, *, replace: bool) -> dict[str, Any]:
         "segmenter": recipe.segmenter,
         "surgery_since": None if recipe.surgery_since is None else recipe.surgery_since.isoformat(),
         "numbering": recipe.numbering,
+        "site": None if recipe.site is None else str(recipe.site.absolute()),
         "replace": replace,
     }
 
@@ -148,7 +149,8 @@ def _built(row: Mapping[str, Any]) -> dict[str, Any]:
     labels, day, folder = row["labels"], row["surgery_since"], Path(row["case"])
     recipe = Recipe(
         Path(row["source"]), row["series"], None if labels is None else Path(labels), row["segmenter"],
-        None if day is None else date.fromisoformat(day), row.get("numbering"),
+        None if day is None else date.fromisoformat(day), row["numbering"],
+        None if row["site"] is None else Path(row["site"]),
     )  # fmt: skip
     if recipe.is_done(folder):
         return {"status": "skipped", "reason": "built before from the same input with the same settings"}

@@ -109,6 +109,9 @@ def test_engines_and_options_that_do_not_fit(tmp_path, list_of_three):
     run("twin", "build", "--batch", list_of_three, "--case", tmp_path / "x", code=2)
     run("twin", "build", "one", "--case", tmp_path / "x", "--engine", "dask", code=2)
     run("twin", "build", code=2)
+    (tmp_path / "site.toml").write_text("colour = 3\n")
+    run("twin", "build", "--batch", list_of_three, "--site", tmp_path / "site.toml", code=1)
+    run("twin", "build", tmp_path / "one", "--case", tmp_path / "x", "--site", tmp_path / "site.toml", code=1)
     assert not (tmp_path / "cases").exists()
 
 

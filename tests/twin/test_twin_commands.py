@@ -50,7 +50,7 @@ def run(*words, code=0, lines=None):
 def fast_build(monkeypatch):
     """A builder without anatomy: one bone a label. The real one is tested with real data below."""
 
-    def build_twin(volume, labels, *, segmenter="default", progress=None):
+    def build_twin(volume, labels, *, segmenter="default", site=None, progress=None):
         if labels is None:
             values = np.zeros(volume.grid.shape, np.uint8)
             values[2:5, 3:9, 4:8] = 29
