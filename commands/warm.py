@@ -19,6 +19,7 @@ from twin.plan.autoplan import propose_screw
 from twin.plan.osteotomy import Osteotomy
 from twin.scan.orientation import patient_from_index
 from twin.scan.phantom.patient import Phantom
+from twin.scan.phantom.scanner import voxelise
 from twin.scan.phantom.voxels import scan_grid, synthesise
 from twin.scan.relabel import centroids, mapped, nearest, present
 from twin.scan.volume import Grid, Volume
@@ -37,6 +38,7 @@ def warm() -> None:
     proposal = propose_screw(twin, "vertebrae_L2", "left")
     Osteotomy.pso(twin, "vertebrae_L3", math.radians(30.0))
     phantom.distance_mm("vertebrae_L3", np.zeros((1, 3)))
+    voxelise(Phantom.make(1, metal="screws"), 5.0, 3.0, crop_mm="vertebrae_L4")
     if proposal.screw is not None:
         bodies = [load_body(ASSETS / name) for name in ("reference.json", "drill.json")]
         room = theatre(PhantomStandin(phantom), bodies[0], bodies[1], proposal.screw, 1)

@@ -9,8 +9,8 @@ import pytest
 
 from spatial.faults import Misuse
 from twin.scan.phantom import shapes
-from twin.scan.phantom.anatomy import PEDICLES
 from twin.scan.phantom.measures import alignment, landmarks, pedicles, volume_ml
+from twin.scan.phantom.morphometry import PEDICLES
 from twin.scan.phantom.patient import Phantom
 from twin.scan.phantom.solids import Placed, Solid
 

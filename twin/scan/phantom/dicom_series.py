@@ -21,8 +21,9 @@ def _uid(*parts: object) -> str:
 
 
 def write_series(
-    scan: Scan, folder: Path, *, seed: int, description: str, identity: str, progress: Progress = silent
-) -> str:
+    scan: Scan, folder: Path, *, seed: int, description: str, identity: str, body_part: str = "LSPINE",
+    laterality: str | None = None, progress: Progress = silent,
+) -> str:  # fmt: skip
     """Write `slice_0001.dcm` … into an existing folder; return the SeriesInstanceUID.
 
     The same seed and options give the same UIDs. Head first, supine; a tilted gantry is written as scanners do: tilted
@@ -30,6 +31,9 @@ def write_series(
     """
     grid = scan.grid
     base = _base(scan, seed, description, identity)
+    base.BodyPartExamined = body_part
+    if laterality is not None:
+        base.Laterality = laterality
     count = len(scan.hu)
     for k in range(count):
         position = grid.point(0, 0, k)
@@ -75,7 +79,6 @@ def _base(scan: Scan, seed: int, description: str, identity: str) -> Dataset:
     d.PatientSex = "O"
     d.PatientIdentityRemoved = "YES"
     d.DeidentificationMethod = "No real person: computed from a seed"
-    d.BodyPartExamined = "LSPINE"
     d.QualityControlImage = "YES"  # no patient: its age says nothing
     d.SliceThickness = f"{grid.slice_mm:.4f}"
     d.KVP = str(kernel.kvp)

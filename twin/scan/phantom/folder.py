@@ -18,6 +18,11 @@ from twin.scan.phantom.patient import Phantom
 from twin.scan.phantom.truth import options_of, truth
 from twin.scan.phantom.voxels import Scan, scan_grid, synthesise
 
+BODY_PARTS = {
+    "lumbar": "LSPINE", "thoracic": "TSPINE", "spine": "SPINE", "pelvis": "PELVIS", "femur": "EXTREMITY",
+    "tibia": "EXTREMITY", "leg": "EXTREMITY",
+}  # fmt: skip
+
 
 def check_free(folder: Path, *, force: bool = False) -> None:
     """Refuse a folder that holds anything, unless a phantom there may be replaced; `write` spares what is none."""
@@ -72,6 +77,8 @@ def write(
             seed=phantom.anatomy.seed,
             description=words,
             identity=identity,
+            body_part=BODY_PARTS[person.region],
+            laterality=person.sides[0][0].upper() if len(person.sides) == 1 else None,
             progress=part(progress, 0.6, 0.85),
         )
         progress("writing labels", 0.86)
