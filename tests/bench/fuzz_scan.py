@@ -29,6 +29,7 @@ import SimpleITK
 from spatial.faults import Fault
 from tests.bench.fuzz_forms import FORMS, make
 from tests.bench.fuzz_mutations import mutate
+from twin.scan.dicom_seg import fingerprint
 from twin.scan.load import load_volume
 from twin.scan.volume import Volume
 
@@ -172,6 +173,7 @@ def _against_pydicom(volume: Volume, folder: Path) -> str:
     """Every slice that pydicom finds in the folder must be in the volume, at its place, with its values."""
     seen: set[int] = set()
     about = dict(volume.about)
+    is_said = any("other series in the folder left aside" in note for note in volume.warnings)
     tilted, resampled = about["gantry_tilt_corrected_deg"], about["resampled_from_mm"]
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         try:
@@ -179,6 +181,8 @@ def _against_pydicom(volume: Volume, folder: Path) -> str:
         except Exception:
             continue
         is_ct = (data.get("Modality") or "CT") == "CT" and "Rows" in data
+        if is_said and fingerprint(str(data.get("SeriesInstanceUID"))) != about["series_fingerprint"]:
+            continue  # damage put it into a series of its own; those that stand next in line were refused
         if not is_ct or "LOCALIZER" in (data.get("ImageType") or []):
             continue
         try:

@@ -106,12 +106,12 @@ def test_the_last_slice_under_another_uid_is_missed(tmp_path):
     data = files[9].read_bytes()
     assert data.count(b"1.2.3.4\0") == 1
     files[9].write_bytes(data.replace(b"1.2.3.4\0", b"1.2.3.5\0"))
-    with pytest.raises(MixedSeries, match="stands where this one goes on") as caught:
+    with pytest.raises(MixedSeries, match="lies where this one goes on") as caught:
         load_volume(tmp_path)
     assert caught.value.path == files[9]
     volume = load_volume(tmp_path, series_uid="1.2.3.4")  # asked for by name: loaded, and said
     assert volume.grid.size[2] == 9
-    assert any("stands where this one goes on" in note for note in volume.warnings)
+    assert any("lies where this one goes on" in note for note in volume.warnings)
 
 
 def test_a_lone_slice_elsewhere_is_no_stray(tmp_path):

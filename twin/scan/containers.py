@@ -63,15 +63,25 @@ def unpacked(source: Path, progress: Progress = silent, limits: ContainerLimits 
     if not (source.is_file() and is_container(source)):
         yield source
         return
-    with tempfile.TemporaryDirectory(prefix="osteotwin-") as name:
-        folder = Path(name).resolve()
-        try:
-            _Unpacking(source, folder, limits or ContainerLimits(), progress).run()
-            yield folder
-        except Fault as fault:
-            if fault.path is not None and fault.path.is_relative_to(folder):
-                fault.path = source / fault.path.relative_to(folder)
-            raise
+    folder = Path(tempfile.mkdtemp(prefix="osteotwin-")).resolve()
+    try:
+        _Unpacking(source, folder, limits or ContainerLimits(), progress).run()
+        yield folder
+    except Fault as fault:
+        if fault.path is not None and fault.path.is_relative_to(folder):
+            fault.path = source / fault.path.relative_to(folder)
+        raise
+    finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove it whole, even if Ctrl-C comes in the middle of that."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 class _Unpacking:

@@ -125,6 +125,8 @@ def survey(path: Path, progress: Progress = silent) -> Survey:
         return _of_dicomdir(path, progress)
     if path.is_file():
         return _of_file(path, progress)
+    if not path.is_dir():
+        raise NoScan("neither a file nor a folder", path=path)
     files = list(_files(path))
     if not files:
         raise NoScan("the folder is empty", path=path)
@@ -254,7 +256,7 @@ def _with_strays(series: Sequence[Series]) -> tuple[Series, ...]:
         layout = one.verdict.layout
         lost = () if layout is None else strays(layout, [other.headers for other in series if other is not one])
         words = (
-            "a lone slice of another series stands where this one goes on; was its UID damaged? Choose with --series"
+            "a lone slice of another series lies where this one goes on, or nowhere; is its UID damaged? See --series"
         )
         found = tuple(MixedSeries(words, path=header.path) for header in lost)
         out.append(replace(one, strays=found) if found else one)

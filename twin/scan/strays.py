@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spatial.rigid import Array
-from twin.scan.headers import Header
+from twin.scan.headers import CT_CLASSES, Header
 from twin.scan.layout import Layout
 from twin.scan.planes import ORIENTATION_TOLERANCE, known
 
@@ -16,7 +16,7 @@ FEW = 2  # slices; a series of more is one of its own that happens to go on from
 
 
 def strays(layout: Layout, others: Sequence[Sequence[Header]]) -> tuple[Header, ...]:
-    """The slices among the `others` (the headers of each other series) that would continue the stack at either end."""
+    """Slices among the `others` (the headers of each other series) that would continue the stack, or say no place."""
     places = np.array([h.position_mm for h in layout.headers])
     ends: tuple[Array, Array] = (2 * places[0] - places[1], 2 * places[-1] - places[-2])
     first = layout.headers[0]
@@ -25,8 +25,20 @@ def strays(layout: Layout, others: Sequence[Sequence[Header]]) -> tuple[Header, 
         for headers in others
         if len(headers) <= FEW
         for header in headers
-        if _is_alike(header, first) and any(np.linalg.norm(known(header.position_mm) - end) < NEAR_MM for end in ends)
+        if _is_lost(header, first) or (_is_alike(header, first) and any(_is_at(header, end) for end in ends))
     )
+
+
+def _is_at(header: Header, place_mm: Array) -> bool:
+    return float(np.linalg.norm(known(header.position_mm) - place_mm)) < NEAR_MM
+
+
+def _is_lost(header: Header, first: Header) -> bool:
+    """A CT slice of the same size that does not say where it lies: it may be one of these."""
+    if header.sop_class not in CT_CLASSES or header.is_localizer or header.pixels is None or first.pixels is None:
+        return False
+    placed = header.position_mm is not None and header.orientation is not None and header.spacing_mm is not None
+    return not placed and (header.pixels.rows, header.pixels.columns) == (first.pixels.rows, first.pixels.columns)
 
 
 def _is_alike(header: Header, first: Header) -> bool:
