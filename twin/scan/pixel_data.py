@@ -94,8 +94,7 @@ def _described(values: Values, found: Elements, path: Path) -> Pixels:
         signed = values.short("PixelRepresentation") or 0
         if signed not in (0, 1):
             raise ValueError(f"PixelRepresentation is {signed}")
-        bits = values.short("BitsAllocated") or 16
-        stored = values.short("BitsStored") or bits
+        bits, stored = values.short("BitsAllocated") or 0, values.short("BitsStored") or 0
         high = values.short("HighBit")
         samples = values.short("SamplesPerPixel")
         frames = values.text("NumberOfFrames")
@@ -106,6 +105,8 @@ def _described(values: Values, found: Elements, path: Path) -> Pixels:
         )  # fmt: skip
     except ValueError as error:
         raise BrokenFile(f"the image's size or kind cannot be read ({error})", path=path) from None
+    if pixels.bits_allocated < 1 or pixels.samples < 1:
+        raise BrokenFile(f"{pixels.samples} values of {pixels.bits_allocated} bits a pixel", path=path)
     if pixels.rows < 1 or pixels.columns < 1 or pixels.frames < 1:
         raise BrokenFile(f"an image of {pixels.rows} x {pixels.columns} x {pixels.frames} pixels", path=path)
     return pixels
