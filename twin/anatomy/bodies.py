@@ -33,7 +33,7 @@ PLATE_MM = 1.5
 DISC_MM = 5.0
 OSTEOPHYTE_MM = 3.0  # may stand out this far; what leans on a body further out is a vessel, a duct, a gut
 VESSEL_MM = 30.0
-BESIDE_MM = 14.0  # in front of the canal: further back stand pedicles and ribs
+BESIDE_MM = 22.0  # in front of the canal: further back stand pedicles, ribs, and L5's transverse processes
 LEAST_EDGE = 0.12  # mean of it along a believable outline
 
 

@@ -27,6 +27,8 @@ ARCH_MM = ((-15.0, -6.0), 7.0)
 ARCH_SHARE = (0.05, 0.45)  # of the body's height from below
 PEDICLE_MM = ((-1.0, 9.0), (9.0, 19.0))  # anterior from the canal (further back stand the facets), lateral
 PEDICLE_SHARE = (0.5, 0.95)
+TRANSVERSE_MM = ((0.0, 14.0), (19.0, 34.0))
+TRANSVERSE_SHARE = (0.45, 0.95)
 WING_LATERAL_MM = (64.0, 150.0)  # iliac wing, beside every ala
 
 
@@ -55,9 +57,9 @@ def around(working: Working, canal: Canal, bone: NDArray[np.bool_]) -> Spine:
     return Spine(zyx, canal.coordinates(points))
 
 
-def vertebral(spine: Spine, segment: Segment, name: str) -> list[Marker]:
+def vertebral(spine: Spine, segment: Segment, name: str, *, beside_ilium: bool = False) -> list[Marker]:
     """Body, pedicles and arch of one vertebra; the body alone of the sacrum. Empty when the scan holds too little
-    of it.
+    of it. The transverse processes are marked as well where they come near the ilium.
     """
     up, down = segment.heights_mm(spine.at)
     s, lateral, anterior = spine.at.T
@@ -86,6 +88,11 @@ def vertebral(spine: Spine, segment: Segment, name: str) -> list[Marker]:
         pedicle = (share > PEDICLE_SHARE[0]) & (share < PEDICLE_SHARE[1]) & (anterior > near) & (anterior < far)
         pedicle &= (np.abs(lateral) > inner) & (np.abs(lateral) < outer)
         markers.append(Marker(name, spine.zyx[pedicle]))
+        if beside_ilium:
+            (near, far), (inner, outer) = TRANSVERSE_MM
+            process = (share > TRANSVERSE_SHARE[0]) & (share < TRANSVERSE_SHARE[1])
+            process &= (anterior > near) & (anterior < far) & (np.abs(lateral) > inner) & (np.abs(lateral) < outer)
+            markers.append(Marker(name, spine.zyx[process]))
         arch = (share > ARCH_SHARE[0]) & (share < ARCH_SHARE[1]) & (np.abs(lateral) < half)
         arch &= (anterior > rear) & (anterior < front)
         markers.append(Marker(name, spine.zyx[arch]))

@@ -45,6 +45,7 @@ from twin.anatomy.surface import bounding_boxes, fill_cavities
 from twin.anatomy.working import Working
 from twin.scan.volume import Grid, LabelMap, Volume
 
+BESIDE_ILIUM = (1, 2)  # vertebrae above the sacrum
 DISC_RISE_HU = (70, 40)  # of thin slices; of thick ones, in which endplates blur into the disc
 ENCLOSED_HU = 300.0  # dark tissue that bone brighter than this encloses is marrow, never a joint
 LEAST_BONE_ML = 1.0
@@ -149,13 +150,22 @@ def _known(
     sure, never = bodies.fill_and_clear(coarse, canal, bodies.find(coarse, canal, spine))
     rise = np.where(between, np.uint8(DISC_RISE_HU[open_shells]), np.uint8(0))
     if implant is not None:
-        rise = np.maximum(rise, implant.rise_hu())
+        rise = np.maximum(rise, _beside_spine(implant.rise_hu(), coarse, canal))
         bone = bone & ~((rise > 0) & (coarse.hu < threshold + rise))
         shafts = metal.closed_over(bone | sure, implant, coarse.spacing_mm)
         sure, never = sure | shafts, never | (implant.mask & ~shafts)
     if not open_shells:
         sure |= bone_mask.hollows((bone | sure) & ~never & ~between, coarse, canal) & ~never & ~between
     return Known(sure, never, rise)
+
+
+def _beside_spine(rise: NDArray[np.uint8], coarse: Working, canal: Canal) -> NDArray[np.uint8]:
+    """The rise in thresholds where dark marrow is filled by other means: not in the pelvis and the legs."""
+    zyx = np.argwhere(rise > 0)
+    at = canal.coordinates(coarse.patient_from_index(zyx))
+    off = (np.hypot(at[:, 1], at[:, 2]) > bone_mask.SPINE_MM) | (at[:, 0] < 0.0)
+    rise[tuple(zyx[off].T)] = 0
+    return rise
 
 
 def _disc_space(coarse: Working, canal: Canal, chain: tuple[discs.Disc, ...]) -> NDArray[np.bool_]:
@@ -192,7 +202,9 @@ def _seeds(
     near = markers.around(coarse, canal, bone)
     seeds: list[Marker] = []
     for n, segment_ in enumerate(spine):
-        seeds += markers.vertebral(near, segment_, f"segment_{n:02d}")
+        seeds += markers.vertebral(
+            near, segment_, f"segment_{n:02d}", beside_ilium=spine[0].is_sacrum and n in BESIDE_ILIUM
+        )
     lowest = canal.along_mm[0] - 60.0
     top = spine[0].above
     if pelvis is not None and top is not None:
