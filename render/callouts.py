@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy.optimize import linear_sum_assignment
 
 from render.glyphs import FONTS
 from render.scene import Rgb
@@ -37,19 +38,26 @@ def font(size_px: int, weight: Literal["Medium", "SemiBold"] = "Medium") -> Any:
     return ImageFont.truetype(str(FONTS / f"Inter-{weight}.otf"), size_px)
 
 
-def placed(callouts: Sequence[Callout], top_px: float, bottom_px: float, line_px: float) -> list[Callout]:
-    """The callouts with their heights: as near to their things as lines of `line_px` allow, in the same order.
+def placed(
+    callouts: Sequence[Callout], top_px: float, bottom_px: float, line_px: float, columns_px: tuple[float, float]
+) -> list[Callout]:
+    """The callouts with their heights: as near to their things as lines of `line_px` allow.
 
-    A column that is too short for its lines sets them closer.
+    `columns_px` are the left and the right column's edge. The lines are as short as they can be together, so no two
+    cross. A column that is too short for its lines sets them closer.
     """
     found: list[Callout] = []
-    for column in ("left", "right"):
+    for column, edge_px in zip(("left", "right"), columns_px, strict=True):
         own = sorted((one for one in callouts if one.column == column), key=lambda one: one.at_px[1])
         if not own:
             continue
         step = min(line_px, (bottom_px - top_px) / len(own))
         heights = _spread(np.array([one.at_px[1] for one in own]), step, top_px + step / 2, bottom_px - step / 2)
-        found += [replace(one, y_px=float(y)) for one, y in zip(own, heights, strict=True)]
+        at = np.array([one.at_px for one in own])
+        lengths = np.hypot(at[:, :1] - edge_px, at[:, 1:] - heights[None, :])
+        rows, slots = linear_sum_assignment(lengths)
+        order = sorted(zip(slots.tolist(), rows.tolist(), strict=True))
+        found += [replace(own[row], y_px=float(heights[slot])) for slot, row in order]
     return found
 
 
@@ -70,9 +78,10 @@ def _spread(wanted: Any, step: float, low: float, high: float) -> Any:
 
 
 def draw_callouts(
-    image: Image.Image, callouts: Sequence[Callout], *, left_px: float, right_px: float, size_px: int
+    image: Image.Image, callouts: Sequence[Callout], columns_px: tuple[float, float], size_px: int
 ) -> None:
-    """Draw placed callouts: words that end at `left_px` or begin at `right_px`, lines from there to the things."""
+    """Draw placed callouts: words up to the left column's edge or from the right one's, and lines to the things."""
+    left_px, right_px = columns_px
     wide, high = image.size
     layer = Image.new("L", (wide * FINER, high * FINER))
     pen = ImageDraw.Draw(layer)

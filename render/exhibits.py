@@ -187,8 +187,8 @@ def _panel(
     for one, (x, y) in named:
         is_left = len(bones) > 1 and _is_column_left(one, x, middle_px, side)
         callouts.append(Callout(one.label, (x + gutter_px, y + TOP_PX), one.rgb, "left" if is_left else "right"))
-    laid = placed(callouts, TOP_PX, TOP_PX + high_px, LINE_PX)
-    draw_callouts(page, laid, left_px=gutter_px - 8, right_px=wide_px + gutter_px + 8, size_px=LABEL_PX)
+    columns_px = gutter_px - 8, wide_px + gutter_px + 8
+    draw_callouts(page, placed(callouts, TOP_PX, TOP_PX + high_px, LINE_PX, columns_px), columns_px, LABEL_PX)
     _letters(page, view, gutter_px)
     _scale_bar(page, 1.0 / float(view.pixels_per_mm(Points[Patient](points[0]))))
     return _Panel(page, SEEN_FROM[side] + (", bones seen through" if inner else ""))
@@ -299,8 +299,8 @@ def _name_sections(page: Image.Image, exhibits: Sequence[Exhibit], where: Slice,
             )  # fmt: skip
         else:
             beside.append(Callout(one.label, at, one.outline_rgb, "left" if x < where.width_px / 2 else "right"))
-    laid = placed(beside, 30.0, where.height_px - 50.0, LINE_PX)
-    draw_callouts(page, laid, left_px=gutter_px - 8, right_px=where.width_px + gutter_px + 8, size_px=LABEL_PX)
+    columns_px = gutter_px - 8, where.width_px + gutter_px + 8
+    draw_callouts(page, placed(beside, 30.0, where.height_px - 50.0, LINE_PX, columns_px), columns_px, LABEL_PX)
 
 
 def _boxes_meet(a: Any, b: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -36,7 +38,7 @@ def spine():
 def test_names_in_a_column_keep_their_order_and_their_distance(seed):
     wanted = np.sort(np.random.default_rng(seed).uniform(0, 500, 17))
     callouts = [Callout(str(n), (3.0, float(y)), (1, 1, 1)) for n, y in enumerate(wanted)]
-    laid = placed(callouts, 0.0, 500.0, 25.0)
+    laid = placed(callouts, 0.0, 500.0, 25.0, (0.0, 600.0))
     heights = np.array([one.y_px for one in laid])
     assert [one.text for one in laid] == [str(n) for n in range(17)]
     assert np.diff(heights).min() >= 25.0 - 1e-9
@@ -44,19 +46,33 @@ def test_names_in_a_column_keep_their_order_and_their_distance(seed):
     assert heights.max() <= 500.0
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_no_two_lines_to_one_column_cross(seed):
+    points = np.random.default_rng(seed).uniform((0, 150), (500, 250), (12, 2))
+    callouts = [Callout(str(n), (float(x), float(y)), (1, 1, 1)) for n, (x, y) in enumerate(points)]
+    laid = placed(callouts, 0.0, 400.0, 25.0, (0.0, 600.0))
+    for one, other in combinations(laid, 2):
+        a, b = np.array(one.at_px), np.array([600.0, one.y_px])
+        c, d = np.array(other.at_px), np.array([600.0, other.y_px])
+        apart = [_turn(a, b, c) * _turn(a, b, d), _turn(c, d, a) * _turn(c, d, b)]
+        assert not (apart[0] < 0 and apart[1] < 0)
+
+
+def _turn(a, b, c):
+    return float(np.sign((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])))
+
+
 def test_names_that_have_room_stay_beside_their_things():
     callouts = [Callout("a", (0.0, 100.0), (1, 1, 1)), Callout("b", (0.0, 300.0), (1, 1, 1), "left")]
-    assert [one.y_px for one in placed(callouts, 0.0, 400.0, 25.0)] == [300.0, 100.0]
+    assert [one.y_px for one in placed(callouts, 0.0, 400.0, 25.0, (0.0, 600.0))] == [300.0, 100.0]
     too_many = [Callout(str(n), (0.0, 5.0), (1, 1, 1)) for n in range(40)]
-    heights = [one.y_px for one in placed(too_many, 0.0, 400.0, 25.0)]
+    heights = [one.y_px for one in placed(too_many, 0.0, 400.0, 25.0, (0.0, 600.0))]
     assert np.diff(heights) == pytest.approx(10.0)
 
 
 def test_a_callout_is_drawn_from_its_words_to_its_thing():
     image = Image.new("RGB", (300, 100))
-    draw_callouts(
-        image, [Callout("L3", (150.0, 50.0), (1.0, 0.0, 0.0), y_px=50.0)], left_px=20, right_px=250, size_px=19
-    )
+    draw_callouts(image, [Callout("L3", (150.0, 50.0), (1.0, 0.0, 0.0), y_px=50.0)], (20.0, 250.0), 19)
     pixels = np.asarray(image)
     assert tuple(pixels[50, 150]) == (255, 0, 0)
     assert pixels[50, 160:240].max(axis=1).min() > 60  # the line
