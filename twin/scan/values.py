@@ -12,7 +12,13 @@ from pydicom.charset import convert_encodings, decode_bytes
 from spatial.faults import Fault
 from spatial.rigid import Array
 from twin.scan.elements import VRS
-from twin.scan.refusals import BadGeometry
+from twin.scan.refusals import BadGeometry, BrokenFile
+
+TEXTS = frozenset(
+    {"", "AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UN", "UR", "UT"}
+)
+    ["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UN", "UR", "UT"]
+) | {""}
 
 
 class Values:
@@ -23,14 +29,19 @@ class Values:
     ) -> None:
         """`order` is the byte order of binary values; new faults are added to `faults`."""
         self.raw, self.order, self.path, self.faults, self.charset = raw, order, path, faults, charset
+        self.odd: set[str] = set()
 
     def __contains__(self, keyword: str) -> bool:
         """Whether the element is there, empty or not."""
         return keyword in self.raw
 
     def text(self, keyword: str) -> str:
-        """Several values stay joined by backslashes; empty when absent."""
-        value = self.raw.get(keyword, ("", b""))[1].rstrip(b"\0 ")
+        """Several values stay joined by backslashes; empty when absent. An unknown kind of value is a fault."""
+        vr, value = self.raw.get(keyword, ("", b""))
+        if vr not in TEXTS and keyword not in self.odd:
+            self.odd.add(keyword)
+            self.faults.append(BrokenFile(f"{keyword} is stored as {vr!r}; is the header damaged?", path=self.path))
+        value = value.rstrip(b"\0 ")
         if value.isascii() or not self.charset:
             return value.decode("latin-1").strip()
         try:
