@@ -17,8 +17,6 @@ from twin.scan.refusals import BadGeometry, BrokenFile
 TEXTS = frozenset(
     {"", "AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UN", "UR", "UT"}
 )
-    ["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UN", "UR", "UT"]
-) | {""}
 
 
 class Values:
