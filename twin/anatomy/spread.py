@@ -59,6 +59,8 @@ SPREADS = {
     "sacrum endplate": Spread(0.15, 0.105, 0.3, 0.11, by_slice=True),
     "sacrum pedicle": Spread(0.25, 0.13),
     "endplate": Spread(0.145, 0.065, 0.38, 0.3, by_slice=True),
+    # tall and narrow (4 to 6 mm): hardly a wall tells their tilt
+    **{f"vertebrae_T{n} pedicle": Spread(0.12, 0.06, 2.4, 0.45, by_slice=True) for n in range(1, 10)},
     "pedicle": Spread(0.08, 0.045, 0.55, 0.42, by_slice=True),
     "facet": Spread(0.40, 0.125, 3.5, 1.8),
     "spinous_tip": Spread(0.165, 0.10, by_slice=True),
@@ -100,5 +102,5 @@ def without_spread(mark: Landmark, why: str = UNSCANNED) -> Landmark:
 
 
 def _kind(mark: Landmark) -> str | None:
-    names = (f"{mark.bone} {mark.name}", mark.name)
-    return next((kind for kind in SPREADS if any(name.startswith(kind) for name in names)), None)
+    own = f"{mark.bone} {mark.name}"
+    return next((kind for kind in SPREADS if own.startswith(kind) or mark.name.startswith(kind)), None)
