@@ -17,8 +17,10 @@ def draw(case: Case, folder: Path, progress: Callable[[str, float], None]) -> li
     from PIL import Image
 
     from render.anatomy import exhibits_of, standing_of, voxels_of
-    from render.exhibits import group_plates, groups_of, slice_plates
+    from render.exhibits import groups_of
+    from render.group_plates import group_plates
     from render.offscreen import Offscreen
+    from render.slice_plates import slice_plates
     from render.slices import BONE_WINDOW_HU
 
     folder.mkdir(parents=True, exist_ok=True)

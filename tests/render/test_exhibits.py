@@ -9,8 +9,11 @@ import pytest
 from PIL import Image
 
 from render.callouts import Callout, draw_callouts, placed
-from render.exhibits import Exhibit, Standing, _deepest, group_plates, groups_of, slice_plates
+from render.exhibits import Exhibit, Standing, groups_of
+from render.group_plates import group_plates
 from render.offscreen import Offscreen
+from render.plate import deepest
+from render.slice_plates import slice_plates
 from render.slices import Slice, Voxels, slice_picture
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
@@ -94,7 +97,7 @@ def test_every_bone_is_in_a_group():
 def test_the_deepest_place_of_a_flat_shape_is_its_middle():
     mask = np.zeros((60, 200), bool)
     mask[20:40, 10:190] = True
-    x, y, depth = _deepest(mask)
+    x, y, depth = deepest(mask)
     assert (x, y) == pytest.approx((99.5, 29.5), abs=1.0)
     assert depth >= 8.0
 
