@@ -150,6 +150,8 @@ def _against_itk(volume: Volume, source: Path) -> str:
         image = SimpleITK.ReadImage(str(source))
     except RuntimeError as error:
         raise NoOpinion(str(error)[-200:]) from None
+    if any("sform and qform disagree" in note for note in volume.warnings):
+        raise NoOpinion("sform and qform differ by a shift, which is said")
     values = SimpleITK.GetArrayFromImage(image)
     if values.ndim != 3:
         raise NoOpinion(f"{values.ndim} dimensions")

@@ -158,7 +158,9 @@ def test_a_nifti_that_grows_beyond_its_header_is_stopped(tmp_path):
         load_volume(tmp_path / "a.nii.gz")
 
 
-@pytest.mark.parametrize(("at", "kind", "value"), [(80, "f", 3.0), (80, "f", np.inf), (256, "f", np.nan), (72, "h", 8)])
+@pytest.mark.parametrize(
+    ("at", "kind", "value"), [(80, "f", 3.0), (80, "f", np.inf), (256, "f", np.nan), (72, "h", 8), (254, "h", 324)]
+)
 def test_a_nifti_that_contradicts_itself_is_refused(tmp_path, at, kind, value):
     path = raw_nifti(tmp_path / "a.nii", ramp(), RAS, qform=(0, 0, 0, -40, -40, -40))
     data = bytearray(path.read_bytes())

@@ -27,6 +27,7 @@ TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 76
 UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 DISAGREEMENT_MM = 0.1
+MOST_CODE = 5
 FARTHEST_MM = 1e9  # beyond, a number is damage; it also keeps squares from overflowing
 TURNED = 0.996  # cosine of 5 degrees: beyond, two matrices do not mean the same axes
 
@@ -153,6 +154,8 @@ def _matrix(
     """The RAS matrix: sform before qform (nifti1.h, method 3 before 2), with a word if they disagree."""
     qcode, scode = struct.unpack_from(order + "2h", data, 252)
     found: dict[str, Array] = {}
+    if not (0 <= qcode <= MOST_CODE and 0 <= scode <= MOST_CODE):
+        raise BadImage(f"qform code {qcode}, sform code {scode}; 0 to {MOST_CODE} can be", path=path)
     if scode > 0:
         found["sform"] = np.eye(4)
         found["sform"][:3] = np.array(struct.unpack_from(order + "12f", data, 280)).reshape(3, 4)
