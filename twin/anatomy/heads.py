@@ -18,6 +18,8 @@ from twin.anatomy.bone import Side
 from twin.anatomy.working import Working
 
 RADIUS_MM = (17.0, 31.0)
+SIDES: tuple[tuple[Side, float], ...] = (("right", -1.0), ("left", 1.0))
+MARGIN_MM = 35.0  # about where a centre may lie: the head's edge
 LATERAL_MM = (50.0, 130.0)  # from the body's middle
 # of a whole sphere's edge voxels that voted for the centre; the neck and the socket's floor never do
 LEAST_SHARE = 0.18
@@ -26,6 +28,7 @@ LEAST_SCORE = 0.55  # of the directions' mean boundary; a true head reaches 0.7 
 VOTED = 0.35  # places with this share of the most votes are looked at
 MOST_PLACES = 2500
 DIRECTIONS = 110
+STARTS = 8  # the likeliest places, each followed to its best
 RING_MM = np.array([-0.5, -0.25, 0.0, 0.25, 0.5])
 NECK_COSINE = 0.6  # directions this near to the neck's have no boundary
 FALL_HU = 80.0  # from the head to the joint space, full marks
@@ -35,14 +38,20 @@ RISE_SHARES = (0.9, 0.4)  # a rise counts less than a fall: where the head is, a
 CALM_HU = (60.0, 200.0)  # the head's inside may vary so much for nothing, and by that much more for half the marks
 
 
+Sphere = tuple[float, Array, float]  # score, centre (3,) mm, radius mm
+
+
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A femoral head: side, centre (3,) mm Patient, radius, and the share of its sphere that was seen."""
+    """A femoral head: side, centre (3,) mm Patient, radius, the share of its sphere that was seen, and how clear its
+    boundary is all around (0 to 1).
+    """
 
     side: Side
     centre_mm: Array
     radius_mm: float
     share: float
+    score: float = 0.0
 
 
 def neck_axis(side: str) -> Array:
@@ -53,69 +62,97 @@ def neck_axis(side: str) -> Array:
 
 def find(working: Working, middle_x_mm: float, below_z_mm: float) -> tuple[Head, ...]:
     """At most one head a side, lower than `below_z_mm`; a side that shows none is left out (cut off, or an implant)."""
-    top = int(np.clip(round((below_z_mm - working.origin_mm[2]) / working.spacing_mm), 0, working.hu.shape[0]))
-    if top < 2 * RADIUS_MM[0] / working.spacing_mm:
-        return ()
-    block = ndimage.gaussian_filter(np.clip(working.hu[:top], -100, 700), 1.0)
+    low, high = working.patient_from_index(np.array([[0, 0, 0], np.array(working.hu.shape) - 1]))
+    high[2] = min(high[2], below_z_mm)
+    found = []
+    for side, sign in SIDES:  # Patient: +x is left
+        reach = np.sort(middle_x_mm + sign * np.array(LATERAL_MM))
+        low[0], high[0] = reach
+        head = within(working, side, low, high)
+        if head is not None:
+            found.append(head)
+    return tuple(found)
+
+
+def within(working: Working, side: Side, low_mm: Array, high_mm: Array) -> Head | None:
+    """The head of a left or right femur whose centre lies between two corners (3,); None when none shows."""
+    grown = np.array([MARGIN_MM, MARGIN_MM, MARGIN_MM])
+    at = working.index_from_patient(np.stack([low_mm - grown, high_mm + grown]))
+    first = np.clip(np.floor(at[0]), 0, working.hu.shape).astype(int)
+    last = np.clip(np.ceil(at[1]) + 1, 0, working.hu.shape).astype(int)
+    if (last - first < 2 * RADIUS_MM[0] / working.spacing_mm).any():
+        return None
+    box = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    block = ndimage.gaussian_filter(np.clip(working.hu[box], -100, 700), 1.0)
     gradient = np.stack(list(np.gradient(block)), axis=-1) / working.spacing_mm
     strength = np.linalg.norm(gradient, axis=-1)
-    x = np.arange(block.shape[2]) * working.spacing_mm + working.origin_mm[0] - middle_x_mm
-    found = []
-    sides: tuple[tuple[Side, float], ...] = (("right", -1.0), ("left", 1.0))  # Patient: +x is left
-    for side, sign in sides:
-        columns = np.flatnonzero((sign * x > LATERAL_MM[0] - 35) & (sign * x < LATERAL_MM[1] + 35))
-        if len(columns) < 10:
-            continue
-        first, last = int(columns[0]), int(columns[-1]) + 1
-        edge = strength[:, :, first:last] > 35.0
-        zyx = np.argwhere(edge)
-        if len(zyx) < 200:
-            continue
-        g = gradient[:, :, first:last][edge] / strength[:, :, first:last][edge][:, None]
-        votes = np.zeros(edge.shape, dtype=np.float32)
-        radii = np.arange(RADIUS_MM[0], RADIUS_MM[1], working.spacing_mm) / working.spacing_mm
-        _vote(zyx.astype(np.float64), g, radii, votes)
-        votes = ndimage.gaussian_filter(votes, 1.2)
-        votes[:, :, (sign * x[first:last] <= LATERAL_MM[0]) | (sign * x[first:last] >= LATERAL_MM[1])] = 0.0
-        at, radius = _roundest(working, side, votes, first)
-        if radius == 0.0:
-            continue
-        spacing = working.spacing_mm
-        offset = np.array([0.0, 0.0, first])
-        fitted = _fitted(zyx.astype(float), g, working.index_from_patient(at) - offset, radius / spacing)
-        if fitted is None:
-            continue
-        centre, r, share = fitted
-        fine = working.patient_from_index(centre + offset)
-        if share > CLEAR_SHARE and np.linalg.norm(fine - at) < 5.0 and abs(r * spacing - radius) < 3.5:
-            at, radius = fine, r * spacing
-        found.append(Head(side, at, radius, share))
-    return tuple(h for h in found if h.share >= LEAST_SHARE)
+    edge = strength > 35.0
+    zyx = np.argwhere(edge)
+    if len(zyx) < 200:
+        return None
+    inward = gradient[edge] / strength[edge][:, None]
+    votes = np.zeros(edge.shape, dtype=np.float32)
+    radii = np.arange(RADIUS_MM[0], RADIUS_MM[1], working.spacing_mm) / working.spacing_mm
+    _vote(zyx.astype(np.float64), inward, radii, votes)
+    votes = ndimage.gaussian_filter(votes, 1.2)
+    for axis in range(3):
+        there = working.origin_mm[2 - axis] + (first[axis] + np.arange(votes.shape[axis])) * working.spacing_mm
+        outside = (there <= low_mm[2 - axis]) | (there >= high_mm[2 - axis])
+        np.moveaxis(votes, axis, 0)[outside] = 0.0
+    centre_mm, radius_mm, score = _roundest(working, side, votes, first)
+    if score < LEAST_SCORE:
+        return None
+    spacing = working.spacing_mm
+    centre = working.index_from_patient(centre_mm) - first
+    fitted = _fitted(zyx.astype(float), inward, centre, radius_mm / spacing)
+    if fitted is None or fitted[2] < LEAST_SHARE:
+        return None
+    at_mm, r = working.patient_from_index(fitted[0] + first), fitted[1] * spacing
+    if fitted[2] > CLEAR_SHARE and np.linalg.norm(at_mm - centre_mm) < 5.0 and abs(r - radius_mm) < 3.5:
+        centre_mm, radius_mm = at_mm, r
+    return Head(side, centre_mm, radius_mm, fitted[2], score)
 
 
-def _roundest(working: Working, side: str, votes: NDArray[np.float32], first: int) -> tuple[Array, float]:
-    """Centre mm and radius of the sphere with the best boundary among the places with many votes; radius 0: none."""
+def _roundest(
+    working: Working, side: str, votes: NDArray[np.float32], first: NDArray[np.int64]
+) -> tuple[Array, float, float]:
+    """Centre mm, radius and score of the sphere with the best boundary among the places with many votes."""
     every = max(1, round(4.0 / working.spacing_mm))
     sparse = ndimage.maximum_filter(votes, every)[::every, ::every, ::every]
     places = np.argwhere(sparse > VOTED * float(votes.max()))
     rank = np.argsort(-sparse[tuple(places.T)], kind="stable")[:MOST_PLACES]
-    centres = working.patient_from_index(places[rank] * every + np.array([0.0, 0.0, first]))
+    centres = working.patient_from_index(places[rank] * every + first)
     around = ways(DIRECTIONS)
     around = np.ascontiguousarray(around[around @ neck_axis(side) < NECK_COSINE])
     radii = np.arange(RADIUS_MM[0], RADIUS_MM[1], 1.5)
     ring = np.array([[a, b, c] for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1)], dtype=float)
-    best: tuple[float, Array, float] = (0.0, np.zeros(3), 0.0)
-    for step, rise_share in ((4.0, 0), (2.0, 0), (1.0, 0), (2.0, 1), (1.0, 1), (0.5, 1)):
-        scores = np.empty((len(centres), len(radii)))
-        at = (centres - working.origin_mm) / working.spacing_mm
-        _score(working.hu, at, radii, around, working.spacing_mm, RISE_SHARES[rise_share], scores)
-        n, m = np.unravel_index(int(np.argmax(scores)), scores.shape)
-        best = float(scores[n, m]), centres[n], float(radii[m])
-        if rise_share == 0 and best[0] < LEAST_SCORE:
-            return best[1], 0.0
-        centres = best[1] + 0.5 * step * ring
-        radii = best[2] + (np.arange(-3.0, 6.1, 0.75) if step == 1.0 and rise_share == 0 else RING_MM * step)
-    return best[1], best[2]
+
+    def scored(at_mm: Array, of_mm: Array, rise_share: float) -> Array:
+        out = np.empty((len(at_mm), len(of_mm)))
+        at = (at_mm - working.origin_mm) / working.spacing_mm
+        _score(working.hu, at, of_mm, around, working.spacing_mm, rise_share, out)
+        return out
+
+    def refined(best: Sphere, steps: tuple[float, ...], rise_share: float, of_mm: Array) -> Sphere:
+        for step in steps:
+            at_mm = best[1] + 0.5 * step * ring
+            scores = scored(at_mm, of_mm, rise_share)
+            n, m = np.unravel_index(int(np.argmax(scores)), scores.shape)
+            best = float(scores[n, m]), at_mm[n], float(of_mm[m])
+            of_mm = best[2] + RING_MM * step
+        return best
+
+    if not len(centres):
+        return np.zeros(3), 0.0, 0.0
+    scores = scored(centres, radii, RISE_SHARES[0])
+    likely = np.argsort(-scores.max(axis=1))[:STARTS]
+    starts = [(float(scores[n].max()), centres[n], float(radii[int(np.argmax(scores[n]))])) for n in likely]
+    where = max(
+        (refined(start, (4.0, 2.0, 1.0), RISE_SHARES[0], start[2] + 4.0 * RING_MM) for start in starts),
+        key=lambda sphere: sphere[0],
+    )
+    size = refined(where, (2.0, 1.0, 0.5), RISE_SHARES[1], where[2] + np.arange(-3.0, 6.1, 0.75))
+    return size[1], size[2], where[0]
 
 
 def ways(count: int) -> Array:

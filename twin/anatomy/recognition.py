@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatial.rigid import Array
-from twin.anatomy import balls, parting
-from twin.anatomy.balls import Ball
-from twin.anatomy.heads import neck_axis
+from twin.anatomy import heads, parting
+from twin.anatomy.heads import Head, neck_axis
 from twin.anatomy.surface import fill_cavities
 from twin.anatomy.working import Working
 
@@ -39,6 +38,9 @@ COMMON = 0.5  # of the fibula's height that lies beside the tibia
 KNEE_MM = (-22.0, 28.0)  # from the tibia's top to the femur's bottom (condyles reach below the eminence)
 LEAST_SOCKET = 400  # voxels of a hip bone near the head
 LEAST_SACRUM_ML = 40.0
+UPPER_MM = 75.0  # of a femur's top in which its head lies
+SHAFT_MM = 62.0  # width of what is below, at most
+BESIDE_SHAFT_MM = 15.0  # from the shaft to the head's centre, at least
 PATELLA_ML = (3.0, 45.0)
 PATELLA_MM = (14.0, 70.0)  # every extent of it
 FRONT_MM = (8.0, 75.0)  # in front of the femur's lower end
@@ -158,11 +160,12 @@ def pieces_of(coarse: Working, labels: NDArray[np.uint8]) -> list[Piece]:
     return sorted(found, key=lambda p: -p.volume_ml)
 
 
-def named(coarse: Working, bone: NDArray[np.bool_], pieces: list[Piece]) -> dict[int, str]:
-    """Bone names by piece number, of those that are recognised."""
+def named(coarse: Working, bone: NDArray[np.bool_], pieces: list[Piece]) -> tuple[dict[int, str], tuple[Head, ...]]:
+    """Bone names by piece number, of those that are recognised, and the femoral heads."""
     skull = _skull(coarse, bone, pieces)
     if skull is not None:
-        return {skull: "skull"}
+        return {skull: "skull"}, ()
+    found: list[Head] = []
     names: dict[int, str] = {}
     large = [p for p in pieces if p.volume_ml >= LEAST_ML]
     for tibia, fibula in _shanks(large):
@@ -180,13 +183,15 @@ def named(coarse: Working, bone: NDArray[np.bool_], pieces: list[Piece]) -> dict
     for piece in large:
         if not names.get(piece.number, "femur").startswith("femur") or piece.extent_mm[2] < LEAST_LONG_MM:
             continue
-        ball = balls.upper(piece.points_mm, coarse.spacing_mm)
-        if ball is None or (piece.number not in names and f"femur_{ball.side}" in names.values()):
+        head = _head(coarse, piece)
+        if head is None or (piece.number not in names and f"femur_{head.side}" in names.values()):
             continue
-        names.setdefault(piece.number, f"femur_{ball.side}")
-        socket = _around(ball, [p for p in large if p.number not in names])
-        if socket is not None and names[piece.number] == f"femur_{ball.side}":
-            names[socket.number] = f"hip_{ball.side}"
+        names.setdefault(piece.number, f"femur_{head.side}")
+        if names[piece.number] == f"femur_{head.side}":
+            found.append(head)
+            socket = _around(head, [p for p in large if p.number not in names])
+            if socket is not None:
+                names[socket.number] = f"hip_{head.side}"
     sacrum = _between(names, large)
     if sacrum is not None:
         names[sacrum.number] = "sacrum"
@@ -194,7 +199,7 @@ def named(coarse: Working, bone: NDArray[np.bool_], pieces: list[Piece]) -> dict
         cap = _patella(femur, [p for p in large if p.number not in names])
         if cap is not None:
             names[cap.number] = names[femur.number].replace("femur", "patella")
-    return names
+    return names, tuple(found)
 
 
 def _shanks(pieces: list[Piece]) -> list[tuple[Piece, Piece]]:
@@ -234,14 +239,38 @@ def _above(tibia: Piece, pieces: list[Piece]) -> Piece | None:
     return None
 
 
-def _around(ball: Ball, pieces: list[Piece]) -> Piece | None:
+def _head(coarse: Working, piece: Piece) -> Head | None:
+    """The femoral head at the upper end of a bone with one shaft below it, on the inner side of that shaft."""
+    top = float(piece.high[2])
+    below = piece.points_mm[(piece.points_mm[:, 2] < top - UPPER_MM) & (piece.points_mm[:, 2] > top - 1.8 * UPPER_MM)]
+    if len(below) < 50:
+        return None
+    for z in np.arange(top - 1.8 * UPPER_MM, top - UPPER_MM, 10.0):
+        section = below[np.abs(below[:, 2] - z - 5.0) < 5.0]
+        if len(section) and np.ptp(section[:, :2], axis=0).max() > SHAFT_MM:
+            return None
+    shaft = below.mean(axis=0)
+    best: Head | None = None
+    for side, sign in heads.SIDES:
+        low, high = piece.low.copy(), piece.high.copy()
+        low[2] = top - UPPER_MM
+        head = heads.within(coarse, side, low, high)
+        if head is None or sign * (shaft[0] - head.centre_mm[0]) < BESIDE_SHAFT_MM:
+            continue
+        nearest = np.linalg.norm(piece.points_mm - head.centre_mm, axis=1).min()
+        if nearest < 3.0 and (best is None or head.score > best.score):
+            best = head
+    return best
+
+
+def _around(head: Head, pieces: list[Piece]) -> Piece | None:
     """The hip bone: what lies above and beside a femoral head, as a socket does."""
     best: tuple[float, Piece] | None = None
     for piece in pieces:
-        d = piece.points_mm - ball.centre_mm
+        d = piece.points_mm - head.centre_mm
         far = np.linalg.norm(d, axis=1)
-        near = (far > ball.radius_mm) & (far < ball.radius_mm + 14.0)
-        near &= d @ neck_axis(ball.side) < 0.3 * far
+        near = (far > head.radius_mm) & (far < head.radius_mm + 14.0)
+        near &= d @ neck_axis(head.side) < 0.3 * far
         if near.sum() > LEAST_SOCKET and (best is None or near.sum() > best[0]):
             best = float(near.sum()), piece
     return None if best is None else best[1]

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from spatial.faults import Fault
 from spatial.progress import Progress
-from twin.anatomy import bone_mask, parting, recognition, working
+from twin.anatomy import bone_mask, hips, parting, recognition, working
 from twin.anatomy.canal import Canal, NoSpine
+from twin.anatomy.heads import Head
 from twin.anatomy.segmentation import Segmented
 from twin.anatomy.surface import fill_cavities
 from twin.anatomy.working import Working
@@ -54,14 +55,15 @@ def segment(volume: Volume, coarse: Working, bone_hu: float, progress: Progress,
     if not pieces:
         raise fault
     progress("recognising the bones", 0.5)
-    names = recognition.named(coarse, bone, pieces)
+    names, found_heads = recognition.named(coarse, bone, pieces)
     for n, piece in enumerate([p for p in pieces if p.number not in names][: recognition.MOST_UNKNOWN], 1):
         names[piece.number] = f"bone_{n}"
     kept = {number: n for n, number in enumerate(sorted(names, key=lambda number: names[number]), 1)}
     table = np.zeros(256, dtype=np.uint8)
     table[list(kept)] = list(kept.values())
     progress("telling the bones apart", 0.6)
-    fine = _at_full_resolution(volume, coarse, table[labels], bone, bone_hu)
+    numbers = {names[number]: n for number, n in kept.items()}
+    fine = _at_full_resolution(volume, coarse, table[labels], bone, bone_hu, found_heads, numbers)
     unknown = sorted((name for name in names.values() if name.startswith("bone_")), key=lambda name: int(name[5:]))
     known = sorted(name for name in names.values() if not name.startswith("bone_"))
     warnings = ["no spine in this scan: no levels were looked for"]
@@ -79,7 +81,13 @@ def segment(volume: Volume, coarse: Working, bone_hu: float, progress: Progress,
 
 
 def _at_full_resolution(
-    volume: Volume, coarse: Working, labels: NDArray[np.uint8], bone: NDArray[np.bool_], bone_hu: float
+    volume: Volume,
+    coarse: Working,
+    labels: NDArray[np.uint8],
+    bone: NDArray[np.bool_],
+    bone_hu: float,
+    found_heads: tuple[Head, ...],
+    numbers: dict[str, int],
 ) -> NDArray[np.uint8]:
     """Working labels on the CT's own grid, each grown again from its inside to the joints as they show there."""
     import edt
@@ -94,7 +102,15 @@ def _at_full_resolution(
     marrow = fine & (volume.hu <= bone_hu)
     marrow |= fill_cavities(volume.hu > recognition.ENCLOSED_HU) & (volume.hu <= recognition.ENCLOSED_HU)
     marks = np.where(fine, working.on_grid(sure, coarse, volume.grid), 0).astype(np.uint8)
-    return parting.part(fine, parting.valleys(volume.hu, marrow, spacing), marks, spacing)
+    valley = parting.valleys(volume.hu, marrow, spacing)
+    for head in found_heads:
+        hips.deepen(valley, volume.grid, head)
+    parted = parting.part(fine, valley, marks, spacing)
+    for head in found_heads:
+        femur, hip = numbers.get(f"femur_{head.side}"), numbers.get(f"hip_{head.side}")
+        if femur is not None and hip is not None:
+            hips.seat(parted, volume.grid, head, femur, hip)
+    return parted
 
 
 def _deepest(labels: NDArray[np.uint8], depth: NDArray[np.float32]) -> NDArray[np.float32]:
