@@ -146,7 +146,7 @@ def _build_list(path: Path, engine: str, workers: int | None, site: Path | None,
         results = run_batch(rows, engine, told, replace=force, workers=workers)
         with closing(results) as finished:
             for result in finished:
-                counts[result["status"]] += 1
+                counts[result["status"]] = counts.get(result["status"], 0) + 1
                 told.finished(result["line"])
                 file.write(json.dumps(result, ensure_ascii=False) + "\n")
                 file.flush()
@@ -184,7 +184,7 @@ def _tell_row(result: dict[str, Any], as_json: bool) -> None:
         "built": f"{result.get('bones')} bones in {result.get('seconds', 0.0):.1f} s",
         "skipped": str(result.get("reason")),
         "failed": result.get("error", {}).get("message", ""),
-    }[result["status"]]
+    }.get(result["status"], "")
     (say if result["status"] == "failed" else tell)(
         f"line {result['line']}: {result['status']} {result['case']}: {more}"
     )

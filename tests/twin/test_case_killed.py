@@ -19,6 +19,7 @@ from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from tests.twin.test_case import twin
 from twin.case import Case, check_case
+from twin.journal import JournalBusy
 from twin.surfaces.ply import ply_bytes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks")
@@ -158,3 +159,20 @@ def test_an_old_case_that_a_killed_build_moved_aside_comes_back(tmp_path):
 
 def _stop(what, fraction):
     raise KeyboardInterrupt
+
+
+def test_a_case_is_replaced_where_names_cannot_be_exchanged(tmp_path, monkeypatch):
+    monkeypatch.setattr("twin.case.exchange", lambda one, other: False)
+    Case.create(tmp_path / "case", twin(), None, None, author="first").close()
+    Case.create(tmp_path / "case", twin(), None, None, author="second", replace=True).close()
+    assert Case.open(tmp_path / "case").journal.entries()[0].author == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["case"]
+
+
+def test_a_case_that_somebody_writes_to_is_not_replaced(tmp_path):
+    with Case.create(tmp_path / "case", twin(), None, None) as case:
+        case.save_plan("main", {"screws": []})
+        with pytest.raises(JournalBusy, match="another program is writing"):
+            Case.create(tmp_path / "case", twin(), None, None, replace=True)
+    assert check_case(tmp_path / "case") == []
+    Case.create(tmp_path / "case", twin(), None, None, replace=True)
