@@ -18,8 +18,7 @@ from twin.anatomy.working import Working
 from twin.scan.volume import LabelMap, Volume
 
 FATTEST_HU = -8.0  # median of a canal with cord, fluid and some fat: above
-SPONGY_HU = 40.0  # above muscle; cord and fluid are darker, contrast in the canal gives a clear path
-CLEAR_SCORE = 0.6
+SPONGY_HU = (40.0, 260.0)  # above muscle; cord and fluid are darker, contrast in a canal is brighter
 LEAST_SCORE = 0.42  # canals of real and of digital patients score 0.65 and more, legs and heads 0.32 to 0.40
 SURE_MM = 2.4  # within a piece, at most, its own marker for full resolution begins: the joint is found again there
 
@@ -35,8 +34,8 @@ def refuse_hollow(coarse: Working, canal: Canal, discs: int, muscle_hu: float) -
     score = float(canal.score.mean())
     if inside_hu < FATTEST_HU:
         raise NoSpine(f"no spinal canal: the best path holds fat ({inside_hu:.0f} HU), as marrow does")
-    if inside_hu > muscle_hu + SPONGY_HU and score < CLEAR_SCORE:
-        raise NoSpine(f"no spinal canal: the best path runs in spongy bone ({inside_hu:.0f} HU, score {score:.2f})")
+    if SPONGY_HU[0] < inside_hu - muscle_hu < SPONGY_HU[1]:
+        raise NoSpine(f"no spinal canal: the best path runs in spongy bone ({inside_hu:.0f} HU)")
     if score < LEAST_SCORE and discs <= 1:
         raise NoSpine(f"no spinal canal: the best path scores {score:.2f} with {discs} discs, {LEAST_SCORE} is needed")
 
