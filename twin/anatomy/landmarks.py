@@ -117,8 +117,7 @@ def _vertebra(
             marks.append(_mark(label, name, None, plate.centre_mm, plate.normal, plate.spread_mm, note))
     if isinstance(upper, Endplate) and isinstance(lower, Endplate):
         top, bottom = float(frame.local(upper.centre_mm)[2]), float(frame.local(lower.centre_mm)[2])
-        found = pedicles.judged([pedicles.find(mesh, frame, sign, top, bottom) for _, sign in SIDES], frame)
-        for (side, _), pedicle in zip(SIDES, found, strict=True):
+        for (side, _), pedicle in zip(SIDES, pedicles.both(mesh, frame, top, bottom), strict=True):
             if isinstance(pedicle, str):
                 missing.append(f"pedicle_{side}: {pedicle}")
             else:

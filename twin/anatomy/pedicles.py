@@ -29,6 +29,7 @@ BESIDE_MM = (5.0, 32.0)  # of the canal's middle
 WIDTH_MM = (2.0, 28.0)
 MOST_UNEVEN = 3.0  # larger over smaller section of the two sides
 MOST_STEP_MM = 9.0  # between the heights of the two sides
+MOST_BEHIND_MM = 6.0  # between their depths
 CONVERGENCE_RAD = (0.0, np.radians(15.0), np.radians(30.0))
 MOST_TURN = 0.6  # least cosine between the axis and straight ahead
 
@@ -44,18 +45,44 @@ class Pedicle:
     spread_mm: float
 
 
+def both(mesh: TriangleMesh[Patient], frame: VertebralFrame, top_mm: float, bottom_mm: float) -> list[Pedicle | str]:
+    """The right and the left pedicle, or the reason; held against each other.
+
+    Where one stands far behind the other it has slid into the arch, and is looked for once more at the other's mirror
+    image.
+    """
+    found = [find(mesh, frame, side, top_mm, bottom_mm) for side in (1.0, -1.0)]
+    first, second = found
+    if isinstance(first, Pedicle) and isinstance(second, Pedicle):
+        at = [frame.local(p.isthmus_mm) for p in (first, second)]
+        if abs(at[0][1] - at[1][1]) > MOST_BEHIND_MM:
+            sound = int(np.argmax([p[1] for p in at]))
+            mirror = np.array([-1.0, 1.0, 1.0])
+            about = np.array([2.0 * frame.foramen_x_mm, 0.0, 0.0])
+            axis = frame.axes @ (mirror * ((first, second)[sound].axis @ frame.axes))
+            start = (frame.patient(mirror * at[sound] + about), axis)
+            found[1 - sound] = find(mesh, frame, (1.0, -1.0)[1 - sound], top_mm, bottom_mm, start)
+    return judged(found, frame)
+
+
 def find(
-    mesh: TriangleMesh[Patient], frame: VertebralFrame, side: float, top_mm: float, bottom_mm: float
+    mesh: TriangleMesh[Patient],
+    frame: VertebralFrame,
+    side: float,
+    top_mm: float,
+    bottom_mm: float,
+    start: tuple[Array, Array] | None = None,
 ) -> Pedicle | str:
     """The pedicle on a side (+1 right, -1 left); `top_mm`, `bottom_mm`: the body's faces in the frame. Else the
-    reason.
+    reason. `start`: a centre and an axis to begin at.
     """
     patch = sections.near(
         mesh,
         frame.patient(np.array([frame.foramen_x_mm + side * (frame.foramen_half_mm + 6), frame.foramen_front_mm, 0.0])),
         38.0,
     )
-    start = _start(patch, frame, side, top_mm, bottom_mm)
+    sweeps = SWEEPS_MM if start is None else SWEEPS_MM[-2:]  # near the place already: no far sweep that slides off
+    start = start or _start(patch, frame, side, top_mm, bottom_mm)
     if start is None:
         return "no bridge of bone shows beside the canal's front wall"
     a, b, c = (patch.vertices_mm[patch.triangles[:, n]] for n in range(3))
@@ -63,7 +90,7 @@ def find(
     coarse = float(np.clip((edge_mm - 1.0) / 2.0, 0.0, 1.0))  # 0: finer than a millimetre, 1: three and more
     centre, axis = start
     spread = 0.0
-    for sweep, (reach, half) in enumerate(SWEEPS_MM):
+    for sweep, (reach, half) in enumerate(sweeps):
         found = []
         for s in np.arange(-reach, reach + 0.1, 0.5 if reach < 5.0 else 1.0):
             cut = _loop_at(patch, centre + s * axis, axis)
@@ -185,6 +212,8 @@ def judged(pair: list[Pedicle | str], frame: VertebralFrame) -> list[Pedicle | s
         why = ""
         if max(areas) > MOST_UNEVEN * min(areas):
             why = f"its section is {max(areas) / min(areas):.1f} times unlike the other side's"
+        elif abs(at[0][1] - at[1][1]) > MOST_BEHIND_MM:
+            why = f"it lies {abs(at[0][1] - at[1][1]):.0f} mm off the other side's depth: in the arch, or in the body"
         elif abs(at[0][2] - at[1][2]) > MOST_STEP_MM:
             why = f"it lies {abs(at[0][2] - at[1][2]):.0f} mm off the other side's height"
         if why:
