@@ -222,7 +222,7 @@ def no_preamble(folder):
 refused("01 missing middle slice", IrregularSlices, "gap of 8.00 mm after slice 7, the others are 4.00 mm apart")(
     series(without(7))
 )
-loaded("02 missing last slice", "14 slices, the series announces 15; was it copied whole")(
+loaded("02 missing last slice", "14 images, the series announces 15; was it copied whole")(
     series(lambda d, k: (without(SLICES - 1)(d, k), every(NumberOfSeriesRelatedInstances=SLICES)(d, k)))
 )
 loaded("03 every second missing", "8.000 mm apart but 4.000 mm thick: tissue between them was not seen")(

@@ -29,7 +29,7 @@ def facts_of(layout: Layout, edge_share: float | None = None) -> Facts:
         study_date=day(first.study_date),
         is_phantom=all(h.is_phantom for h in headers),
         announced=first.related_instances,
-        slices=len(headers),
+        slices=layout.given or len(headers),
         edge_share=edge_share,
     )
 

@@ -8,6 +8,7 @@ voxels to be brought upright.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,8 +27,11 @@ from twin.scan.volume import Grid
 DRIFT_TOLERANCE_MM = 0.1  # sideways over the whole stack; beyond it is a gantry tilt
 
 
-def judge(headers: Sequence[Header]) -> Verdict:
-    """Check identity, then geometry, then grey values; every fault that can be found from the headers is named."""
+def judge(headers: Sequence[Header], *, ct_only: bool = True) -> Verdict:
+    """Check identity, then geometry, then grey values; every fault that can be found from the headers is named.
+
+    Without `ct_only` another modality will do, and its grey values mean nothing that could be checked.
+    """
     faults: list[Fault] = list(dict.fromkeys(fault for header in headers for fault in header.faults))
     notes: list[str] = []
     slices = _without_localizers(headers, notes)
@@ -35,12 +39,14 @@ def judge(headers: Sequence[Header]) -> Verdict:
         return Verdict(
             None, (NoCT("only localizer (scout) views; give the series of slices", path=headers[0].path),), tuple(notes)
         )
-    check_identity(slices, faults, notes)
-    check_greys(slices, faults, notes)
+    check_identity(slices, faults, notes, ct_only=ct_only)
+    if ct_only:
+        check_greys(slices, faults, notes)
     if not check_planes(slices, faults):
         return Verdict(None, tuple(faults), tuple(notes))
     layout = _stack(slices, faults, notes)
     if layout is not None:
+        layout = replace(layout, given=len(headers))
         _check_coverage(layout, notes)
     return Verdict(None if faults else layout, tuple(faults), tuple(notes))
 
@@ -144,6 +150,6 @@ def _check_coverage(layout: Layout, notes: list[str]) -> None:
         unseen = "tissue between them was not seen; were slices left out?"
         notes.append(f"slices are {pitch:.3f} mm apart but {thickness:.3f} mm thick: {unseen}")
     announced = headers[0].related_instances
-    if announced and announced > len(headers):
-        notes.append(f"{len(headers)} slices, the series announces {announced}; was it copied whole?")
+    if announced and announced > layout.given:
+        notes.append(f"{layout.given} images, the series announces {announced}; was it copied whole?")
     notes.extend(coarse(max(layout.gaps_mm)))

@@ -12,11 +12,11 @@ from twin.scan.refusals import MixedSeries, NoCT, NotHounsfield
 PARAMETER_MAPS = frozenset({"PERFUSION", "RCBF", "RCBV", "MTT", "TTP", "TMAX"})
 
 
-def check_identity(slices: Sequence[Header], faults: list[Fault], notes: list[str]) -> None:
-    """One patient, study, frame of reference and modality; what is not goes to `faults`."""
+def check_identity(slices: Sequence[Header], faults: list[Fault], notes: list[str], *, ct_only: bool = True) -> None:
+    """One patient, study, frame of reference and modality; what is not goes to `faults`, and so does what is no CT."""
     first = slices[0]
     is_ct = first.modality == "CT" or (not first.modality and first.sop_class in CT_CLASSES)
-    if not is_ct:
+    if ct_only and not is_ct:
         faults.append(NoCT(f"modality {first.modality or 'unknown'}, CT is needed", path=first.path))
     identities: tuple[tuple[str, Callable[[Header], str]], ...] = (
         ("patients", lambda h: h.patient),

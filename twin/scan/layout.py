@@ -19,6 +19,7 @@ class Layout:
     `shift_px` (n, 2) is how far slice n lies from the grid's corner along i and along j (zero without gantry tilt),
     `places` (n,) its index along k: whole numbers, or fractions where the slices are unevenly far apart.
     `gaps_mm` are the distinct distances between slices, `tilt_deg` the lean of the stack against the slice normal.
+    `given` is how many images there were, those left out (localizers, copies) included.
     """
 
     headers: tuple[Header, ...]
@@ -27,6 +28,7 @@ class Layout:
     places: Array
     gaps_mm: tuple[float, ...]
     tilt_deg: float = 0.0
+    given: int = 0
 
     @property
     def is_tilted(self) -> bool:
