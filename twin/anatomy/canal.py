@@ -25,6 +25,9 @@ RAYS = 24
 MIDLINE_MM = 12.0  # a scoliotic canal lies this far beside the body's middle and more
 MIDLINE_SD_MM = 24.0  # without it the path jumps into the obturator ring
 ABOVE_SOFT_HU = (45.0, 85.0, 130.0, 180.0)  # over the scan's muscle; a fixed one fails on low density
+CUT_SHARE = 0.3  # of the rows: this much tissue at a side's edge, and the body goes on beyond it
+CUT_SD_MM = 80.0
+PLAIN = 0.5  # score of a canal that is no other thing
 SLICE_STEP_MM = 3.0
 BLOCK = 12  # samples of the centreline that are looked at together
 CHUNK = 4096  # points that one thread takes
@@ -77,25 +80,52 @@ def find(working: Working, muscle_hu: float = 50.0, noise_hu: float = 15.0) -> C
     smooth = ndimage.gaussian_filter(working.hu, 0.7)
     step = max(1, round(SLICE_STEP_MM / working.spacing_mm))
     slices = np.ascontiguousarray(smooth[::step])
-    middle = _midline(slices)
-    score = np.zeros(slices.shape, dtype=np.float32)
-    for above in ABOVE_SOFT_HU:
-        if above > 2.5 * noise_hu or above == ABOVE_SOFT_HU[-1]:
-            _slice_scores(slices, muscle_hu + above, working.spacing_mm, middle, score)
-    path, _ = _best_path(score)
+    thresholds = [muscle_hu + above for above in ABOVE_SOFT_HU if above > 2.5 * noise_hu or above == ABOVE_SOFT_HU[-1]]
+    middle, is_cut = _midline(slices)
+    score, path, total = _searched(slices, thresholds, working.spacing_mm, middle, MIDLINE_SD_MM)
+    if is_cut:  # where the canal is plain it tells the middle
+        wide, plain, _ = _searched(slices, thresholds, working.spacing_mm, middle, CUT_SD_MM)
+        middle = _middle_of(wide, plain, middle)
+        other = _searched(slices, thresholds, working.spacing_mm, middle, MIDLINE_SD_MM)
+        score, path, total = max((score, path, total), other, key=lambda found: found[2])
     values = score[np.arange(len(path)), path[:, 0], path[:, 1]].astype(np.float64)
     rows = np.arange(len(working.hu)) / step
     whole = np.column_stack([np.interp(rows, np.arange(len(path)), path[:, n]) for n in range(2)])
     return _canal(working, whole, np.interp(rows, np.arange(len(path)), values))
 
 
-def _midline(hu: NDArray[np.float32]) -> Array:
-    """Column of the body's middle a slice, along the slices smoothed: half of its soft tissue lies on either side."""
-    columns = (hu > -200).sum(axis=1).astype(float)
+def _searched(
+    slices: NDArray[np.float32], thresholds: list[float], spacing_mm: float, middle: Array, sd_mm: float
+) -> tuple[NDArray[np.float32], NDArray[np.int64], float]:
+    """The slices' scores, the best path through them and its sum."""
+    score = np.zeros(slices.shape, dtype=np.float32)
+    for threshold in thresholds:
+        _slice_scores(slices, threshold, spacing_mm, middle, sd_mm, score)
+    return score, *_best_path(score)
+
+
+def _midline(hu: NDArray[np.float32]) -> tuple[Array, bool]:
+    """Column of the body's middle a slice, along the slices smoothed: half of its soft tissue lies on either side. And
+    whether the scan cuts the body off at a side, so that it need not.
+    """
+    tissue = hu > -200
+    columns = tissue.sum(axis=1).astype(float)
+    sides = [tissue[:, :, edge].any(axis=2).sum(axis=1).max() for edge in (slice(0, 2), slice(-2, None))]
     mass = np.maximum(columns.sum(axis=1), 1.0)
     middle = np.array([np.searchsorted(np.cumsum(row), 0.5 * row.sum()) for row in columns], dtype=float)
     middle[mass < 2.0] = 0.5 * hu.shape[2]
-    return np.asarray(ndimage.gaussian_filter1d(middle, 10.0, mode="nearest"))
+    return np.asarray(ndimage.gaussian_filter1d(middle, 10.0, mode="nearest")), max(sides) > CUT_SHARE * hu.shape[1]
+
+
+def _middle_of(score: NDArray[np.float32], path: NDArray[np.int64], middle: Array) -> Array:
+    """The path's column along its longest plain run, and on from its ends."""
+    rows = np.arange(len(path))
+    plain = ndimage.uniform_filter1d(score[rows, path[:, 0], path[:, 1]].astype(float), 5, mode="nearest") > PLAIN
+    runs, count = ndimage.label(plain)
+    if count == 0:
+        return middle
+    longest = runs == 1 + int(np.argmax(np.bincount(runs.ravel())[1:]))
+    return np.asarray(np.interp(rows, rows[longest], path[longest, 1]))
 
 
 def _canal(working: Working, path: Array, values: Array) -> Canal:
@@ -154,7 +184,12 @@ def _smooth_line(values: Array, weight: Array, sigma: float) -> Array:
 
 @njit_parallel
 def _slice_scores(
-    hu: NDArray[np.float32], threshold: float, spacing_mm: float, midline: Array, out: NDArray[np.float32]
+    hu: NDArray[np.float32],
+    threshold: float,
+    spacing_mm: float,
+    midline: Array,
+    midline_sd_mm: float,
+    out: NDArray[np.float32],
 ) -> None:
     """Raises `out` (z, y, x) to the score 0..1 of each voxel that this threshold gives, where it is higher."""
     nz, ny, nx = hu.shape
@@ -206,7 +241,7 @@ def _slice_scores(
                         elif hits[r] < 0 and hits[mirror] < 0:
                             alike += 0.5
                 value = (share / RAYS) * (radius / share) * (0.3 + 0.7 * alike / pairs)
-                value *= np.exp(-0.5 * (max(0.0, off - MIDLINE_MM) / MIDLINE_SD_MM) ** 2) * (0.5 + 0.1 * bone)
+                value *= np.exp(-0.5 * (max(0.0, off - MIDLINE_MM) / midline_sd_mm) ** 2) * (0.5 + 0.1 * bone)
                 if value > out[z, y, x]:
                     out[z, y, x] = value
 

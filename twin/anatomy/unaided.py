@@ -261,6 +261,8 @@ def _parted(
         fine, valley, np.where(fine, working.on_grid(marks, coarse, grid), 0).astype(np.uint8), spacing
     )
     for head in sockets:
+        if not {f"femur_{head.side}", f"hip_{head.side}"} <= set(keys):
+            continue  # a head, but too little of either bone to mark
         hips.seat(parted, grid, head, *(keys.index(f"{bone}_{head.side}") + 1 for bone in ("femur", "hip")))
     out[box] = parted
     return out
