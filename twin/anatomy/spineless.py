@@ -19,7 +19,9 @@ from twin.scan.volume import LabelMap, Volume
 
 FATTEST_HU = -8.0  # median of a canal with cord, fluid and some fat: above
 SPONGY_HU = (40.0, 260.0)  # above muscle; cord and fluid are darker, contrast in a canal is brighter
-LEAST_SCORE = 0.42  # canals of real and of digital patients score 0.65 and more, legs and heads 0.32 to 0.40
+LEAST_SCORE = 0.55  # canals of real and of digital patients score 0.65 and more, legs, heads and sacra 0.32 to 0.5
+MOST_FALSE_DISCS = 2  # that a sacrum alone may show
+LEAST_UNKNOWN_ML = 6.0  # of a bone that is kept without a name where others have one
 SURE_MM = 2.4  # within a piece, at most, its own marker for full resolution begins: the joint is found again there
 
 
@@ -36,7 +38,7 @@ def refuse_hollow(coarse: Working, canal: Canal, discs: int, muscle_hu: float) -
         raise NoSpine(f"no spinal canal: the best path holds fat ({inside_hu:.0f} HU), as marrow does")
     if SPONGY_HU[0] < inside_hu - muscle_hu < SPONGY_HU[1]:
         raise NoSpine(f"no spinal canal: the best path runs in spongy bone ({inside_hu:.0f} HU)")
-    if score < LEAST_SCORE and discs <= 1:
+    if score < LEAST_SCORE and discs <= MOST_FALSE_DISCS:
         raise NoSpine(f"no spinal canal: the best path scores {score:.2f} with {discs} discs, {LEAST_SCORE} is needed")
 
 
@@ -55,7 +57,9 @@ def segment(volume: Volume, coarse: Working, bone_hu: float, progress: Progress,
         raise fault
     progress("recognising the bones", 0.5)
     names, found_heads = recognition.named(coarse, bone, pieces)
-    for n, piece in enumerate([p for p in pieces if p.number not in names][: recognition.MOST_UNKNOWN], 1):
+    strange = [p for p in pieces if p.number not in names]
+    debris = [p for p in strange if p.volume_ml < LEAST_UNKNOWN_ML] if names else []
+    for n, piece in enumerate([p for p in strange if p not in debris][: recognition.MOST_UNKNOWN], 1):
         names[piece.number] = f"bone_{n}"
     kept = {number: n for n, number in enumerate(sorted(names, key=lambda number: names[number]), 1)}
     table = np.zeros(256, dtype=np.uint8)
@@ -73,6 +77,8 @@ def segment(volume: Volume, coarse: Working, bone_hu: float, progress: Progress,
             f"{len(unknown)} bone{'s' * (len(unknown) > 1)} not recognised, called {unknown[0]}"
             f"{' to ' + unknown[-1] if len(unknown) > 1 else ''}: name {'them' if len(unknown) > 1 else 'it'} by hand"
         )
+    if debris:
+        warnings.append(f"{len(debris)} pieces below {LEAST_UNKNOWN_ML:g} mL beside known bones are left out")
     settings = {"segmenter": "default", "route": "no spine", "bone_hu": bone_hu, "pieces": len(pieces)}
     found = {n: names[number] for number, n in kept.items()}
     evidence = ("no spine in the scan, so no levels",)
