@@ -20,6 +20,10 @@ class Patient(Frame):
     """DICOM LPS: +x to the patient's left, +y posterior, +z cranial (PS3.3 C.7.6.2.1.1)."""
 
 
+class Series(Frame):
+    """The LPS coordinates of another scan of the same patient (MR, a follow-up), not yet registered to the twin."""
+
+
 class Bone(Frame):
     """A bone's anatomical axes: x right, y anterior, z cranial; origin at the body's centroid."""
 

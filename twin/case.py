@@ -228,6 +228,11 @@ class Case:
         self._store(self.document)
         return entry
 
+    def refreshed(self) -> Twin:
+        """The twin as the journal's last entry leaves it."""
+        self._reload()
+        return self.twin
+
     def _reload(self) -> None:
         """Read case.json and the twin again: another program may have changed them before the lock was ours."""
         self.document, self.stored = read_document(self.folder)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spatial.faults import Fault
+from twin import case_series, case_structures
 from twin.anatomy.history import live
 from twin.anatomy.renaming import composed, renamed_id
 from twin.case_document import NoCase, built_sha256, read_document
@@ -60,11 +61,13 @@ def check_case(folder: Path) -> list[str]:
         if names != document["levels"].get("renamed", {}):
             problems.append("case.json and the journal give the levels different names; confirm the levels again")
     problems += _plan_problems(folder, entries, renamed_id(document["twin_id"], composed(entries)))
+    problems += case_structures.problems(folder, entries) + case_series.problems(folder, entries)
+    later = case_structures.added(entries)
     for part in ("bones", "structures"):
         problems += [
             f"{part}/{path.name} does not belong to the case"
             for path in sorted((folder / part).glob("*"))
-            if f"{part}/{path.name}" not in document["files"]
+            if f"{part}/{path.name}" not in (*document["files"], *map(case_structures.file_of, later))
         ]
     return problems
 

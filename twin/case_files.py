@@ -30,6 +30,7 @@ from twin.case_document import (
 )
 from twin.case_document import NoCase as NoCase
 from twin.case_journal import CaseJournal
+from twin.case_structures import with_added
 from twin.durable import file_sha256, sha256_of, sync, write_synced
 from twin.journal import Entry, canonical_json
 from twin.plan.edits import EDIT_KINDS, UNDO
@@ -150,7 +151,7 @@ def read_twin(folder: Path, document: Mapping[str, Any], entries: Sequence[Entry
         sides_of(document),
         document["surface_sd_mm"],
     )
-    return renamed_twin(built, composed(entries), confirmed_by(entries) or "a person")
+    return renamed_twin(with_added(folder, built, entries), composed(entries), confirmed_by(entries) or "a person")
 
 
 def checked_mesh(folder: Path, document: Mapping[str, Any], file: str) -> TriangleMesh[Patient]:

@@ -10,6 +10,7 @@ from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 
 Role = Literal["critical", "target", "context"]
+ROLES: tuple[Role, ...] = get_args(Role)
 MEASURED = "bones"  # the source of a structure that the bones' surfaces bound
 
 
@@ -37,7 +38,7 @@ class Structure:
 
     def __post_init__(self) -> None:
         """Check the role and that inside and outside are defined."""
-        if self.role not in get_args(Role):
-            raise BadStructure(f"role {self.role!r} of {self.name}; there are {', '.join(get_args(Role))}")
+        if self.role not in ROLES:
+            raise BadStructure(f"role {self.role!r} of {self.name}; there are {', '.join(ROLES)}")
         if not self.surface.is_closed:
             raise BadStructure(f"{self.name}: the surface is not closed, so nothing can be said to be inside it")
