@@ -78,7 +78,7 @@ def segment(volume: Volume, coarse: Working, bone_hu: float, progress: Progress,
             f"{' to ' + unknown[-1] if len(unknown) > 1 else ''}: name {'them' if len(unknown) > 1 else 'it'} by hand"
         )
     if debris:
-        warnings.append(f"{len(debris)} pieces below {LEAST_UNKNOWN_ML:g} mL beside known bones are left out")
+        warnings.append(f"pieces of bone below {LEAST_UNKNOWN_ML:g} mL beside known bones left out: {len(debris)}")
     settings = {"segmenter": "default", "route": "no spine", "bone_hu": bone_hu, "pieces": len(pieces)}
     found = {n: names[number] for number, n in kept.items()}
     evidence = ("no spine in the scan, so no levels",)
