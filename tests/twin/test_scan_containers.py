@@ -198,6 +198,8 @@ def test_a_file_that_the_directory_names_must_be_there(tmp_path):
     with pytest.raises(BrokenFile, match="the DICOMDIR names this file, and it is not there") as caught:
         load_volume(directory)
     assert caught.value.path == tmp_path / "DISC" / "IM0005"
+    with pytest.raises(BrokenFile, match="the DICOMDIR names this file"):
+        load_volume(tmp_path / "DISC")  # the folder alone would look like a whole, shorter scan
 
 
 @pytest.mark.parametrize("file_id", [["..", "IM0001"], ["/etc/passwd"], ["A/B"], ["."], ["LINK", "IM0001"]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
@@ -13,13 +14,13 @@ from typing import Any
 
 from spatial.faults import Fault
 from spatial.progress import Progress, silent
-from twin.scan.dicomdir import is_dicomdir, referenced
+from twin.scan.dicomdir import Referenced, is_dicomdir, referenced
 from twin.scan.facts import facts_of
 from twin.scan.fitness import Fitness, judge_fitness
 from twin.scan.geometry import judge
 from twin.scan.headers import CT_CLASSES, Header, begins_as_dicom, headers_of, is_dicom, read_headers
 from twin.scan.layout import Verdict
-from twin.scan.refusals import BrokenFile, DuplicateSlices, MixedSeries, NoCT, NoScan, SeriesChoice
+from twin.scan.refusals import BadContainer, BrokenFile, DuplicateSlices, MixedSeries, NoCT, NoScan, SeriesChoice
 from twin.scan.strays import strays
 
 MOST_STACKS = 64
@@ -131,6 +132,10 @@ def survey(path: Path, progress: Progress = silent) -> Survey:
     if not files:
         raise NoScan("the folder is empty", path=path)
     found = _read(files, progress)
+    directory = next((file for file in files if file.parent == path and is_dicomdir(file)), None)
+    if directory is not None:
+        with suppress(BadContainer):  # the folder is read whole, so a directory that is damaged takes nothing away
+            found = _with_lost(found, referenced(directory))
     if not found.series:
         raise NoScan(f"none of {len(files)} files is a DICOM image; give the NIfTI, NRRD or MHA file itself", path=path)
     return found
@@ -179,16 +184,21 @@ def _of_file(path: Path, progress: Progress) -> Survey:
 def _of_dicomdir(path: Path, progress: Progress) -> Survey:
     """What the disc's directory names; a file that is not there forbids its series."""
     named = referenced(path)
-    found = _read([one.path for one in named if one.is_there], progress)
-    series = {one.uid: one for one in found.series}
-    for one in named:
-        if not one.is_there:
-            lost = BrokenFile("the DICOMDIR names this file, and it is not there; is the copy complete?", path=one.path)
-            mine = series.get(one.series_uid) or Series(one.series_uid, ())
-            series[one.series_uid] = replace(mine, broken=(*mine.broken, lost))
-    if not series:
+    found = _with_lost(_read([one.path for one in named if one.is_there], progress), named)
+    if not found.series:
         raise NoScan(f"none of the {len(named)} files that the DICOMDIR names is an image", path=path)
-    return replace(found, series=tuple(series.values()))
+    return found
+
+
+def _with_lost(found: Survey, named: Sequence[Referenced]) -> Survey:
+    """The series, each forbidden by the files that a DICOMDIR names for it and that are not there."""
+    series = list(found.series)
+    for one in (one for one in named if not one.is_there):
+        lost = BrokenFile("the DICOMDIR names this file, and it is not there; is the copy complete?", path=one.path)
+        at = next((n for n, mine in enumerate(series) if mine.uid.partition("#")[0] == one.series_uid), len(series))
+        mine = series[at] if at < len(series) else Series(one.series_uid, ())
+        series[at : at + 1] = [replace(mine, broken=(*mine.broken, lost))]
+    return replace(found, series=tuple(series))
 
 
 def _files(folder: Path) -> Iterator[Path]:
