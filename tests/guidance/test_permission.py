@@ -66,3 +66,12 @@ def test_the_command_refuses(tmp_path):
     refused = CliRunner().invoke(osteotwin.app, common)
     assert refused.exit_code == 1
     assert "not fit for guidance" in refused.stderr
+
+
+def test_a_plan_on_an_unfit_scan_says_so_with_every_number():
+    from commands.plan_words import caution, uncertainty
+
+    coarse = twin_of(replace(GOOD, slice_mm=4.0, thickness_mm=4.0))
+    assert "WARNING: the scan is not fit for planning (slices are 4.00 mm apart" in uncertainty(coarse)
+    assert any("not fit for planning" in line for line in caution(coarse))
+    assert "WARNING" not in uncertainty(twin_of(GOOD))
