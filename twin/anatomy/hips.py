@@ -37,6 +37,8 @@ LATERAL_MASS_MM = ((34.0, 58.0), 28.0, (-45.0, -8.0))
 LOWER_MASS_MM = ((58.0, 85.0), 24.0, (-70.0, 0.0))
 NECK_COSINE = 0.55  # directions from the head's centre nearer than this to the neck's belong to the femur
 SOCKET_MM = 12.0  # how far outside the head what is no neck is hip
+FINE_MM = 1.6  # voxels that show the joint space themselves
+ROUGH_MM = 2.2  # no head is a sphere to less; a thin skin of it is no hip
 GAP_MM = (0.5, 4.5)  # the joint space outside the head's sphere
 GAP_VALLEY_HU = 350  # how deep a valley that space counts as, where the CT shows none
 
@@ -169,7 +171,9 @@ def seat(labels: NDArray[np.uint8], grid: Grid, head: Head, femur: int, hip: int
     block = labels[box]
     neck = d @ neck_axis(head.side) > NECK_COSINE * far
     block[(block == hip) & (far < head.radius_mm)] = femur
-    block[(block == femur) & ~neck & (far > head.radius_mm + 0.5) & (far < head.radius_mm + SOCKET_MM)] = hip
+    fine = float(grid.spacing_mm.max()) < FINE_MM
+    outside = far > head.radius_mm + (ROUGH_MM if fine else GAP_MM[0])
+    block[(block == femur) & ~neck & outside & (far < head.radius_mm + SOCKET_MM)] = hip
     whole = bounding_boxes(labels).get(femur)
     if whole is None:
         return

@@ -89,7 +89,7 @@ def _chirality(surfaces: Mapping[str, TriangleMesh[Patient]], landmarks: Sequenc
     wrong = [f"{name} is shaped like a {shape} one" for name, shape in sorted(shapes.items()) if _side(name) != shape]
     if wrong:
         return SideEvidence("chirality", False, "; ".join(wrong))
-    return SideEvidence("chirality", True, f"{', '.join(sorted(shapes))} are shaped as their names say")
+    return SideEvidence("chirality", True, f"shaped as named: {', '.join(sorted(shapes))}")
 
 
 def _order(surfaces: Mapping[str, TriangleMesh[Patient]]) -> SideEvidence:
