@@ -104,11 +104,11 @@ def _vertebra(
         lower = endplates.fit(mesh, frame.origin_mm, frame.axes, -1.0, body)
         if isinstance(upper, str) or isinstance(lower, str):
             break
-        axes = axes_from(upper.normal + lower.normal, axes[:, 1])
+        # a scoliotic vertebra is turned about its own axis: its front is where the body lies, seen from the canal
+        axes = axes_from(upper.normal + lower.normal, frame.origin_mm - _canal_centre(frame))
     assert frame is not None
     upper, lower, note = endplates.judged(upper, lower, frame)
-    canal = frame.patient(np.array([frame.foramen_x_mm, 0.5 * (frame.foramen_front_mm + frame.foramen_back_mm), 0.0]))
-    marks = [_mark("body_centre", name, None, frame.origin_mm), _mark("canal_centre", name, None, canal)]
+    marks = [_mark("body_centre", name, None, frame.origin_mm), _mark("canal_centre", name, None, _canal_centre(frame))]
     missing = []
     for label, plate in (("endplate_superior", upper), ("endplate_inferior", lower)):
         if isinstance(plate, str):
@@ -131,6 +131,11 @@ def _vertebra(
     else:
         marks.append(_mark("spinous_tip", name, None, tip))
     return marks, _Measured(frame, lower if isinstance(lower, Endplate) else None), missing
+
+
+def _canal_centre(frame: VertebralFrame) -> Array:
+    """The middle of the foramen, level with the body's centre."""
+    return frame.patient(np.array([frame.foramen_x_mm, 0.5 * (frame.foramen_front_mm + frame.foramen_back_mm), 0.0]))
 
 
 def _spinous_tip(mesh: TriangleMesh[Patient], frame: VertebralFrame) -> Array | None:

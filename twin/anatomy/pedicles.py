@@ -29,7 +29,7 @@ BESIDE_MM = (5.0, 32.0)  # of the canal's middle
 WIDTH_MM = (2.0, 28.0)
 MOST_UNEVEN = 3.0  # larger over smaller section of the two sides
 MOST_STEP_MM = 9.0  # between the heights of the two sides
-MOST_BEHIND_MM = 6.0  # between their depths
+MOST_BEHIND_MM = 8.0  # between their depths
 CONVERGENCE_RAD = (0.0, np.radians(15.0), np.radians(30.0))
 MOST_TURN = 0.6  # least cosine between the axis and straight ahead
 
