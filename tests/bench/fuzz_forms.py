@@ -81,6 +81,9 @@ def enhanced(folder: Path, stacks: int = 1) -> Path:
     out.NumberOfFrames = len(slices) * stacks
     shared, frames = Dataset(), []
     shared.PixelMeasuresSequence = _item(first, "PixelSpacing", "SliceThickness")
+    reconstruction = Dataset()
+    reconstruction.ConvolutionKernel = "BONE"
+    shared.CTReconstructionSequence = Sequence([reconstruction])
     shared.PlaneOrientationSequence = _item(first, "ImageOrientationPatient")
     shared.PixelValueTransformationSequence = _item(first, "RescaleSlope", "RescaleIntercept", "RescaleType")
     for stack in range(stacks):

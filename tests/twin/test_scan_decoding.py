@@ -210,6 +210,7 @@ def test_enhanced_ct_equals_its_slices(tmp_path):
     volume, classic = load_volume(file), load_volume(tmp_path / "classic")
     assert np.array_equal(volume.hu, classic.hu)
     assert volume.grid.same_as(classic.grid)
+    assert volume.about["kernel"] == "BONE"
 
 
 def test_stacks_of_one_enhanced_ct_are_a_choice_each(tmp_path):

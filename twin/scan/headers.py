@@ -190,6 +190,9 @@ def _frames(found: Elements, whole: Values, shared: dict[str, Any]) -> tuple[Hea
                 break
         return Values(raw, found.order, whole.path, whole.faults)
 
+    kernel = item(own_groups[0], "CTReconstructionSequence", "ConvolutionKernel").text("ConvolutionKernel")
+    if kernel:
+        shared["about"] = (("kernel", kernel), *(pair for pair in shared["about"] if pair[0] != "kernel"))
     headers = []
     for index, own in enumerate(own_groups):
         place = item(own, "PlanePositionSequence", "ImagePositionPatient")
