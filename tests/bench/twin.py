@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,10 +16,11 @@ import SimpleITK
 from scipy import ndimage
 
 from spatial.mesh import TriangleMesh
+from tests.bench import twin_build, twin_landmarks, twin_real
 from tests.bench.measure import Job, Judgement, Side
 from tests.bench.patient import BONE, as_open3d, scanned
 from tests.bench.patient import twin as phantom_twin
-from twin.anatomy import edges, surface
+from twin.anatomy import decimation, edges, surface
 from twin.journal import Journal, canonical_json
 from twin.scan.load import load_volume
 from twin.scan.phantom.dicom_series import write_series
@@ -35,10 +36,16 @@ def jobs() -> Iterator[Job]:
     """The room's jobs; files and meshes live as long as their job."""
     with TemporaryDirectory(prefix="osteotwin-bench-") as folder:
         yield from series(Path(folder))
+    yield from twin_build.jobs()
     yield surface_of_a_bone()
-    yield decimation()
+    yield decimated_bone()
     with TemporaryDirectory(prefix="osteotwin-bench-") as folder:
         yield journal(Path(folder))
+    yield from twin_landmarks.jobs()
+    for scan in twin_real.REAL:
+        yield labelling(scan, lambda scan=scan: twin_real.real(scan))
+    for kind in twin_real.HARD:
+        yield labelling(f"phantom, {kind}", lambda kind=kind: twin_real.phantom(kind))
 
 
 def series(folder: Path) -> Iterator[Job]:
@@ -83,13 +90,13 @@ def surface_of_a_bone() -> Job:
     """Label to surface at the true edge, against an isosurface at one HU for all."""
     scan = scanned()
     number = next(n for n, name in scan.labels.names.items() if name == BONE)
-    mask, hu, grid = surface.cropped(
-        scan.volume, scan.labels, surface.bounding_boxes(scan.labels.labels)[number], number
-    )
+    box = surface.bounding_boxes(scan.labels.labels)[number]
+    mask, hu, grid = surface.cropped(scan.volume, scan.labels, box, number)
 
     def ours() -> TriangleMesh[Any]:
-        mesh = surface.from_mask(surface.cleaned(mask, grid), grid, keep_volume=False)
-        return edges.refine(mesh, hu, grid, edges.calibrate([(mesh, hu, grid)]))
+        mesh = surface.rough(scan.labels, number, box)
+        voxels, whole = scan.volume.hu, scan.volume.grid
+        return edges.refine(mesh, voxels, whole, edges.calibrate([mesh], voxels, whole))
 
     def threshold() -> TriangleMesh[Any]:
         bone = (hu > GLOBAL_HU) & ndimage.binary_dilation(mask, iterations=2)
@@ -119,8 +126,27 @@ def surface_of_a_bone() -> Job:
     )  # fmt: skip
 
 
-def decimation() -> Job:
-    """A quarter of the triangles: fast-simplification through our own function, against open3d's quadric collapse."""
+def labelling(scan: str, run: Callable[[], list[twin_real.Row]]) -> Job:
+    """The default segmenter, no labels and no seeds, against the truth or published masks."""
+
+    def judge(found: list[twin_real.Row], _: None) -> Judgement:
+        figures = {row.bone: row.dice for row in found}
+        spine = [row.dice for row in found if row.bone.startswith("vertebrae")]
+        others = ", ".join(
+            f"{row.bone} {row.dice:.2f}" for row in found if row.bone in ("sacrum", "hip_left", "femur_right")
+        )
+        lowest = twin_real.worst(found)
+        words = f"Dice of {len(spine)} vertebrae {np.mean(spine):.3f}, lowest {lowest.bone[10:]} {lowest.dice:.3f}"
+        return Judgement(True, f"{words}; {others}", figures)
+
+    return Job(
+        "twin", f"label {scan}", Side("build_twin", run), None, judge, rounds=1,
+        no_peer="none does it without trained weights",
+    )  # fmt: skip
+
+
+def decimated_bone() -> Job:
+    """A quarter of the triangles: our own edge collapse against open3d's."""
     mesh = phantom_twin().bone(BONE).surface
     wanted = len(mesh.triangles) // 4
     legacy = as_open3d(mesh)
@@ -150,7 +176,7 @@ def decimation() -> Job:
 
     return Job(
         "twin", f"decimate {len(mesh.triangles) // 1000}k triangles to a quarter",
-        Side("simplified (fast-simplification)", lambda: surface.simplified(mesh, 0.25)),
+        Side("decimated", lambda: decimation.decimated(mesh, (wanted,))[0]),
         Side("open3d quadric", quadric), judge, rounds=3,
     )  # fmt: skip
 

@@ -18,9 +18,9 @@ from twin.anatomy import edges, surface, voxels
 from twin.anatomy.bone import Bone
 from twin.anatomy.surface import Box, NoSurface
 from twin.scan.names import numbered
-from twin.scan.volume import LabelMap, Volume
+from twin.scan.volume import Grid, LabelMap, Volume
 
-CALIBRATED_ON = 6  # the largest bones tell the scanner's blur and the cortex's density
+CALIBRATED_ON = (4, 3)  # the largest vertebrae, and of the others, tell the scanner's blur and the cortex's density
 SAME_MM = 0.5  # boxes of two meshes that are one bone differ by less
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -33,6 +33,7 @@ class Bones:
     bones: Mapping[str, Bone]
     settings: Mapping[str, Any]
     warnings: tuple[str, ...]
+    surface_sd_mm: float | None = None
 
     @property
     def meshes(self) -> dict[str, TriangleMesh[Patient]]:
@@ -54,8 +55,7 @@ def from_scan(volume: Volume, labels: LabelMap, progress: Progress) -> Bones:
     begun = dict(zip(boxes, _each(start, list(boxes), "meshing", part(progress, 0.0, 0.3)), strict=True))
     warnings = [f"{name}: thinner than a voxel or two, no surface could be made" for name in begun if not begun[name]]
     rough = {name: mesh for name, mesh in begun.items() if mesh is not None}
-    largest = sorted(rough, key=lambda name: -len(rough[name].triangles))[:CALIBRATED_ON]
-    cortex = edges.calibrate([rough[name] for name in largest], volume.hu, volume.grid)
+    cortex = _cortex(volume, rough)
 
     def finish(name: str) -> Bone | None:
         mesh = edges.refine(rough.pop(name), volume.hu, volume.grid, cortex)
@@ -67,8 +67,19 @@ def from_scan(volume: Volume, labels: LabelMap, progress: Progress) -> Bones:
     bones = {name: bone for name in sorted(done) if (bone := done[name]) is not None}
     settings: dict[str, Any] = {"refined": True, "taubin_iterations": surface.SOFT_ITERATIONS}
     if cortex is not None:
-        settings |= {"cortex_hu": round(cortex.cortex_hu, 1), "scanner_blur_mm": cortex.blur_mm}
-    return Bones(bones, settings, tuple([*warnings, *_cut(boxes, labels, bones)]))
+        settings |= {"cortex_hu": round(cortex.cortex_hu, 1), "scanner_blur_mm": round(cortex.blur_mm, 3)}
+    told = tuple([*warnings, *_cut(boxes, labels, bones)])
+    return Bones(bones, settings, told, surface_sd_mm(volume.grid, cortex is not None))
+
+
+def surface_sd_mm(grid: Grid, fitted: bool) -> float:
+    """One sigma (mm) of a bone's surface along its normal, bias included, where the label is right.
+
+    Measured on phantoms, root mean square over L3: 0.04 at 0.6 mm, 0.07 at 0.8, 0.10 at 1.0, 0.12 to 0.19 at 1.25 with
+    the shell `fitted`; 0.4 to 0.7 at 2 mm and 0.6 to 0.8 at 3 mm by the half-maximum alone.
+    """
+    voxel_mm = float(grid.spacing_mm.max())
+    return 0.1 * voxel_mm**1.9 if fitted else 0.27 * voxel_mm
 
 
 def as_given(labels: LabelMap, progress: Progress) -> Bones:
@@ -118,6 +129,22 @@ def labels_inside(meshes: Mapping[str, TriangleMesh[Patient]], like: LabelMap) -
     for name, number in numbers.items():
         voxels.paint(meshes[name], like.grid, number, out)
     return LabelMap(like.grid, out, {number: name for name, number in numbers.items()})
+
+
+def _cortex(volume: Volume, rough: Mapping[str, TriangleMesh[Patient]]) -> edges.Cortex | None:
+    """How cortex shows in this CT: the mean of what vertebrae and other bones say, each of which errs its own way."""
+    by_size = sorted(rough, key=lambda name: -len(rough[name].triangles))
+    found = []
+    for is_spine, count in zip((True, False), CALIBRATED_ON, strict=True):
+        telling = [name for name in by_size if name.startswith("vertebrae") == is_spine][:count]
+        said = edges.calibrate([rough[name] for name in telling], volume.hu, volume.grid)
+        if said is not None:
+            found.append(said)
+    if not found:
+        return None
+    return edges.Cortex(
+        float(np.mean([said.cortex_hu for said in found])), float(np.mean([said.blur_mm for said in found]))
+    )
 
 
 def _with_detail(name: str, mesh: TriangleMesh[Patient]) -> Bone:

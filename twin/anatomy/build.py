@@ -89,6 +89,7 @@ def build_twin(
         structures,
         fitness=volume.fitness,
         sides=seen,
+        surface_sd_mm=made.surface_sd_mm,
     )
     return built, labels
 

@@ -27,8 +27,10 @@ from twin.anatomy.smoothing import Neighbours, settle, smooth
 from twin.scan.volume import Grid
 
 BLURS_MM = (0.15, 0.25, 0.35, 0.45, 0.6, 0.8)  # sigma of the scanner, beyond the voxel's own size
+# thereafter: steps of blur (mm) and of density (share), and of how many profiles one is looked at
+FINER = ((0.05, 0.08, 3), (0.025, 0.04, 3), (0.025, 0.02, 1))
 CORTEX_SHARES = (0.85, 1.0, 1.15, 1.3, 1.5)  # of the brightest hundredth of the peaks
-TRIED_PROFILES = 600  # of each bone
+TRIED_PROFILES = 1500  # of each bone
 LEAST_CLEAR = 100  # profiles of a bone that are needed to tell anything
 ASTRAY_MM = 0.5  # a vertex this far from its surroundings' edge saw something else
 HELD = np.float32(100.0)  # weight of what must not move
@@ -111,15 +113,23 @@ def calibrate(meshes: Sequence[TriangleMesh[Patient]], hu: NDArray[np.int16], gr
     peaks = told[:, profiles.PEAK]
     peak = float(np.percentile(peaks[peaks < METAL_HU], 99.0)) if (peaks < METAL_HU).any() else METAL_HU
 
-    def tried(blur_mm: float, cortex_hu: float) -> tuple[float, Cortex]:
-        misfit = np.empty(len(lines))
-        _misfits(lines, told, normals, rows, variance, blur_mm, cortex_hu, misfit)
+    def tried(blur_mm: float, cortex_hu: float, every: int) -> tuple[float, Cortex]:
+        misfit = np.empty(len(lines[::every]))
+        _misfits(lines[::every], told[::every], normals[::every], rows, variance, blur_mm, cortex_hu, misfit)
         return float(np.minimum(misfit, (0.25 * peak) ** 2).mean()), Cortex(cortex_hu, blur_mm)
 
-    best = min((tried(blur, share * peak) for blur in BLURS_MM for share in CORTEX_SHARES), key=lambda each: each[0])
-    middle = best[1]
-    finer = [tried(middle.blur_mm, share * middle.cortex_hu) for share in (0.92, 0.96, 1.04, 1.08)]
-    return min([best, *finer], key=lambda each: each[0])[1]
+    coarse = (tried(blur, share * peak, 9) for blur in BLURS_MM for share in CORTEX_SHARES)
+    best = min(coarse, key=lambda each: each[0])[1]
+    for step_mm, step, every in FINER:  # a long shallow valley: more blur and a denser cortex look nearly alike
+        middle = best
+        around = [
+            tried(middle.blur_mm + i * step_mm, middle.cortex_hu * (1.0 + j * step), every)
+            for i in (-1, 0, 1)
+            for j in (-1, 0, 1)
+            if middle.blur_mm + i * step_mm > 0.0
+        ]
+        best = min(around, key=lambda each: each[0])[1]
+    return best
 
 
 def _beyond(vertices: Array, grid: Grid) -> NDArray[np.bool_]:
