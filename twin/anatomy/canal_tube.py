@@ -29,9 +29,12 @@ RAYS = 72
 STEP_MM = 1.5
 REACH_MM = 18.0  # a canal is 15 mm deep and 22 to 30 mm wide: half of that, and some
 WIDER = 1.3  # than the usual wall in this direction: the gap between two bones, not a wall
-BEHIND_MM = np.arange(-2.0, 20.5, 0.5)  # where a canal's middle is looked for, behind the middle of the pedicles
+SEARCH_MM = (4.0, -24.0)  # where a canal is looked for, before and behind the middle of the pedicles
+MIDLINE_MM = 2.0  # bone this near the middle is the body's back wall or the lamina
+LEAST_GAP_MM, MOST_DEPTH_MM = 6.0, 16.0  # between those two; where the lamina is open, no deeper than this
 ASIDE_MM = np.arange(-3.0, 3.1, 0.5)
 LEAST_ROOM_MM = 3.5
+MOST_NARROW = 0.1  # of the rings may be narrower than that
 BEYOND_MM = 18.0  # how far the tube may run on past the last vertebra's pedicles
 LEAST_SEEN = 0.35  # of the directions of the outermost rings
 KEPT_OFF_MM = 0.1  # the tube stays this far inside the bone's wall where there is one
@@ -67,6 +70,8 @@ def canal_structure(meshes: Mapping[str, TriangleMesh[Patient]], landmarks: Iter
     if len(seen) < 2:
         return None
     rings = slice(int(seen[0]), int(seen[-1]) + 1)
+    if float((np.median(filled[rings], axis=1) < LEAST_ROOM_MM).mean()) > MOST_NARROW:
+        return None  # the curve runs through bone: no canal is better than a wrong one
     return Structure(NAME, "critical", curve.tube(filled, rings), MEASURED)
 
 
@@ -106,8 +111,11 @@ def _middle(mesh: TriangleMesh[Patient], between_mm: Array, right: Array, anteri
     cranial = np.cross(right, anterior)
     cut = mesh.section(Plane[Patient](between_mm, cranial)).mean(axis=1)
     x, y = ((cut - between_mm) @ axis for axis in (right, anterior))
+    between = _first_gap(y[np.abs(x) < MIDLINE_MM])
+    if between is None:
+        return None
     best, most = None, LEAST_ROOM_MM
-    for behind in BEHIND_MM:
+    for behind in np.arange(-between[0] + 1.0, -between[1] - 0.9, 0.5):
         ahead = y > -behind - 3.0  # the lamina may be open here
         beside = np.abs(y + behind) < 4.0
         for aside in ASIDE_MM:
@@ -122,6 +130,16 @@ def _middle(mesh: TriangleMesh[Patient], between_mm: Array, right: Array, anteri
     return _Station(between_mm + best[0] * right + best[1] * anterior, right, cranial)
 
 
+def _first_gap(walls_mm: Array) -> tuple[float, float] | None:
+    """The space on the midline behind the body: from its back wall to the lamina, where there is one."""
+    high, low = SEARCH_MM
+    at = np.sort(walls_mm[(walls_mm < high) & (walls_mm > low)])[::-1]
+    front = [float(high), *at.tolist()]
+    back = [*at.tolist(), float(low)]
+    found = next(((a, b) for a, b in zip(front, back, strict=True) if a - b >= LEAST_GAP_MM), None)
+    return None if found is None else (found[0], max(found[1], found[0] - MOST_DEPTH_MM))
+
+
 def _ends(stations: list[_Station]) -> tuple[Array, Array]:
     """The stations' middles and rightward vectors, each (S, 3), with one more past either end."""
     first, last = stations[0], stations[-1]
@@ -133,7 +151,14 @@ def _ends(stations: list[_Station]) -> tuple[Array, Array]:
 def _near(meshes: list[TriangleMesh[Patient]], at_mm: Array) -> Array:
     """Surface points (N, 3) that may lie within reach of the canal."""
     low, high = at_mm.min(axis=0) - 2.0 * REACH_MM, at_mm.max(axis=0) + 2.0 * REACH_MM
-    found = [m.vertices_mm[((m.vertices_mm > low) & (m.vertices_mm < high)).all(axis=1)] for m in meshes]
+    found = []
+    for mesh in meshes:
+        found.append(mesh.vertices_mm[((mesh.vertices_mm > low) & (mesh.vertices_mm < high)).all(axis=1)])
+        near = ((mesh.vertices_mm > low) & (mesh.vertices_mm < high)).all(axis=1)[mesh.triangles].any(axis=1)
+        corners = mesh.vertices_mm[mesh.triangles[near]]
+        wide = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1) > STEP_MM
+        for share in np.array([[1, 1, 1], [1, 1, 0], [0, 1, 1], [1, 0, 1]]):  # a coarse mesh leaves cells empty
+            found.append(np.einsum("c,tcx->tx", share / share.sum(), corners[wide]))
     return np.concatenate(found) if found else np.zeros((0, 3))
 
 
