@@ -62,7 +62,8 @@ def build_twin(
         steps.append(
             {"step": "segmentation", "settings": {"segmenter": None, "labels": "given"}, "confidence": confidence}
         )
-        levels = Levels(confidence, None, ("the given labels name them",) if confidence else ())
+        extra = next((n for n in ("vertebrae_L6", "vertebrae_T13") if n in labels.names.values()), None)
+        levels = Levels(confidence, None, ("the given labels name them",) if confidence else (), extra)
         made = as_given(labels, part(progress, 0.0, 0.8))
     if not made.bones:
         raise EmptyTwin("no bone could be meshed; do the labels hold any voxel?")

@@ -22,6 +22,7 @@ from spatial.rigid import Array, Points
 from twin.anatomy import bone_mask, density, edges, landmarks, parting, surface, voxels
 from twin.anatomy.bone import Bone, Landmark
 from twin.anatomy.build import EmptyTwin, twin_id
+from twin.anatomy.canal_tube import NAME as CANAL
 from twin.anatomy.canal_tube import with_canal
 from twin.anatomy.levels import UPWARD
 from twin.anatomy.spread import with_spread
@@ -393,7 +394,7 @@ def _measured(twin: Twin, bones: Mapping[str, Bone], redo: set[str], volume: Vol
     missing = tuple(text for text in missing if any(name in text for name in redo))
     progress("finding the canal", 0.5)
     tubes, no_canal = with_canal(meshes, marks)
-    structures = {name: one for name, one in twin.structures.items() if not name.startswith("canal")} | dict(tubes)
+    structures = {name: one for name, one in twin.structures.items() if name != CANAL} | dict(tubes)
     progress("measuring density", 0.8)
     dense = density.measure(volume, marks)
     told = [text for text in twin.warnings if "not measured" not in text or not any(name in text for name in redo)]
