@@ -14,7 +14,9 @@ from demo.standin import PhantomStandin
 from demo.stream import LENS, theatre
 from tracking.body import load as load_body
 from tracking.markers import detect
+from twin.anatomy import marrow
 from twin.anatomy.build import build_twin
+from twin.anatomy.working import Working
 from twin.plan.autoplan import propose_screw
 from twin.plan.osteotomy import Osteotomy
 from twin.scan.orientation import patient_from_index
@@ -35,6 +37,8 @@ def warm() -> None:
     numbers = np.asarray(labels.labels, np.uint8)
     present(nearest(mapped(numbers, np.arange(256, dtype=np.uint8)), patient_from_index(grid), grid))
     centroids(numbers)
+    block = np.zeros((6, 6, 6), dtype=np.float32)
+    marrow.enclosed(Working(block, 1.5, np.zeros(3)), block > 0, np.zeros(3, np.int64), np.full(3, 6, np.int64), 0.8)
     proposal = propose_screw(twin, "vertebrae_L2", "left")
     Osteotomy.pso(twin, "vertebrae_L3", math.radians(30.0))
     phantom.distance_mm("vertebrae_L3", np.zeros((1, 3)))
