@@ -111,7 +111,7 @@ def test_an_outline_takes_dark_marrow_in_and_leaves_a_bright_vessel_out() -> Non
     middle = (np.abs(z) < 10.0) & (front > 10.0) & (radius < 14.5)
     assert sure[middle].mean() > 0.98
     assert not sure[radius > 19.5].any()
-    beyond = vessel & (np.abs(z) < 10.0) & (radius > 24.0) & (radius < 40.0)
+    beyond = vessel & (np.abs(z) < 10.0) & (radius > 24.0) & (radius < 36.0)
     assert never[beyond].mean() > 0.95
     assert not never[radius < 19.0].any()
 

@@ -27,12 +27,14 @@ RADII_MM = np.arange(7.0, 36.1, 0.75)
 STEEPEST = 2  # radii from one angle to the next
 NEAR_MM = 2.5  # a height's curve from the common one
 CLEAR_HU = 200.0  # a fall like this is an edge for sure
-AROUND_MM = 62.0
+AROUND_MM = 46.0
+FORWARD_MM = 8.0  # of a body's middle lies the middle of what is looked at
 SHELL_MM = 1.0  # the threshold finds the cortex itself
 PLATE_MM = 1.5
+CUT_SHARE = 0.6  # of the usual height, where a body's other endplate is not known
 DISC_MM = 5.0
 OSTEOPHYTE_MM = 3.0  # may stand out this far; what leans on a body further out is a vessel, a duct, a gut
-VESSEL_MM = 30.0
+VESSEL_MM = 20.0
 BESIDE_MM = 22.0  # in front of the canal: further back stand pedicles, ribs, and L5's transverse processes
 LEAST_EDGE = 0.12  # mean of it along a believable outline
 
@@ -85,7 +87,9 @@ def fill_and_clear(
         zyx, at = zyx[at[:, 2] > WALL_MM], at[at[:, 2] > WALL_MM]
         up, down = outline.segment.heights_mm(at)
         share, beyond = outline.segment.share(at), outline.beyond_mm(at)
-        within = (up > PLATE_MM) & (down > PLATE_MM) & (share > 0.0) & (share < 1.0)
+        low_share = 0.0 if outline.segment.below is not None else 1.0 - CUT_SHARE
+        high_share = 1.0 if outline.segment.above is not None else CUT_SHARE
+        within = (up > PLATE_MM) & (down > PLATE_MM) & (share > low_share) & (share < high_share)
         inside[tuple(zyx[within & (beyond < -SHELL_MM) & (at[:, 2] > WALL_MM + SHELL_MM)].T)] = True
         off = (up > -DISC_MM) & (down > -DISC_MM) & (share > -0.3) & (share < 1.3)
         off &= (beyond > OSTEOPHYTE_MM) & (beyond < VESSEL_MM) & (at[:, 2] > BESIDE_MM)
@@ -95,7 +99,7 @@ def fill_and_clear(
 
 def _middle(segment: Segment) -> Array:
     along = float(_height(segment, 0.5, np.zeros(1), np.full(1, MIDDLE_MM))[0])
-    return np.array([along, 0.0, MIDDLE_MM])
+    return np.array([along, 0.0, MIDDLE_MM + FORWARD_MM])
 
 
 def _outline(working: Working, canal: Canal, segment: Segment) -> Outline | None:

@@ -90,12 +90,19 @@ def hollows(bone: NDArray[np.bool_], coarse: Working, canal: Canal) -> NDArray[n
     import edt
 
     mm = (coarse.spacing_mm,) * 3
-    thick = edt.edt(~bone, anisotropy=mm) <= CRACK_MM
+    ends = coarse.index_from_patient(canal.centre_mm)
+    margin = np.array([30.0, SPINE_MM + 15.0, SPINE_MM + 5.0]) / coarse.spacing_mm
+    low = np.clip(np.floor(ends.min(axis=0) - margin), 0, bone.shape).astype(int)
+    high = np.clip(np.ceil(ends.max(axis=0) + margin), low, bone.shape).astype(int)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    near = np.ascontiguousarray(bone[box])
+    thick = edt.edt(~near, anisotropy=mm) <= CRACK_MM
     caves = fill_cavities(thick) & ~thick
-    grown = (edt.edt(~caves, anisotropy=mm) <= CRACK_MM + coarse.spacing_mm) & ~bone if caves.any() else caves
-    zyx = np.argwhere(grown)
-    if len(zyx):
-        at = canal.coordinates(coarse.patient_from_index(zyx))
-        beside = (np.hypot(at[:, 1], at[:, 2]) < CANAL_MM) | (np.abs(at[:, 1]) > SPINE_MM) | (at[:, 0] < 0.0)
-        grown[tuple(zyx[beside].T)] = False
-    return np.asarray(grown)
+    out = np.zeros_like(bone)
+    if not caves.any():
+        return out
+    zyx = np.argwhere((edt.edt(~caves, anisotropy=mm) <= CRACK_MM + coarse.spacing_mm) & ~near) + low
+    at = canal.coordinates(coarse.patient_from_index(zyx))
+    beside = (np.hypot(at[:, 1], at[:, 2]) < CANAL_MM) | (np.abs(at[:, 1]) > SPINE_MM) | (at[:, 0] < 0.0)
+    out[tuple(zyx[~beside].T)] = True
+    return out

@@ -1,9 +1,7 @@
-"""Where each bone surely is: the markers from which parting grows, on the working grid.
+"""Where each vertebra surely is: the markers from which parting grows, on the working grid.
 
-All are read in canal coordinates or from the femoral heads. Body: between its endplates, in front of the canal.
-Arch: behind the canal, in the lower half of the body's height, where every lamina stands. Pedicles: beside the
-canal, in the upper half. Rib: a long piece of bone beside the thoracic spine. Hip, femur: beside the sacrum, and in
-the head's sphere.
+All are read in canal coordinates. Body: between its endplates, in front of the canal. Arch: behind the canal, in the
+lower half of the body's height, where every lamina stands. Pedicles: beside the canal, in the upper half.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ from numpy.typing import NDArray
 from spatial.rigid import Array
 from twin.anatomy.canal import Canal
 from twin.anatomy.discs import Disc
-from twin.anatomy.heads import Head
 from twin.anatomy.levels import Segment
 from twin.anatomy.working import Working
 
@@ -29,7 +26,6 @@ PEDICLE_MM = ((-1.0, 9.0), (9.0, 19.0))  # anterior from the canal (further back
 PEDICLE_SHARE = (0.5, 0.95)
 TRANSVERSE_MM = ((0.0, 14.0), (19.0, 34.0))
 TRANSVERSE_SHARE = (0.45, 0.95)
-WING_LATERAL_MM = (64.0, 150.0)  # iliac wing, beside every ala
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,17 +95,6 @@ def vertebral(spine: Spine, segment: Segment, name: str, *, beside_ilium: bool =
     return markers
 
 
-def sacral(working: Working, spine: Spine, canal: Canal, top: Disc) -> Marker:
-    """The lower sacrum: bone near the mid-plane, well below the S1 endplate and behind its middle (the crest is
-    often apart).
-    """
-    centre, anterior, normal = endplate_frame(canal, top)
-    d = working.patient_from_index(spine.zyx) - centre
-    depth, front = -d @ normal, d @ anterior
-    chosen = (np.abs(d[:, 0]) < 13.0) & (depth > 30.0) & (depth < 105.0) & (front < 10.0) & (front > -75.0)
-    return Marker("sacrum", spine.zyx[chosen])
-
-
 def endplate_frame(canal: Canal, disc: Disc) -> tuple[Array, Array, Array]:
     """The endplate under a disc: its centre, anterior and cranial directions (3,), Patient."""
     slope = np.tan(disc.lower_tilt_rad)
@@ -120,45 +105,3 @@ def endplate_frame(canal: Canal, disc: Disc) -> tuple[Array, Array, Array]:
     anterior = (front - back) / np.linalg.norm(front - back)
     normal = np.cross(anterior, left)
     return 0.5 * (front + back), anterior, normal / np.linalg.norm(normal)
-
-
-def pelvic(
-    working: Working,
-    bone: NDArray[np.bool_],
-    heads: tuple[Head, ...],
-    middle_x_mm: float,
-    crest_z_mm: float,
-    s1_z_mm: float,
-) -> list[Marker]:
-    """Iliac wings beside the sacrum; with a head on a side also its femur, socket and ischium."""
-    z, y, x = np.nonzero(bone)
-    zyx = np.column_stack([z, y, x])
-    points = working.patient_from_index(zyx)
-    markers: list[Marker] = []
-    for side, sign in (("left", 1.0), ("right", -1.0)):
-        lateral = sign * (points[:, 0] - middle_x_mm)
-        head = next((h for h in heads if h.side == side), None)
-        floor = s1_z_mm - 60.0 if head is None else head.centre_mm[2] + 1.35 * head.radius_mm
-        wing = (lateral > WING_LATERAL_MM[0]) & (lateral < WING_LATERAL_MM[1])
-        wing &= (points[:, 2] > floor) & (points[:, 2] < crest_z_mm)
-        markers.append(Marker(f"hip_{side}", zyx[wing]))
-        if head is None:
-            continue
-        d = points - head.centre_mm
-        far = np.linalg.norm(d, axis=1)
-        r = head.radius_mm
-        toward_neck = (d @ neck_axis(side)) / np.maximum(far, 1e-6)
-        markers.append(Marker(f"femur_{side}", zyx[far < 0.6 * r]))
-        shaft = (d[:, 2] < -50.0) & (sign * d[:, 0] > 0.0) & (sign * d[:, 0] < 75.0) & (np.abs(d[:, 1]) < 60.0)
-        markers.append(Marker(f"femur_{side}", zyx[shaft]))
-        socket = (far > r + 5.0) & (far < r + 11.0) & (toward_neck < -0.25)
-        markers.append(Marker(f"hip_{side}", zyx[socket]))
-        ischium = (d[:, 2] < -25.0) & (sign * d[:, 0] < -r) & (lateral > 22.0)
-        markers.append(Marker(f"hip_{side}", zyx[ischium]))
-    return markers
-
-
-def neck_axis(side: str) -> Array:
-    """From the femoral head into its neck, roughly: lateral, down, a little back (neck-shaft angle 125 degrees)."""
-    axis = np.array([0.75 if side == "left" else -0.75, 0.15, -0.65])
-    return np.asarray(axis / np.linalg.norm(axis))

@@ -36,14 +36,19 @@ def turned(working: Working, canal: Canal, bone_hu: float) -> tuple[Canal, float
     x, a = np.meshgrid(lateral, anterior, indexing="ij")
     near = x**2 + a**2 < ANTERIOR_MM[1] ** 2
     x, a = x[near], a[near]
+    # a plane across the canal is linear in left and anterior
+    origin = np.column_stack([s, 0 * s, 0 * s])
+    middle = canal.points(origin)
+    to_left = canal.points(origin + np.array([0.0, 1.0, 0.0])) - middle
+    to_front = canal.points(origin + np.array([0.0, 0.0, 1.0])) - middle
     alike = np.empty((len(s), len(angles)))
     for n, angle in enumerate(angles):
         sides = []
         for side in (x, -x):
             left = side * np.cos(angle) + a * np.sin(angle)
             front = a * np.cos(angle) - side * np.sin(angle)
-            at = np.stack(np.broadcast_arrays(s[:, None], left[None, :], front[None, :]), axis=-1)
-            sides.append(np.clip((working.sample(canal.points(at)) - bone_hu) / BONE_RANGE_HU, 0.0, 1.0))
+            at = middle[:, None] + left[:, None] * to_left[:, None] + front[:, None] * to_front[:, None]
+            sides.append(np.clip((working.sample(at) - bone_hu) / BONE_RANGE_HU, 0.0, 1.0))
         both = np.minimum(*sides).sum(axis=1)
         either = np.maximum(*sides).sum(axis=1)
         alike[:, n] = both / np.maximum(either, 0.05 * len(x))
