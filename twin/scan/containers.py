@@ -128,7 +128,10 @@ class _Unpacking:
 
     def _tar(self) -> None:
         with _decompressed(self.source) as stream:
-            self._members(_Counted(stream, self))
+            counted = _Counted(stream, self)
+            self._members(counted)
+            while counted.read(CHUNK):  # to the end, where the packer's check sum stands
+                pass
 
     def _members(self, counted: Any) -> None:
         with tarfile.open(fileobj=counted, mode="r|") as archive:
