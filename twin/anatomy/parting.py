@@ -25,17 +25,17 @@ def valleys(
     """Black top-hat (k, j, i): how many HU a voxel lies below both sides of a gap around it; `marrow` is no gap."""
     reach = [max(1, round(VALLEY_WIDTH_MM / mm)) for mm in spacing_kji_mm]
     closed = np.empty_like(hu)
-    aside = np.empty_like(hu)
-    raised = np.clip(hu, -200, CORTEX_HU)
-    raised[marrow] = CORTEX_HU
-    aside[:] = raised
+    aside = np.clip(hu, -200, CORTEX_HU)
+    aside[marrow] = CORTEX_HU
     for axis in range(3):
         _extreme(aside, axis, reach[axis], True, closed)
         aside, closed = closed, aside
     for axis in range(3):
         _extreme(aside, axis, reach[axis], False, closed)
         aside, closed = closed, aside
-    aside -= raised
+    np.clip(hu, -200, CORTEX_HU, out=closed)  # as it was before, made again rather than kept
+    closed[marrow] = CORTEX_HU
+    aside -= closed
     return aside
 
 

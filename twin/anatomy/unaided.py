@@ -256,7 +256,7 @@ def _parted(
     sockets = () if pelvis is None else pelvis.heads
     for head in sockets:
         hips.deepen(valley, grid, head)
-    out = np.zeros(volume.hu.shape, dtype=np.uint8)
+    del hu, marrow
     parted = parting.part(
         fine, valley, np.where(fine, working.on_grid(marks, coarse, grid), 0).astype(np.uint8), spacing
     )
@@ -264,6 +264,7 @@ def _parted(
         if not {f"femur_{head.side}", f"hip_{head.side}"} <= set(keys):
             continue  # a head, but too little of either bone to mark
         hips.seat(parted, grid, head, *(keys.index(f"{bone}_{head.side}") + 1 for bone in ("femur", "hip")))
+    out = np.zeros(volume.hu.shape, dtype=np.uint8)
     out[box] = parted
     return out
 
