@@ -23,7 +23,7 @@ from spatial.rigid import Array, Points, Rigid
 from twin.scan.placings import about, placings
 from twin.scan.volume import Grid, Volume
 
-COARSE_MM, FINE_MM = 4.0, 1.5
+COARSE_MM, MIDDLE_MM, FINE_MM = 4.0, 2.5, 1.5  # to try placings, to follow them, to end
 BINS = 32
 SAMPLES = 15_000
 FOLLOWED = 6  # of the placings that were tried, the best
@@ -144,22 +144,23 @@ def match(
     `known` are likely answers to try first, such as the identity for two series of one study.
     """
     progress("reading both scans", 0.0)
-    coarse = Pair.of(volume, near, moving, points, COARSE_MM)
+    coarse = at_step(moving, COARSE_MM)
     progress("trying placings", 0.1)
-    tried = placings(points.mm, normals, _array(coarse.moving), _grid(coarse.moving), FOLLOWED)
+    tried = placings(points.mm, normals, _array(coarse), _grid(coarse), FOLLOWED)
+    middle = Pair.of(volume, near, moving, points, MIDDLE_MM)
     chosen = [*known, *tried]
     if not chosen:
         raise NotMatched("no placing of the other scan covers the bone; is it of another part of the body?")
     ends: list[tuple[float, Rigid[Series, Patient]]] = []
     for n, start in enumerate(chosen):
         progress("following placings", 0.3 + 0.3 * n / len(chosen))
-        end = _followed(coarse, start, (2, 1), n)
-        ends.append((_information(coarse, end), end))
-    whole = [(value, end) for value, end in ends if coarse.overlap(end) >= LEAST_OVERLAP]
+        end = _followed(middle, start, n)
+        ends.append((_information(middle, end), end))
+    whole = [(value, end) for value, end in ends if middle.overlap(end) >= LEAST_OVERLAP]
     ends = sorted(whole or ends, key=lambda e: -e[0])  # a corner of a scan may look informative
     best = ends[0][1]
-    rivals = [value for value, end in ends[1:] if _apart_mm(coarse, end, best) > SAME_MM]
-    _ensure_evidence(coarse, ends[0][0], max(rivals, default=None), coarse.overlap(best))
+    rivals = [value for value, end in ends[1:] if _apart_mm(middle, end, best) > SAME_MM]
+    _ensure_evidence(middle, ends[0][0], max(rivals, default=None), middle.overlap(best))
     fine = Pair.of(volume, near, moving, points, FINE_MM)
     return refined(fine, best, max(rivals, default=None), part(progress, 0.6, 1.0))
 
@@ -171,14 +172,14 @@ def at_step(volume: Volume, step_mm: float) -> SimpleITK.Image:
 
 def refined(pair: Pair, start: Rigid[Series, Patient], rival_nat: float | None, progress: Progress = silent) -> Matched:
     """The end near `start`, found several times: their mean, and how far they scatter. Raises NotMatched."""
-    found = [_followed(pair, start, (2, 1), SEED)]
+    found = [_followed(pair, start, SEED)]
     rng = np.random.default_rng(SEED)
     centre = pair.points_mm.mean(axis=0)
     for n in range(AGAIN):
         progress("finding it again", n / AGAIN)
         nudge = about(centre, rng.uniform(-LEFT_RAD, LEFT_RAD, 3), rng.uniform(-LEFT_MM, LEFT_MM, 3))
         left = found[0] @ Rigid[Patient, Patient](nudge.rotation, nudge.translation_mm)
-        found.append(_followed(pair, left, (1,), SEED + 1 + n))
+        found.append(_followed(pair, left, SEED + 1 + n))
     values = [_information(pair, end) for end in found]
     at = np.array([(end @ Points[Patient](pair.points_mm)).mm for end in found])
     middle = np.median(at, axis=0)
@@ -222,16 +223,13 @@ def _information(pair: Pair, series_from_patient: Rigid[Series, Patient]) -> flo
         return 0.0
 
 
-def _followed(pair: Pair, start: Rigid[Series, Patient], shrink: tuple[int, ...], seed: int) -> Rigid[Series, Patient]:
-    """The end of the climb from a start."""
+def _followed(pair: Pair, start: Rigid[Series, Patient], seed: int) -> Rigid[Series, Patient]:
+    """The end of the climb from a start that is a few millimetres off."""
     method = _method(pair, seed)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=2.0, minStep=2e-3, numberOfIterations=60, relaxationFactor=0.6, gradientMagnitudeTolerance=1e-7
     )
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel(list(shrink))
-    method.SetSmoothingSigmasPerLevel([0.5 * s * pair.fixed.GetSpacing()[0] for s in shrink])
-    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     transform = _transform(pair, start)
     method.SetInitialTransform(transform, inPlace=True)
     try:
