@@ -23,6 +23,7 @@ from twin.scan.orientation import patient_from_index
 from twin.scan.phantom.patient import Phantom
 from twin.scan.phantom.scanner import voxelise
 from twin.scan.phantom.voxels import scan_grid, synthesise
+from twin.scan.placings import placings
 from twin.scan.relabel import centroids, mapped, nearest, present
 from twin.scan.volume import Grid, Volume
 
@@ -39,6 +40,8 @@ def warm() -> None:
     centroids(numbers)
     block = np.zeros((6, 6, 6), dtype=np.float32)
     marrow.enclosed(Working(block, 1.5, np.zeros(3)), block > 0, np.zeros(3, np.int64), np.full(3, 6, np.int64), 0.8)
+    few = np.eye(3)
+    placings(few, few, block, Grid((6, 6, 6), np.full(3, 4.0), np.zeros(3), np.eye(3)), 1)
     proposal = propose_screw(twin, "vertebrae_L2", "left")
     Osteotomy.pso(twin, "vertebrae_L3", math.radians(30.0))
     phantom.distance_mm("vertebrae_L3", np.zeros((1, 3)))
