@@ -151,3 +151,15 @@ def test_the_route_by_meshes_keeps_them(meshes: Meshes) -> None:
     twin = twin_from_meshes({"tibia_left": meshes["tibia_left"], "fibula_left": meshes["fibula_left"]})
     assert twin.landmark("malleolus_medial", "tibia_left", "left").sd_mm is None  # the scan behind is not known
     assert twin.landmark("malleolus_lateral", "fibula_left").position.mm[2] < -1300.0
+
+
+def test_a_femur_that_the_scan_cuts_at_the_shaft_has_no_condyles():
+    import manifold3d as m3
+
+    from tests.twin.plan.bodies import to_mesh
+
+    ball = m3.Manifold.sphere(24.0, 64).translate((-40.0, 0.0, 0.0))
+    neck = m3.Manifold.cylinder(60.0, 11.0, circular_segments=48).rotate((0.0, 90.0, 0.0)).translate((-45.0, 0.0, 0.0))
+    shaft = m3.Manifold.cylinder(120.0, 15.0, 14.0, 48).translate((10.0, 0.0, -115.0))
+    rough = m3.Manifold.sphere(16.0, 32).translate((10.0, 0.0, -110.0))  # a cut that is not quite flat
+    assert limbs.femur(to_mesh(ball + neck + shaft + rough), "left", np.array([-40.0, 0.0, 0.0])) == []

@@ -21,6 +21,7 @@ LATERAL = {"left": np.array([1.0, 0.0, 0.0]), "right": np.array([-1.0, 0.0, 0.0]
 POSTERIOR = np.array([0.0, 1.0, 0.0])
 CRANIAL = np.array([0.0, 0.0, 1.0])
 CONDYLES_MM = 42.0  # height of the distal femur that holds the condyles
+LEAST_WIDTH_MM = 50.0  # across a knee's condyles; a shaft that the scan cuts is 25 to 35 mm wide
 GROOVE_MM = 2.5  # half width of the strip along the groove between them
 TURNED = 0.8  # rise a millimetre: about 40 degrees
 LID_REACH_MM = 10.0  # of the bone's end, which leans against its own axis
@@ -89,7 +90,7 @@ def femur(mesh: TriangleMesh[Patient], side: Side, head_mm: Array | None) -> lis
     for _ in range(SWEEPS):
         near = _end(points, axes.cranial, CONDYLES_MM)
         inner, outer, middle = _condyles(points[near], axes)
-        if not (inner.any() and outer.any()):
+        if not (inner.any() and outer.any()) or np.ptp(points[near] @ axes.lateral) < LEAST_WIDTH_MM:
             return []
         notch = _notch(points[near], axes, middle)
         back = [_furthest(points[near][m], weight[near][m], axes.posterior) for m in (inner, outer)]
