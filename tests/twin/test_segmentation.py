@@ -8,7 +8,7 @@ import pytest
 from spatial.faults import Misuse
 from spatial.rigid import Array
 from tests.bench import twin_real
-from twin.anatomy import bodies, body, metal, segmentation, turning
+from twin.anatomy import bodies, body, levels, metal, segmentation, turning
 from twin.anatomy.canal import Canal
 from twin.anatomy.discs import Disc
 from twin.anatomy.levels import Segment
@@ -114,6 +114,20 @@ def test_an_outline_takes_dark_marrow_in_and_leaves_a_bright_vessel_out() -> Non
     beyond = vessel & (np.abs(z) < 10.0) & (radius > 24.0) & (radius < 36.0)
     assert never[beyond].mean() > 0.95
     assert not never[radius < 19.0].any()
+
+
+@pytest.mark.parametrize("shell", [True, False])
+def test_alae_with_a_cortex_are_a_sacrum_and_even_kidneys_are_not(shell: bool) -> None:
+    hu, at = painted((90.0, 120.0, 160.0))
+    x, front, z = np.abs(at[..., 0]), -at[..., 1], at[..., 2]
+    low = (x > 38.0) & (x < 68.0) & (front > 8.0) & (front < 38.0) & (z > -30.0) & (z < 0.0)
+    hu[:] = 40.0
+    hu[low] = 220.0
+    if shell:
+        hu[low & (np.abs(x - 53.0) > 11.0)] = 600.0
+    plate = Disc(50.0, 54.0, 46.0, 0.0, 0.0, 100.0)
+    spine = levels.segments(as_working(hu), straight_canal(90.0), (plate,), 120.0)
+    assert spine[0].is_sacrum is shell
 
 
 @pytest.mark.parametrize("turn_deg", [0.0, 15.0, -24.0])

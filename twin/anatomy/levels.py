@@ -24,6 +24,7 @@ UPWARD = tuple(
 ALA_LATERAL_MM = (40.0, 64.0)
 ALA_ANTERIOR_MM = (10.0, 34.0)
 ALA_ML = 2.0
+EVEN_HU = 40.0  # spread of a kidney full of contrast medium; bone, with its cortex, spreads by 64 and more
 BONE_HU = 160.0
 ABOVE_THRESHOLD_HU = 20.0
 CUT_HEIGHT_MM = 26.0  # taken for a body that the scan cuts
@@ -60,7 +61,11 @@ def segments(working: Working, canal: Canal, discs: tuple[Disc, ...], bone_hu: f
     chain = list(discs)
     alae = [_ala_ml(working, canal, disc, min(BONE_HU, bone_hu + ABOVE_THRESHOLD_HU)) for disc in chain]
     sacral = [n for n, ml in enumerate(alae) if ml > ALA_ML]
-    first = max(sacral) if sacral else -1
+    # from the lowest upward without a gap: a disc or two may show in the sacrum itself
+    first = -1
+    for n in sacral:
+        if n == first + 1 or (first < 0 and n <= 1):
+            first = n
     found: list[Segment] = []
     if first >= 0:
         found.append(Segment(None, chain[first], is_sacrum=True))
@@ -81,5 +86,8 @@ def _ala_ml(working: Working, canal: Canal, disc: Disc, bone_hu: float) -> float
     for sign in (-1.0, 1.0):
         d, x, a = np.meshgrid(depth, sign * lateral, anterior, indexing="ij")
         at = np.stack([disc.lower_at(np.zeros(1), a) + d, x, a], axis=-1)
-        sides.append(float((working.sample(canal.points(at)) > bone_hu).sum()) * 8.0 / 1000.0)
+        hu = working.sample(canal.points(at))
+        bone = hu[hu > bone_hu]
+        even = len(bone) == 0 or float(bone.std()) < EVEN_HU
+        sides.append(0.0 if even else len(bone) * 8.0 / 1000.0)
     return 2.0 * min(sides)
