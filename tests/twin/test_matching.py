@@ -92,7 +92,7 @@ def test_a_scan_of_another_part_is_refused(scans):
     volume, near, points, _, other = scans
     away = moved(other, Rigid[Series, Patient](np.eye(3), np.array([0.0, 0.0, 95.0])))
     pair = Pair.of(volume, near, away, points, FINE_MM)
-    with pytest.raises(NotMatched, match="of the bone|scatters"):
+    with pytest.raises(NotMatched, match=r"of the bone|scatters"):
         refined(pair, Rigid[Series, Patient].identity(), None)
 
 
