@@ -89,6 +89,9 @@ def register_series(
     left: dict[str, str] = {}
     for n, (bone, (box, near)) in enumerate(masks.items()):
         progress(f"following {bone}", 0.6 + 0.4 * n / len(masks))
+        if _is_cut(boxes[numbers[bone]], labels.grid.shape):
+            left[bone] = "the CT cuts it: what stands out at the cut is the scan's edge, not the bone's"
+            continue
         own_mask = np.zeros(labels.grid.shape, dtype=bool)
         own_mask[box] = near
         own_points, _ = _spread([twin.bones[bone].surface])
@@ -118,6 +121,11 @@ def _around(
     )
     far = distance_transform_edt(labels.labels[wide] != number, sampling=step)
     return wide, np.asarray(np.asarray(far) <= AROUND_MM)
+
+
+def _is_cut(box: tuple[slice, slice, slice], shape: tuple[int, int, int]) -> bool:
+    """Whether a bone reaches the edge of the scan."""
+    return any(s.start == 0 or s.stop == n for s, n in zip(box, shape, strict=True))
 
 
 def _spread(surfaces: list[TriangleMesh[Patient]]) -> tuple[Points[Patient], Array]:
