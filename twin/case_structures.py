@@ -101,6 +101,8 @@ def set_role(journal: Journal, twin: Twin, name: str, role: str, by: str) -> Ent
 def remove(folder: Path, journal: Journal, twin: Twin, name: str, by: str) -> Entry:
     """Take out a structure that was added; its file goes too. Raises NoStructure for what was built with the twin."""
     _ensure_known(twin, name)
+    if name == CANAL:
+        raise NoStructure("the canal is always there, and can't be taken out")
     if name not in added(journal.entries()):
         raise NoStructure(
             f"{name} was built with the twin and can't be taken out; a role of context hides it from plans"

@@ -56,7 +56,7 @@ def test_taking_out_leaves_what_was_built(case):
     case_structures.remove(case.folder, case.journal, case.refreshed(), "cord", "Ada")
     assert list(case.refreshed().structures) == [CANAL]
     assert case.check() == []
-    with pytest.raises(NoStructure, match="built with the twin"):
+    with pytest.raises(NoStructure, match="always there"):
         case_structures.remove(case.folder, case.journal, case.twin, CANAL, "Ada")
 
 
