@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from twin.case import Case, clear_abandoned
 from twin.case_document import CASE, CaseCorrupt, built_sha256, document_of, pretty
 from twin.case_files import NoVoxels, confirmed_by, ensure_file_name, files_sha256, structure_file
 from twin.case_journal import HEAD, JOURNAL, CaseJournal
+from twin.case_structures import added
 from twin.durable import exchange, file_sha256, held, sha256_of, sync, write_synced
 from twin.journal import Entry
 from twin.scan.nrrd import write_nrrd
@@ -60,6 +62,9 @@ def correct_case(
         progress("reading the case", 0.0)
         volume, labels = case.volume(), case.labels()
         found = corrected(case.twin, volume, labels, strokes, by, part(progress, 0.1, 0.75))
+        later = added(case.journal.entries())  # these have entries and files of their own
+        built = {name: one for name, one in found.twin.structures.items() if name not in later}
+        found = replace(found, twin=replace(found.twin, structures=built))
         progress("writing the case", 0.75)
         confirmed = found.twin.levels.confirmed_by
         with _beside(case) as building:

@@ -1,7 +1,8 @@
 """Structures that were added to a case after it was built: each an event of the journal, its surface a file beside.
 
 What was built is never changed: `structures/NAME.ply` is new, and the journal's entry has its hash. A role can be
-changed, a structure that was added can be taken out again; the canal stays, and stays critical.
+changed, a structure that was added can be taken out again; the canal stays, and stays critical. Corrections of bones
+and their undoing leave all of this as it is, so every entry counts here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any, get_args
 
 from spatial.faults import Misuse
 from twin.anatomy.canal_tube import NAME as CANAL
-from twin.anatomy.history import live
 from twin.anatomy.structure import Role, Structure
 from twin.anatomy.twin import Twin
 from twin.case_document import CaseCorrupt
@@ -50,7 +50,7 @@ def with_added(folder: Path, twin: Twin, entries: Sequence[Entry]) -> Twin:
 def added(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
     """What was added and not taken out since, by name."""
     found: dict[str, dict[str, Any]] = {}
-    for entry in live(entries):
+    for entry in entries:
         if entry.kind == ADDED:
             found[str(entry.payload["name"])] = dict(entry.payload)
         elif entry.kind == REMOVED:
@@ -119,7 +119,7 @@ def file_of(name: str) -> str:
 
 def _roles(entries: Sequence[Entry]) -> dict[str, Role]:
     found: dict[str, Role] = {}
-    for entry in live(entries):
+    for entry in entries:
         if entry.kind == ROLE_SET:
             found[str(entry.payload["name"])] = entry.payload["role"]
         elif entry.kind in (ADDED, REMOVED):

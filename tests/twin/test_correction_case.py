@@ -7,10 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from osteotwin import app
+from tests.twin.plan.bodies import block, to_mesh
 from tests.twin.test_correction import L3, L4, LOWER, UPPER, VOLUME, drawn, fused, moved, refined, stroke
-from twin import case_correction
+from twin import case_correction, case_structures
 from twin.anatomy.build import build_twin
 from twin.anatomy.history import CORRECTED, live, standing
+from twin.anatomy.structure import Structure
 from twin.case import Case, check_case
 from twin.case_correction import NoCorrection, PlansWouldFail, correct_case, corrections_of, undo_correction
 from twin.case_document import CaseCorrupt
@@ -207,3 +209,16 @@ def test_edits_stay_with_their_bones(case):
     opened, _ = correct_case(Case.open(case), drawn(BITE), "Dr A")
     kinds = [entry.kind for entry in live(opened.journal.entries())]
     assert kinds == [CORRECTED]
+
+
+def test_what_was_added_beside_the_bones_outlives_a_correction_and_its_undoing(case):
+    tumour = Structure("tumour", "target", to_mesh(block((0, 0, 0), (5, 5, 5))), "drawn.nii.gz")
+    opened = Case.open(case)
+    case_structures.add(case, opened.journal, opened.twin, tumour, "Dr A")
+    case_structures.set_role(opened.journal, opened.refreshed(), "tumour", "critical", "Dr A")
+    opened, _ = correct_case(opened, drawn(*SPLIT), "Dr A")
+    assert opened.twin.structures["tumour"].role == "critical"
+    assert check_case(case) == []
+    opened, _ = undo_correction(opened, "Dr A")
+    assert opened.twin.structures["tumour"].role == "critical"
+    assert check_case(case) == []
