@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +32,9 @@ def correct(
         Path | None,
         typer.Option(metavar="CASE", help="Carry out the corrections of another case, of the same CT built before."),
     ] = None,
+    site: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The hospital's settings for the density, as for build.")
+    ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take the last correction back.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Put plans aside that were made on the bones as they are.")
@@ -48,7 +52,9 @@ def correct(
     started = time.perf_counter()
     with progress_bar("correct") as progress:
         found = (
-            _undone(case, by.strip(), force) if undo else _corrected(case, strokes, like, by.strip(), force, progress)
+            _undone(case, by.strip(), force)
+            if undo
+            else _corrected(case, strokes, like, by.strip(), force, site, progress)
         )
     found["seconds"] = round(time.perf_counter() - started, 3)
     if as_json:
@@ -70,12 +76,14 @@ def correct(
 
 
 def _corrected(
-    folder: Path, file: Path | None, like: Path | None, by: str, force: bool, progress: Progress
+    folder: Path, file: Path | None, like: Path | None, by: str, force: bool, site: Path | None, progress: Progress
 ) -> dict[str, Any]:
+    from twin.anatomy.site import site_of
     from twin.anatomy.strokes import Strokes
     from twin.case import Case
     from twin.case_correction import NoCorrection, correct_case, corrections_of
 
+    settings = site_of(os.environ, site)
     todo: list[Strokes] = []
     if file is not None:
         todo = [Strokes.load(file)]
@@ -89,7 +97,12 @@ def _corrected(
     case = Case.open(folder)
     for n, one in enumerate(todo):
         case, found = correct_case(
-            case, one, by, keep_plans_aside=force, progress=part(progress, n / len(todo), (n + 1) / len(todo))
+            case,
+            one,
+            by,
+            keep_plans_aside=force,
+            progress=part(progress, n / len(todo), (n + 1) / len(todo)),
+            site=settings,
         )
         changed |= set(found.changed)
         removed = (removed | set(found.removed)) - set(found.changed)

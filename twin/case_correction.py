@@ -23,6 +23,7 @@ from twin.anatomy.bone import Bone
 from twin.anatomy.correction import Corrected, corrected
 from twin.anatomy.history import CORRECTED, UNCORRECTED, standing
 from twin.anatomy.renaming import composed
+from twin.anatomy.site import DEFAULT, Site
 from twin.anatomy.strokes import Strokes
 from twin.case import Case, clear_abandoned
 from twin.case_document import CASE, CaseCorrupt, built_sha256, document_of, pretty
@@ -46,12 +47,18 @@ class NoCorrection(Misuse):
 
 
 def correct_case(
-    case: Case, strokes: Strokes, by: str, *, keep_plans_aside: bool = False, progress: Progress = silent
+    case: Case,
+    strokes: Strokes,
+    by: str,
+    *,
+    keep_plans_aside: bool = False,
+    progress: Progress = silent,
+    site: Site = DEFAULT,
 ) -> tuple[Case, Corrected]:
     """The case with the strokes carried out, opened anew. `case` is closed.
 
     `keep_plans_aside` says that its plans may be put aside with the bones that they were made on (an undo brings
-    both back). Raises BadStrokes, PlansWouldFail, NoVoxels, JournalBusy, CaseCorrupt.
+    both back). `site` reads the density. Raises BadStrokes, PlansWouldFail, NoVoxels, JournalBusy, CaseCorrupt.
     """
     if not case.has_volume or "labels.nrrd" not in case.files:
         raise NoVoxels("this twin was made from surfaces: without a CT and labels there is nothing to correct")
@@ -61,7 +68,7 @@ def correct_case(
         ensure_no_plans(case, keep_plans_aside)
         progress("reading the case", 0.0)
         volume, labels = case.volume(), case.labels()
-        found = corrected(case.twin, volume, labels, strokes, by, part(progress, 0.1, 0.75))
+        found = corrected(case.twin, volume, labels, strokes, by, part(progress, 0.1, 0.75), site)
         later = added(case.journal.entries())  # these have entries and files of their own
         built = {name: one for name, one in found.twin.structures.items() if name not in later}
         found = replace(found, twin=replace(found.twin, structures=built))

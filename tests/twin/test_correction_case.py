@@ -12,6 +12,7 @@ from tests.twin.test_correction import L3, L4, LOWER, UPPER, VOLUME, drawn, fuse
 from twin import case_correction, case_structures
 from twin.anatomy.build import build_twin
 from twin.anatomy.history import CORRECTED, live, standing
+from twin.anatomy.site import Site
 from twin.anatomy.structure import Structure
 from twin.case import Case, check_case
 from twin.case_correction import NoCorrection, PlansWouldFail, correct_case, corrections_of, undo_correction
@@ -222,3 +223,11 @@ def test_what_was_added_beside_the_bones_outlives_a_correction_and_its_undoing(c
     opened, _ = undo_correction(opened, "Dr A")
     assert opened.twin.structures["tumour"].role == "critical"
     assert check_case(case) == []
+
+
+def test_a_correction_reads_the_density_by_the_site_that_it_is_given(case):
+    site = Site(name="elsewhere", sha256="0" * 64)
+    opened, _ = correct_case(Case.open(case), drawn(*SPLIT), "Dr A", site=site)
+    assert opened.twin.density is not None
+    assert opened.twin.density["site"]["name"] == "elsewhere"
+    assert any("now by those of elsewhere" in text for text in opened.twin.warnings)

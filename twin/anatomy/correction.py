@@ -25,6 +25,7 @@ from twin.anatomy.build import EmptyTwin, twin_id
 from twin.anatomy.canal_tube import NAME as CANAL
 from twin.anatomy.canal_tube import with_canal
 from twin.anatomy.levels import UPWARD
+from twin.anatomy.site import DEFAULT, Site
 from twin.anatomy.spread import with_spread
 from twin.anatomy.strokes import BadStrokes, Stroke, Strokes
 from twin.anatomy.twin import Levels, Twin
@@ -67,9 +68,18 @@ class Corrected:
 
 
 def corrected(
-    twin: Twin, volume: Volume, labels: LabelMap, strokes: Strokes, by: str, progress: Progress = silent
+    twin: Twin,
+    volume: Volume,
+    labels: LabelMap,
+    strokes: Strokes,
+    by: str,
+    progress: Progress = silent,
+    site: Site = DEFAULT,
 ) -> Corrected:
-    """The twin as `by` drew it. Raises BadStrokes, EmptyTwin (nothing would be left)."""
+    """The twin as `by` drew it. Raises BadStrokes, EmptyTwin (nothing would be left).
+
+    `site` reads the density; it is told where the twin was built by another one.
+    """
     progress("telling the touched bones apart", 0.0)
     found = relabelled(volume, labels, strokes, twin.surfaces())
     settings = _surface_settings(twin)
@@ -92,7 +102,7 @@ def corrected(
     bones = {name: bones[name] for name in sorted(bones)}
     progress("measuring landmarks", 0.6)
     redo = {*found.changed, *found.removed}
-    built = _measured(twin, bones, redo, volume, part(progress, 0.6, 1.0))
+    built = _measured(twin, bones, redo, volume, site, part(progress, 0.6, 1.0))
     step = {
         "step": "correction",
         "by": by,
@@ -369,7 +379,9 @@ def _inside(labels: LabelMap, meshes: Mapping[str, TriangleMesh[Patient]], boxes
     return LabelMap(labels.grid, out, labels.names, labels.warnings)
 
 
-def _measured(twin: Twin, bones: Mapping[str, Bone], redo: set[str], volume: Volume, progress: Progress) -> Twin:
+def _measured(
+    twin: Twin, bones: Mapping[str, Bone], redo: set[str], volume: Volume, site: Site, progress: Progress
+) -> Twin:
     """The twin with these bones: landmarks of the bones `redo` and of the joints with them, canal and density anew."""
     meshes = {name: bone.surface for name, bone in bones.items()}
     row = ["sacrum", *UPWARD]
@@ -396,7 +408,14 @@ def _measured(twin: Twin, bones: Mapping[str, Bone], redo: set[str], volume: Vol
     tubes, no_canal = with_canal(meshes, marks)
     structures = {name: one for name, one in twin.structures.items() if name != CANAL} | dict(tubes)
     progress("measuring density", 0.8)
-    dense = density.measure(volume, marks)
+    dense = density.measure(volume, marks, site)
+    before = (twin.density or {}).get("site", dense["site"])
+    if before != dense["site"]:
+        now = dense["site"]["name"]
+        no_canal = (
+            *no_canal,
+            f"density was read by the settings of site {before['name']}, and is now by those of {now}",
+        )
     told = [text for text in twin.warnings if "not measured" not in text or not any(name in text for name in redo)]
     return replace(
         twin, twin_id=twin_id(bones), bones=bones, landmarks=marks, density=dense, structures=structures,
