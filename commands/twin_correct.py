@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import command, emit, progress_bar, say, tell
+from commands.twin_words import levels_words
 from spatial.faults import Misuse
 from spatial.progress import Progress, part
 
@@ -67,11 +68,7 @@ def correct(
         tell(f"Made anew: {', '.join(found['changed']) or 'none'}; gone: {', '.join(found['removed']) or 'none'}.")
     for bone in found["bones"]:
         tell(f"{bone['name']:<16} {bone['volume_ml']:8.2f} ml")
-    levels = found["levels"]
-    tell(
-        f"Levels: confidence {levels['confidence']:.2f}, "
-        + (f"confirmed by {levels['confirmed_by']}" if levels["confirmed_by"] else "not confirmed")
-    )
+    tell(levels_words(found["levels"]))
     tell("Volumes are those of the surfaces; no uncertainty is stated for them.")
 
 

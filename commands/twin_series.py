@@ -56,10 +56,10 @@ def _register_words(found: Companion) -> list[str]:
     whole = found.whole
     rival = "nothing else fits" if whole.rival_nat is None else f"the next best place {whole.rival_nat:.3f}"
     lines = [
-        f"{found.name} ({found.modality}) placed: sd {whole.error_mm:.2f} mm, {whole.overlap:.0%} of the bone in it, "
+        f"{found.name} ({found.modality}) placed: sd {whole.sd_mm:.2f} mm, {whole.overlap:.0%} of the bone in it, "
         f"mutual information {whole.information_nat:.3f} nat ({rival})"
     ]
-    lines += [f"  {bone:<16} by itself, sd {one.error_mm:.2f} mm" for bone, one in found.bones.items()]
+    lines += [f"  {bone:<16} by itself, sd {one.sd_mm:.2f} mm" for bone, one in found.bones.items()]
     lines += [f"  {bone:<16} as the whole: {why}" for bone, why in found.left.items()]
     return [*lines, "sd: one sigma of a bone point's place, by repeating; tested on synthetic pairs."]
 

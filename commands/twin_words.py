@@ -63,11 +63,7 @@ def tell_summary(found: dict[str, Any]) -> None:
     for one in found["structures"]:
         tell(f"{one['name']:<16} {one['volume_ml']:>8.1f} ml  {one['role']} structure, from {one['source']}")
     levels = found["levels"]
-    tell(
-        f"Levels: confidence {levels['confidence']:.2f}, "
-        + (f"confirmed by {levels['confirmed_by']}" if levels["confirmed_by"] else "not confirmed")
-        + (f", transitional: {levels['transitional']}" if levels["transitional"] else "")
-    )
+    tell(levels_words(levels))
     tell(*(f"  - {line}" for line in levels["evidence"]))
     if found["sides"]:
         tell(
@@ -82,6 +78,15 @@ def tell_summary(found: dict[str, Any]) -> None:
         tell("Fitness: not judged (no CT, or a case of an older version)")
     if found["warnings"]:
         tell("Warnings:", *(f"  - {warning}" for warning in found["warnings"]))
+
+
+def levels_words(levels: dict[str, Any]) -> str:
+    """How sure the levels are, who confirmed them, and a vertebra beyond the usual count."""
+    return (
+        f"Levels: confidence {levels['confidence']:.2f}, "
+        + (f"confirmed by {levels['confirmed_by']}" if levels["confirmed_by"] else "not confirmed")
+        + (f", transitional: {levels['transitional']}" if levels.get("transitional") else "")
+    )
 
 
 def landmark_words(landmarks: list[dict[str, Any]]) -> list[str]:

@@ -61,7 +61,7 @@ def test_a_pair_is_matched_from_anywhere_within_half_a_millimetre(scans, modalit
     found = match(volume, near, points, normals, moving)
     error = error_mm(found, points)
     assert error <= 0.5
-    assert error <= 3.0 * found.error_mm  # what is stated holds
+    assert error <= 3.0 * found.sd_mm  # what is stated holds
     assert found.overlap > 0.95
 
 

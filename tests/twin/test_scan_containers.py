@@ -93,7 +93,7 @@ def tar_with(path, name, **attributes):
 
 TARS = {
     "parent": ({"name": "../out.dcm"}, "points outside"),
-    "absolute": ({"name": "/tmp/out.dcm"}, "points outside"),
+    "absolute": ({"name": "/elsewhere/out.dcm"}, "points outside"),
     "inner parent": ({"name": "a/../../out.dcm"}, "points outside"),
     "symbolic link": ({"name": "a.dcm", "type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}, "is a link"),
     "hard link": ({"name": "a.dcm", "type": tarfile.LNKTYPE, "linkname": "b"}, "is a link"),

@@ -100,7 +100,7 @@ class _Unpacking:
                 self._tar()
         except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise self._refuse(f"the archive is cut or damaged ({str(error)[:100]}); is the copy complete?") from None
-        except (NotImplementedError, RuntimeError) as error:
+        except (NotImplementedError, RuntimeError) as error:  # zipfile: an unknown compression; a password is needed
             raise self._refuse(f"the archive cannot be unpacked ({str(error)[:100]})") from None
         except OSError as error:
             raise self._refuse(f"unpacking failed ({error.strerror or error})") from None

@@ -107,7 +107,7 @@ class Worker:
         data = bytearray(count)
         view, got = memoryview(data), 0
         while got < count:
-            more = self.process.stdout.readinto(view[got:])  # type: ignore[attr-defined]
+            more = self.process.stdout.readinto(view[got:])  # type: ignore[attr-defined]  # a pipe has it, IO[bytes] does not say so
             if not more:
                 raise self._death(header)
             got += more

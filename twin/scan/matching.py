@@ -46,13 +46,13 @@ class NotMatched(Fault):
 class Matched:
     """How another scan lies on the twin, with the evidence.
 
-    `error_mm`: one sigma of a bone point's place, from repeated registrations and the voxels. `information_nat` is the
+    `sd_mm`: one sigma of a bone point's place, from repeated registrations and the voxels. `information_nat` is the
     mutual information at the end, `rival_nat` the best that was found elsewhere (None: nothing else was found),
     `overlap` the share of the bone that the other scan shows.
     """
 
     patient_from_series: Rigid[Patient, Series]
-    error_mm: float
+    sd_mm: float
     information_nat: float
     rival_nat: float | None
     overlap: float
@@ -61,7 +61,7 @@ class Matched:
         """As the commands print it."""
         return {
             "patient_from_series": self.patient_from_series.to_json(),
-            "error_mm": round(self.error_mm, 3),
+            "sd_mm": round(self.sd_mm, 3),
             "information_nat": round(self.information_nat, 4),
             "rival_nat": None if self.rival_nat is None else round(self.rival_nat, 4),
             "overlap": round(self.overlap, 3),
@@ -72,7 +72,7 @@ class Matched:
         """Inverse of `to_json`; raises KeyError on a value of another shape."""
         return cls(
             Rigid[Patient, Series].from_json(value["patient_from_series"]),
-            float(value["error_mm"]),
+            float(value["sd_mm"]),
             float(value["information_nat"]),
             None if value["rival_nat"] is None else float(value["rival_nat"]),
             float(value["overlap"]),
@@ -192,8 +192,8 @@ def refined(pair: Pair, start: Rigid[Series, Patient], rival_nat: float | None, 
     best = found[int(np.argmin(np.sqrt(((at - middle) ** 2).sum(axis=2).mean(axis=1))))]
     value = float(np.median(values))
     _ensure_evidence(pair, value, None, pair.overlap(best))
-    error_mm = float(np.hypot(spread_mm, VOXEL_SHARE * pair.voxel_mm))
-    return Matched(best.inverse(), error_mm, value, rival_nat, pair.overlap(best))
+    sd_mm = float(np.hypot(spread_mm, VOXEL_SHARE * pair.voxel_mm))
+    return Matched(best.inverse(), sd_mm, value, rival_nat, pair.overlap(best))
 
 
 def _ensure_evidence(pair: Pair, value_nat: float, rival_nat: float | None, overlap: float) -> None:
