@@ -156,9 +156,10 @@ def _drawn(
     from twin import case_series
     from twin.anatomy.structure import Structure
     from twin.anatomy.surface import from_mask
+    from twin.inputs import input_sha256
     from twin.scan.labels import load_structures
 
-    source = labels.name
+    source = f"labels {input_sha256(labels)['sha256'][:16]}"  # never the file's name: it may be a patient's
     if series is None:
         volume = case.volume()
         masks = load_structures(labels, volume.grid, progress, about=volume.about)
@@ -170,7 +171,7 @@ def _drawn(
             raise Misuse(f"{bone!r} was not registered by itself in {series}; these were: {known}")
         masks = load_structures(labels, moving.grid, progress, about=moving.about)
         move = companion.patient_from_series(bone)
-        source = f"{labels.name} on {series}" + (f" by {bone}" if bone else "")
+        source += f" on {series}" + (f" by {bone}" if bone else "")
     unknown = sorted(set(roles) - {m.name for m in masks} - set(twin.structures))
     if unknown:
         held = ", ".join(m.name for m in masks)

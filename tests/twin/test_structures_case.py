@@ -126,6 +126,8 @@ def test_the_command_adds_by_label_map_and_plans_obey(tmp_path):
     (found,) = json.loads(listed.stdout)["structures"]
     assert (found["name"], found["role"]) == ("aorta", "critical")
     assert found["volume_ml"] == pytest.approx(15**3 * 1.5**3 / 1000, rel=0.03)
+    assert found["source"].startswith("labels ")
+    assert "masks" not in found["source"]  # a folder's name may be a patient's
     wrong = run("twin", "structures", tmp_path / "case", "--role", "aorta=dangerous")
     assert wrong.exit_code == 2
     assert "NAME=critical" in wrong.stderr

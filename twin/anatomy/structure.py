@@ -23,7 +23,7 @@ class Structure:
     """A closed surface in Patient coordinates with its role.
 
     `critical`: no instrument may enter it, and its distance to each one is told. `target`: what the operation is
-    for, distances are told. `context`: shown only. `source` says where it came from (`bones`, a file's name).
+    for, distances are told. `context`: shown only. `source` says where it came from (`bones`, the labels' hash).
     """
 
     name: str
