@@ -191,7 +191,12 @@ def _plan_note(summary: Mapping[str, Any]) -> str:
     ]
     if summary["source"] == "phantom":
         parts.append("The phantom is well aligned: the cut shows the mechanics, not an indication.")
-    parts.append("Margins carry no uncertainty here: they are distances on the twin.")
+    sd_mm = next((screw["margin_sd_mm"] for screw in summary["plan"]["screws"]), None)
+    parts.append(
+        "Margins have no stated uncertainty: they are distances on the twin."
+        if sd_mm is None
+        else f"Margins: sd {sd_mm:.2f} mm from the scan's resolution; nothing else is in it."
+    )
     return " ".join(parts)
 
 
