@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,9 +14,7 @@ from spatial.faults import Misuse
 
 if TYPE_CHECKING:
     from twin.case import Case
-    from twin.plan.osteotomy import Osteotomy
-    from twin.plan.plan import Plan
-    from twin.plan.screw import Screw
+    from twin.plan.plan import Item, Plan
     from twin.scan.volume import Volume
 
 CaseFolder = Annotated[Path, typer.Argument(metavar="CASE", help="The case folder.")]
@@ -35,18 +33,22 @@ def folded(case: Case, name: str) -> Plan:
     return found
 
 
-def append(case: Case, name: str, author: str, items: Sequence[Screw | Osteotomy]) -> Plan:
+def append(
+    case: Case, name: str, author: str, items: Sequence[Item], proposed: Mapping[str, Any] | None = None
+) -> Plan:
     """Place or move each item: what changes something becomes an entry of the journal; then the plan is saved.
 
-    The plan is folded under the lock: another program may have edited it while this one was measuring.
+    `proposed` says which program's proposal the items are, and why (`{"by": …}`): somebody has to decide on each before
+    the plan can be approved. The plan is folded under the lock: another program may have edited it while this one was
+    measuring. Raises PlanClosed.
     """
-    from twin.plan.edits import Edit, apply
-    from twin.plan.screw import Screw
+    from twin.plan.edits import Edit, apply, ensure_open
 
     with case.journal.lock():
+        ensure_open(case.journal.entries(), name)
         before = found = folded(case, name)
         for item in items:
-            edit = Edit.screw(found, item) if isinstance(item, Screw) else Edit.osteotomy(found, item)
+            edit = Edit.placing(found, item, **({} if proposed is None else {"proposed": dict(proposed)}))
             changed = apply(found, edit)
             if changed != found:
                 case.journal.append(author, edit.kind, edit.payload(name))

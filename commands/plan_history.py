@@ -26,11 +26,14 @@ def undo(
 ) -> None:
     """Take back the last edit of a plan (or, with --redo, the last undo). Undoing is an event too."""
     from twin.case import Case
-    from twin.plan.edits import UNDO, fold, redoable, undoable
+    from twin.plan.edits import ensure_open, fold, redoable, undoable
+    from twin.plan.plan import NOUNS
+    from twin.plan.undoing import UNDO
 
     case = Case.open(folder)
     with case.journal.lock():
         entries = case.journal.entries()
+        ensure_open(entries, name)
         target = redoable(entries, name, only) if redo else undoable(entries, name, only)
         if target is None:
             verb = "redo" if redo else "undo"
@@ -41,12 +44,11 @@ def undo(
     report: dict[str, Any] = {
         "plan": name,
         "undone": {"entry": target.id, "kind": target.kind},
-        "screws": sorted(found.screws),
-        "osteotomies": sorted(found.osteotomies),
+        **{noun.plural: sorted(found.of(noun)) for noun in NOUNS.values()},
         "skipped": [s.to_json() for s in skipped],
     }
     if as_json:
         emit(report)
         return
-    held = ", ".join([*report["screws"], *report["osteotomies"]]) or "nothing"
+    held = ", ".join(item.id for _, item in found.items()) or "nothing"
     tell(f"{'Redone' if redo else 'Undone: ' + target.kind}. The plan holds {held}.")

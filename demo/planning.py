@@ -35,7 +35,7 @@ def plan_procedure(case: Case, volume: Volume) -> tuple[Plan, dict[str, Any]]:
             if proposal.screw is None or proposal.grade is None:
                 refused.append(proposal.refusal())
                 continue
-            plan = placed(case, plan, Edit.screw(plan, proposal.screw))
+            plan = placed(case, plan, Edit.placing(plan, proposal.screw))
             screws.append({**proposal.screw.to_json(), **proposal.grade.to_json()})
     osteotomy: dict[str, Any] | None = None
     try:
@@ -43,7 +43,7 @@ def plan_procedure(case: Case, volume: Volume) -> tuple[Plan, dict[str, Any]]:
     except (NoBone, NoLandmark, BadOsteotomy) as fault:
         refused.append({"bone": PSO_BONE, "side": None, "reason": fault.message, "instead": None})
     else:
-        plan = placed(case, plan, Edit.osteotomy(plan, cut))
+        plan = placed(case, plan, Edit.placing(plan, cut))
         osteotomy = cut.to_json()
     case.save_plan(NAME, plan.to_json(), author="demo")
     return plan, {"name": NAME, "screws": screws, "osteotomy": osteotomy, "refused": refused}

@@ -1,6 +1,6 @@
 """What was done, by whom, and what was taken back: undo is an event too, so it works author by author.
 
-The state is the fold of the edits that no active undo names. A redo is an undo of an undo.
+The state is the fold of the edits that no undo in force names (twin.plan.undoing has the rules).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twin.plan.edits import UNDO
+from twin.plan.undoing import UNDO, Undone
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,35 +52,14 @@ class History:
         """Whether an entry of this id is there."""
         return any(deed.id == deed_id for deed in self.deeds)
 
-    def active(self) -> tuple[Deed, ...]:
-        """The deeds that nothing takes back, undo events among them. A later undo decides about an earlier one."""
-        taken_back: set[str] = set()
-        kept: list[Deed] = []
-        for deed in reversed(self.deeds):
-            if deed.id in taken_back:
-                continue
-            kept.append(deed)
-            if deed.undoes is not None:
-                taken_back.add(deed.undoes)
-        return tuple(reversed(kept))
-
     def edits(self) -> tuple[Deed, ...]:
         """The edits that count."""
-        return tuple(deed for deed in self.active() if deed.undoes is None)
+        return Undone.of(self.deeds).edits()
 
     def undo_target(self, author: str) -> Deed | None:
         """The author's last edit that still counts."""
-        return next((deed for deed in reversed(self.edits()) if deed.author == author), None)
+        return Undone.of(self.deeds).undo_target(author)
 
     def redo_target(self, author: str) -> Deed | None:
         """The author's last undo that still counts, unless the author has edited since."""
-        is_edit = {deed.id: deed.undoes is None for deed in self.deeds}
-        active = {deed.id for deed in self.active()}
-        for deed in reversed(self.deeds):
-            if deed.author != author:
-                continue
-            if deed.undoes is None:
-                return None
-            if deed.id in active and is_edit.get(deed.undoes, False):
-                return deed
-        return None
+        return Undone.of(self.deeds).redo_target(author)

@@ -84,7 +84,7 @@ def _screw_outcome(state: State, hand: Hand, drilling: Drilling, screw: Screw) -
     deviation: dict[str, Any] | None = None
     if planned is not None:
         deviation = model.deviation(planned, screw)
-    placed = Edit.screw(state.execution.plan, screw)
+    placed = Edit.placing(state.execution.plan, screw)
     more = {
         "planned": None if planned is None else planned.id,
         "deviation": deviation,
@@ -124,7 +124,7 @@ def saw_stroke(state: State, side: Side, earlier: Hand, shown: Poses) -> Outcome
         return Outcome(hand, note="no cut: the blade is too far from a planned osteotomy")
     if sawing.wedge.id in state.execution.plan.osteotomies:
         return Outcome(hand, note=f"{sawing.wedge.id} is cut already; undo it first")
-    placed = Edit.osteotomy(state.execution.plan, sawing.wedge)
+    placed = Edit.placing(state.execution.plan, sawing.wedge)
     more = {
         "planned": sawing.planned_id,
         "deviation": {"offset_mm": sawing.offset_mm, "angle_deg": float(np.rad2deg(sawing.tilt_rad))},

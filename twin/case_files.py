@@ -33,7 +33,8 @@ from twin.case_journal import CaseJournal
 from twin.case_structures import with_added
 from twin.durable import file_sha256, sha256_of, sync, write_synced
 from twin.journal import Entry, canonical_json
-from twin.plan.edits import EDIT_KINDS, UNDO
+from twin.plan.edits import EDIT_KINDS
+from twin.plan.undoing import UNDO
 from twin.program import program
 from twin.scan.names import is_safe
 from twin.scan.nrrd import write_nrrd

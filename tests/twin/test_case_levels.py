@@ -20,9 +20,10 @@ from twin.anatomy.structure import Structure
 from twin.anatomy.twin import Levels
 from twin.case import Case, check_case
 from twin.case_journal import LevelsChanged
-from twin.plan.edits import UNDO, Edit, fold
+from twin.plan.edits import Edit, fold
 from twin.plan.plan import Plan
 from twin.plan.screw import Screw
+from twin.plan.undoing import UNDO
 from twin.scan.volume import LabelMap
 
 LUMBAR = [f"vertebrae_L{n}" for n in range(1, 6)]
@@ -141,11 +142,11 @@ def test_plans_stay_on_their_bones(folder):
         plan = Plan("main", case.twin.twin_id)
         entries = []
         for level in ("L5", "L4", "L3"):
-            edit = Edit.screw(plan, screw(level))
+            edit = Edit.placing(plan, screw(level))
             entries.append(case.journal.append("Ada", edit.kind, edit.payload("main")))
-            plan = plan.with_screw(screw(level))
+            plan = plan.plus(screw(level))
         case.journal.append("Ada", UNDO, {"plan": "main", "undoes": entries[2].id})
-        case.save_plan("main", plan.without("L3-left").to_json())
+        case.save_plan("main", plan.without("screw", "L3-left").to_json())
         case.rename_levels(shifted(case.twin.bones, -1), "Dr Ada")
         saved = case.load_plan("main")
         assert saved["twin_id"] == case.twin.twin_id

@@ -1,9 +1,14 @@
 """Edits of a plan as events: each stores its outcome in numbers, and undo is an event too.
 
-An entry of the journal is an edit when its kind is one of EDIT_KINDS, and its payload is `{plan, ...}`: `{plan,
-screw}`, `{plan, osteotomy}` or `{plan, id}`. `{plan, undoes: entry id}` of kind `undo` takes back an edit, or an undo
-(that is redo). The plan is the fold of all edits that are not undone, under the level names that people gave since; one
-that no longer applies is skipped and reported.
+An entry of the journal is an edit when its kind is one of EDIT_KINDS: `place_`, `move_` or `remove_` and a noun of the
+plan, with the payload `{plan, screw}`, `{plan, osteotomy}` … or `{plan, id}`; `start_variant` with `{plan, from,
+content}` is the first edit of a plan that begins as another one is. More keys say where an edit comes from
+(`proposed`: a program's proposal; `merged_from`: another plan). `{plan, undoes: entry id}` of kind `undo` takes back an
+edit, or an undo (that is redo).
+
+The plan is the fold of all edits that are not undone, under the level names that people gave since; one that no longer
+applies is skipped and reported. An approval closes the plan: what comes after it changes nothing, until other level
+names end the approval.
 """
 
 from __future__ import annotations
@@ -17,23 +22,20 @@ from spatial.faults import Fault
 from twin.anatomy.history import live
 from twin.anatomy.renaming import RENAMED
 from twin.journal import Entry
-from twin.plan.osteotomy import Osteotomy
-from twin.plan.plan import Plan
-from twin.plan.screw import Screw
+from twin.plan.plan import NOUNS, Item, Plan, noun_of
+from twin.plan.undoing import UNDO, Undone
 
-UNDO = "undo"
-EDIT_KINDS = (
-    "place_screw",
-    "move_screw",
-    "remove_screw",
-    "place_osteotomy",
-    "move_osteotomy",
-    "remove_osteotomy",
-)
+START_VARIANT = "start_variant"
+EDIT_KINDS = (*(f"{verb}_{noun}" for noun in NOUNS for verb in ("place", "move", "remove")), START_VARIANT)
+APPROVED = "plan_approved"
 
 
 class EditDoesNotApply(Fault):
     """An edit of something that is not in the plan (any more), or that is there already."""
+
+
+class PlanClosed(Fault):
+    """An edit of a plan that was approved: it stays as it was approved."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,21 +49,34 @@ class Edit:
         """Check the kind and what it needs; raises EditDoesNotApply."""
         if self.kind not in EDIT_KINDS:
             raise EditDoesNotApply(f"edit {self.kind!r} is not known; there are {', '.join(EDIT_KINDS)}")
-        needed = "id" if self.kind.startswith("remove") else self.kind.partition("_")[2]
+        needed = "content" if self.kind == START_VARIANT else "id" if self.verb == "remove" else self.noun
         if needed not in self.outcome or not (needed == "id" or isinstance(self.outcome[needed], Mapping)):
             raise EditDoesNotApply(f"{self.kind} needs {needed!r}")
         object.__setattr__(self, "outcome", MappingProxyType(dict(self.outcome)))
 
     @classmethod
-    def screw(cls, plan: Plan, screw: Screw) -> Edit:
-        """Place this screw, or move the one of the same name."""
-        return cls("move_screw" if screw.id in plan.screws else "place_screw", {"screw": screw.to_json()})
+    def placing(cls, plan: Plan, item: Item, **origin: Any) -> Edit:
+        """Place this item, or move the one of the same name; `origin` is kept with it (`proposed`, `merged_from`)."""
+        noun = noun_of(item)
+        verb = "move" if item.id in plan.of(noun) else "place"
+        return cls(f"{verb}_{noun.name}", {noun.name: item.to_json(), **origin})
 
-    @classmethod
-    def osteotomy(cls, plan: Plan, osteotomy: Osteotomy) -> Edit:
-        """Place this osteotomy, or change the one of the same name."""
-        kind = "move_osteotomy" if osteotomy.id in plan.osteotomies else "place_osteotomy"
-        return cls(kind, {"osteotomy": osteotomy.to_json()})
+    @property
+    def verb(self) -> str:
+        """`place`, `move`, `remove` or `start`."""
+        return self.kind.partition("_")[0]
+
+    @property
+    def noun(self) -> str:
+        """What of the plan it is about: `screw`, `osteotomy` …"""
+        return self.kind.partition("_")[2]
+
+    @property
+    def item_id(self) -> str:
+        """The name of what it is about; raises EditDoesNotApply for an edit of the whole plan."""
+        if self.kind == START_VARIANT:
+            raise EditDoesNotApply(f"{self.kind} is about a whole plan")
+        return str(self.outcome["id"] if self.verb == "remove" else self.outcome[self.noun].get("id"))
 
     def payload(self, plan_name: str) -> dict[str, Any]:
         """What the journal keeps."""
@@ -82,37 +97,41 @@ class Skipped:
 
 
 def apply(plan: Plan, edit: Edit) -> Plan:
-    """The plan after an edit; raises EditDoesNotApply, BadScrew, BadOsteotomy."""
-    verb, _, noun = edit.kind.partition("_")
-    items: Mapping[str, object] = plan.screws if noun == "screw" else plan.osteotomies
-    item_id = edit.outcome["id"] if verb == "remove" else edit.outcome[noun].get("id")
-    if verb == "place" and item_id in items:
-        raise EditDoesNotApply(f"{noun} {item_id!r} is in the plan already")
-    if verb != "place" and item_id not in items:
-        raise EditDoesNotApply(f"no {noun} {item_id!r} in the plan")
-    if verb == "remove":
-        return plan.without(str(item_id))
-    if noun == "screw":
-        return plan.with_screw(Screw.from_json(edit.outcome["screw"]))
-    return plan.with_osteotomy(Osteotomy.from_json(edit.outcome["osteotomy"]))
+    """The plan after an edit; raises EditDoesNotApply, and what the item's type raises (BadScrew …)."""
+    if edit.kind == START_VARIANT:
+        if plan.items():
+            raise EditDoesNotApply("a variant can only start in an empty plan")
+        return plan.holding(edit.outcome["content"])
+    noun = NOUNS[edit.noun]
+    items = plan.of(noun)
+    if edit.verb == "place" and edit.item_id in items:
+        raise EditDoesNotApply(f"{noun.name} {edit.item_id!r} is in the plan already")
+    if edit.verb != "place" and edit.item_id not in items:
+        raise EditDoesNotApply(f"no {noun.name} {edit.item_id!r} in the plan")
+    if edit.verb == "remove":
+        return plan.without(noun.name, edit.item_id)
+    return plan.plus(noun.read(dict(edit.outcome[noun.name])))
 
 
 def fold(entries: Iterable[Entry], name: str, twin_id: str) -> tuple[Plan, tuple[Skipped, ...]]:
     """The plan called `name` as these entries leave it, and the entries that changed nothing."""
     entries = live(entries)  # edits on bones that were corrected since stay with those bones
-    own = [e for e in entries if _concerns(e, name)]
-    undone, skipped = _undone(own)
+    own, late = row(entries, name)
+    undone = Undone.of(own)
+    skipped = [Skipped(e.id, e.kind, "the plan was approved before; make a new draft") for e in late]
+    skipped += [Skipped(e.id, e.kind, why) for e, why in undone.idle]
+    counting = {e.id for e in undone.edits()}
     plan = Plan(name, twin_id)
     for entry in entries:
         if entry.kind == RENAMED:  # a person corrected the level names: what is planned stays on its bones
             plan = plan.renamed(entry.payload["renamed"])
-        if not _concerns(entry, name) or entry.kind == UNDO or entry.id in undone:
+        if entry.id not in counting:
             continue
         try:
             plan = apply(plan, edit_of(entry))
         except Fault as fault:
             skipped.append(Skipped(entry.id, entry.kind, fault.message))
-    order = {e.id: n for n, e in enumerate(own)}
+    order = {e.id: n for n, e in enumerate(entries)}
     return plan, tuple(sorted(skipped, key=lambda s: order[s.entry_id]))
 
 
@@ -123,45 +142,45 @@ def edit_of(entry: Entry) -> Edit:
 
 def undoable(entries: Iterable[Entry], name: str, author: str | None = None) -> Entry | None:
     """The last edit that is in force (of this author, when one is given); None when there is nothing to undo."""
-    own = [e for e in live(entries) if _concerns(e, name)]
-    undone, _ = _undone(own)
-    alive = [e for e in own if e.kind != UNDO and e.id not in undone and author in (None, e.author)]
-    return alive[-1] if alive else None
+    return Undone.of(row(live(entries), name)[0]).undo_target(author)
 
 
 def redoable(entries: Iterable[Entry], name: str, author: str | None = None) -> Entry | None:
     """The last undo that is in force, as long as no edit came after it (both of this author, when one is given)."""
-    own = [e for e in live(entries) if _concerns(e, name)]
-    undone, _ = _undone(own)
-    for entry in reversed(own):
-        if author not in (None, entry.author):
-            continue
-        if entry.kind != UNDO:
-            return None
-        target = next((e for e in own if e.id == entry.payload.get("undoes")), None)
-        if entry.id not in undone and target is not None and target.kind != UNDO:
-            return entry
-    return None
+    return Undone.of(row(live(entries), name)[0]).redo_target(author)
 
 
-def _concerns(entry: Entry, name: str) -> bool:
-    return (entry.kind == UNDO or entry.kind in EDIT_KINDS) and entry.payload.get("plan") == name
+def counted(entries: Iterable[Entry], name: str) -> tuple[Entry, ...]:
+    """The edits of a plan that count: not undone, and not after its approval."""
+    return Undone.of(row(live(entries), name)[0]).edits()
 
 
-def _undone(own: list[Entry]) -> tuple[set[str], list[Skipped]]:
-    """Ids that an undo in force takes back (latest first, so an undone undo has no effect), and undos of nothing."""
-    place = {e.id: n for n, e in enumerate(own)}
-    undone: set[str] = set()
-    skipped = []
-    for n in range(len(own) - 1, -1, -1):
-        entry = own[n]
-        if entry.kind != UNDO or entry.id in undone:
-            continue
-        target = entry.payload.get("undoes")
-        if place.get(str(target), n) >= n:
-            skipped.append(Skipped(entry.id, entry.kind, f"no earlier edit {target!r} of this plan"))
-        elif target in undone:
-            skipped.append(Skipped(entry.id, entry.kind, f"{target!r} is undone already"))
-        else:
-            undone.add(str(target))
-    return undone, skipped
+def ensure_open(entries: Iterable[Entry], name: str) -> None:
+    """Raise PlanClosed when the plan was approved."""
+    is_open = True
+    for entry in live(entries):
+        is_open = entry.kind == RENAMED or (is_open and not _approves(entry, name))
+    if not is_open:
+        raise PlanClosed(
+            f"plan {name!r} was approved and stays as it is; make a new draft of it: "
+            f"osteotwin plan variant new CASE NAME --from {name}"
+        )
+
+
+def _approves(entry: Entry, name: str) -> bool:
+    return entry.kind == APPROVED and entry.payload.get("plan") == name
+
+
+def row(entries: Iterable[Entry], name: str) -> tuple[list[Entry], list[Entry]]:
+    """Of live entries the edits and undos of a plan: those while it was open, and those after an approval closed it."""
+    own: list[Entry] = []
+    late: list[Entry] = []
+    is_open = True
+    for entry in entries:
+        if entry.kind == RENAMED:
+            is_open = True
+        if _approves(entry, name):
+            is_open = False
+        elif entry.payload.get("plan") == name and (entry.kind == UNDO or entry.kind in EDIT_KINDS):
+            (own if is_open else late).append(entry)
+    return own, late

@@ -15,11 +15,12 @@ from tests.twin.plan.bodies import block_spine
 from twin.anatomy.local_frame import bone_frame
 from twin.journal import Entry, canonical_json
 from twin.plan.deviation import NoDeviation, motion_deviation, plane_deviation, screw_deviation
-from twin.plan.edits import UNDO, Edit, EditDoesNotApply, apply, fold, redoable, undoable
+from twin.plan.edits import Edit, EditDoesNotApply, apply, fold, redoable, undoable
 from twin.plan.levels import UnknownLevel, bone_of, level_of, levels_between, rank
 from twin.plan.osteotomy import Osteotomy
 from twin.plan.plan import BadPlan, Plan
 from twin.plan.screw import Screw
+from twin.plan.undoing import UNDO
 
 NAMES = ("L2-left", "L2-right", "L3-left")
 
@@ -152,10 +153,10 @@ def test_undoing_nothing_or_the_future_is_reported_and_other_plans_are_left_alon
 
 def test_an_edit_knows_whether_it_places_or_moves_and_unknown_ones_are_refused():
     empty = Plan("p", "t")
-    first = Edit.screw(empty, screw())
+    first = Edit.placing(empty, screw())
     assert first.kind == "place_screw"
-    assert Edit.screw(apply(empty, first), screw(x=11.0)).kind == "move_screw"
-    cut = Edit.osteotomy(empty, osteotomy())
+    assert Edit.placing(apply(empty, first), screw(x=11.0)).kind == "move_screw"
+    cut = Edit.placing(empty, osteotomy())
     assert list(apply(empty, cut).osteotomies) == ["L3-PSO"]
     assert not apply(apply(empty, cut), Edit("remove_osteotomy", {"id": "L3-PSO"})).osteotomies
     with pytest.raises(EditDoesNotApply, match="place_screw"):
@@ -167,14 +168,14 @@ def test_an_edit_knows_whether_it_places_or_moves_and_unknown_ones_are_refused()
 
 
 def test_the_same_plan_is_the_same_bytes_and_survives_json():
-    one = Plan("p", "t").with_screw(screw("L2-left")).with_screw(screw("L2-right")).with_osteotomy(osteotomy())
-    two = Plan("p", "t").with_osteotomy(osteotomy()).with_screw(screw("L2-right")).with_screw(screw("L2-left"))
+    one = Plan("p", "t").plus(screw("L2-left")).plus(screw("L2-right")).plus(osteotomy())
+    two = Plan("p", "t").plus(osteotomy()).plus(screw("L2-right")).plus(screw("L2-left"))
     assert one.document() == two.document()
     again = Plan.from_json(json.loads(one.document()))
     assert again.document() == one.document()
     assert again == one
     assert canonical_json(one.to_json()) == one.document()
-    assert one.without("L2-left").without("L2-right").without("L3-PSO") == Plan("p", "t")
+    assert one.without("screw", "L2-left").without("screw", "L2-right").without("osteotomy", "L3-PSO") == Plan("p", "t")
     with pytest.raises(BadPlan, match="schema"):
         Plan.from_json({"schema": 99})
     with pytest.raises(BadPlan, match="filed"):
