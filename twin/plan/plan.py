@@ -13,6 +13,7 @@ from typing import Any
 from spatial.faults import Fault
 from twin.anatomy.renaming import renamed_words
 from twin.journal import canonical_json
+from twin.plan.implant import Implant
 from twin.plan.osteotomy import Osteotomy
 from twin.plan.rod import Rod
 from twin.plan.screw import Screw
@@ -20,7 +21,7 @@ from twin.plan.screw import Screw
 SCHEMA = 2  # 1: screws and osteotomies only
 OLDEST = 1
 
-Item = Screw | Osteotomy | Rod
+Item = Screw | Osteotomy | Rod | Implant
 
 
 class BadPlan(Fault):
@@ -45,6 +46,7 @@ NOUNS: Mapping[str, Noun] = MappingProxyType(
             Noun("screw", "screws", Screw, Screw.from_json, 1),
             Noun("osteotomy", "osteotomies", Osteotomy, Osteotomy.from_json, 1),
             Noun("rod", "rods", Rod, Rod.from_json, 2),
+            Noun("implant", "implants", Implant, Implant.from_json, 2),
         )
     }
 )
@@ -64,6 +66,7 @@ class Plan:
     screws: Mapping[str, Screw] = field(default_factory=dict)
     osteotomies: Mapping[str, Osteotomy] = field(default_factory=dict)
     rods: Mapping[str, Rod] = field(default_factory=dict)
+    implants: Mapping[str, Implant] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Freeze; keys must be the items' ids."""
@@ -130,7 +133,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
-        """Inverse of `to_json`, for this schema and the older ones; raises BadPlan, BadScrew, BadOsteotomy, BadRod."""
+        """Inverse of `to_json`, for this schema and the older ones; raises BadPlan and what the items' types raise."""
         schema = value.get("schema")
         if isinstance(schema, bool) or not isinstance(schema, int) or not OLDEST <= schema <= SCHEMA:
             raise BadPlan(f"plan schema {schema!r}, this version reads {OLDEST} to {SCHEMA}")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spatial.frames import Patient
-from spatial.rigid import Points
+from spatial.frames import Instrument, Patient
+from spatial.rigid import Points, Rigid
 from spatial.shapes import Line, Plane
 from twin.anatomy.renaming import RENAMED
 from twin.journal import Entry
@@ -26,6 +26,7 @@ from twin.plan.edits import (
     redoable,
     undoable,
 )
+from twin.plan.implant import Implant
 from twin.plan.osteotomy import Osteotomy
 from twin.plan.plan import NOUNS, SCHEMA, BadPlan, Plan
 from twin.plan.rod import Rod
@@ -55,10 +56,16 @@ def rod(name, dice):
     return Rod(name, name, (f"L2-{name}", f"L3-{name}"), 5.5, "titanium", Points[Patient](points))
 
 
+def implant(name, dice):
+    turn = Rigid[Patient, Instrument].exp([dice.uniform(-1, 1), 0.2, 0.1], [dice.uniform(-20, 20), 30.0, 5.0])
+    return Implant(name, "plate", "generic", "tibia_left", dice.uniform(60, 120), 16.0, turn)
+
+
 MAKE = {
     "screw": (screw, [f"{level}-{side}" for level in LEVELS for side in ("left", "right")]),
     "osteotomy": (osteotomy, ["L2-PSO", "L3-PSO"]),
     "rod": (rod, ["left", "right"]),
+    "implant": (implant, ["plate-1", "plate-2"]),
 }
 
 
@@ -141,13 +148,13 @@ def test_a_plan_of_schema_1_is_read_without_loss_and_a_later_one_is_refused():
     dice = random.Random(1)
     now = Plan("p", "t").plus(screw("L2-left", dice)).plus(osteotomy("L3-PSO", dice))
     old = {**now.to_json(), "schema": 1}
-    del old["rods"]
+    del old["rods"], old["implants"]
     assert Plan.from_json(old) == now
     assert Plan.from_json(json.loads(now.document())).document() == now.document()
     for schema in (0, SCHEMA + 1, True, "2", None):
         with pytest.raises(BadPlan, match="schema"):
             Plan.from_json({**now.to_json(), "schema": schema})
-    with pytest.raises(BadPlan, match="rods"):
+    with pytest.raises(BadPlan, match="rods|implants"):
         Plan.from_json({**old, "schema": 2})
 
 
@@ -156,9 +163,11 @@ def test_each_kind_has_its_own_names_and_rods_follow_new_level_names():
     plan = Plan("p", "t").plus(screw("L2-left", dice)).plus(screw("L3-left", dice)).plus(rod("left", dice))
     assert not plan.without("rod", "left").rods
     assert plan.without("screw", "left") == plan
-    after = plan.renamed({"vertebrae_L2": "vertebrae_L3", "vertebrae_L3": "vertebrae_L4"})
+    plan = plan.plus(implant("plate-1", dice))
+    after = plan.renamed({"tibia_left": "tibia_right", "vertebrae_L2": "vertebrae_L3", "vertebrae_L3": "vertebrae_L4"})
     assert set(after.screws) == {"L3-left", "L4-left"}
     assert after.rods["left"].screws == ("L3-left", "L4-left")
+    assert after.implants["plate-1"].bone == "tibia_right"
     with pytest.raises(EditDoesNotApply, match="no rod 'right'"):
         apply(plan, Edit("remove_rod", {"id": "right"}))
 
