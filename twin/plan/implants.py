@@ -196,14 +196,19 @@ def load_library(extra: Iterable[Path] = ()) -> Library:
 
     Raises BadImplant.
     """
-    return _loaded(tuple(Path(path).resolve() for path in extra))
+    own = [Path(path) for path in extra]
+    return _read((BUILT_IN, *own)) if own else _built_in()
 
 
 @cache
-def _loaded(extra: tuple[Path, ...]) -> Library:
+def _built_in() -> Library:
+    return _read((BUILT_IN,))
+
+
+def _read(sources: Iterable[Path]) -> Library:
     families: dict[str, Family] = {}
     digest = hashlib.sha256()
-    for source in (BUILT_IN, *extra):
+    for source in sources:
         files = sorted(source.glob("*.json")) if source.is_dir() else [source]
         if not files:
             raise BadImplant("no .json file with a family of implants here", path=source)
