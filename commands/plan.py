@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from commands.plan_approach import approach
 from commands.plan_auto import auto
 from commands.plan_cuts import osteotomy
 from commands.plan_history import undo
@@ -18,5 +19,5 @@ def plan() -> None:
     """Screws and osteotomies, graded on the twin."""
 
 
-for one in (screw, auto, osteotomy, assess, undo):
+for one in (screw, auto, osteotomy, assess, undo, approach):
     app.command()(one)
