@@ -10,20 +10,10 @@ import numpy as np
 from PIL import Image
 
 from demo.report import Picture, Section, Table, number, page, timings_table, verdict
-from render.anatomy import (
-    bone_label,
-    bone_labels,
-    bone_outlines,
-    bone_parts,
-    plan_parts,
-    planned_parts,
-    screw_outlines,
-    screw_parts,
-    standard_views,
-    voxels_of,
-)
+from render.anatomy import bone_label, bone_labels, bone_outlines, bone_parts, standard_views, voxels_of
 from render.offscreen import Offscreen
 from render.orientation import orientation_labels
+from render.planning import plan_parts, planned_parts, screw_outlines, screw_parts
 from render.scene import Scene, ScreenText, View
 from render.slices import Slice, Stroke, slice_picture
 from spatial.frames import Patient

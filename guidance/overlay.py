@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guidance.session import Readout, State, Trust
-from render.anatomy import TITANIUM, bone_labels, bone_parts, screw_part
+from render.anatomy import bone_labels, bone_parts
 from render.orientation import orientation_labels
+from render.planning import TITANIUM, screw_part
 from render.scene import LinePart, Material, MeshPart, Rgb, Scene, ScreenText, TextPart, View
 from spatial.frames import Camera, Patient
 from spatial.pinhole import Pinhole

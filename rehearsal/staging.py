@@ -19,17 +19,9 @@ from rehearsal.model import Poses
 from rehearsal.readouts import board_texts, tool_texts
 from rehearsal.session import poses
 from rehearsal.state import State
-from render.anatomy import (
-    GRADE_RGB,
-    TITANIUM,
-    bone_label,
-    bone_parts,
-    bone_rgb,
-    cut_plane_parts,
-    screw_part,
-    structure_parts,
-)
+from render.anatomy import bone_label, bone_parts, bone_rgb, structure_parts
 from render.orientation import orientation_marker
+from render.planning import GRADE_RGB, TITANIUM, cut_plane_parts, screw_part
 from render.scene import LinePart, Material, MeshPart, Scene, TextPart
 from spatial.frames import Patient, Stage
 from spatial.mesh import TriangleMesh

@@ -13,17 +13,13 @@ from render.anatomy import (
     bone_outlines,
     bone_parts,
     bone_rgb,
-    cut_plane_parts,
-    plan_parts,
-    planned_parts,
-    screw_outlines,
-    screw_parts,
     standard_views,
     standing_of,
     voxels_of,
 )
 from render.offscreen import Offscreen
 from render.orientation import edge_letters
+from render.planning import cut_plane_parts, plan_parts, planned_parts, screw_outlines, screw_parts
 from render.scene import Scene
 from render.solids import screw_mesh
 from spatial.frames import Patient

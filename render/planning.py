@@ -1,0 +1,207 @@
+"""The plan as parts of a scene: screws, cuts, and the bones where the plan puts them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from render.anatomy import bone_parts, bone_rgb
+from render.scene import Anchor, LinePart, Material, MeshPart, Mode, Rgb, TextPart
+from render.slices import Outline, Stroke
+from render.solids import cylinder_mesh, pose_along, screw_mesh, square_mesh
+from spatial.frames import Patient
+from spatial.rigid import Array, Rigid, Similarity
+from spatial.shapes import Plane
+from twin.anatomy.twin import Twin
+from twin.plan.plan import Plan
+from twin.plan.reduction import Fragments
+from twin.plan.screw import Screw
+
+TITANIUM = Material((0.74, 0.77, 0.82), shine=0.6, metal=1.0)
+WEDGE = Material((0.88, 0.30, 0.27), 0.5, "translucent", shine=0.1)
+GRADE_RGB: Mapping[str, Rgb] = {
+    "A": (0.35, 0.78, 0.50),
+    "B": (0.72, 0.80, 0.30),
+    "C": (0.96, 0.74, 0.25),
+    "D": (0.95, 0.50, 0.22),
+    "E": (0.90, 0.27, 0.27),
+}
+
+
+def screw_part(
+    name: str,
+    entry_mm: Array,
+    direction: Array,
+    diameter_mm: float,
+    length_mm: float,
+    material: Material = TITANIUM,
+) -> MeshPart[Patient]:
+    """A screw from where its axis meets the bone along `direction` (3,), its rod slot along the spine."""
+    return MeshPart(
+        name,
+        screw_mesh(round(diameter_mm, 2), round(length_mm, 2)),
+        pose_along(entry_mm, direction, np.array([0.0, 0.0, 1.0])),
+        material,
+        "plan",
+    )
+
+
+def screw_parts(
+    screws: Iterable[Screw], grades: Mapping[str, str] | None = None, *, with_axes: bool = False
+) -> tuple[tuple[MeshPart[Patient], ...], tuple[LinePart[Patient], ...]]:
+    """Screws in titanium, or in the colour of their grade (`grades` by screw id); with prolonged axes if asked."""
+    meshes, lines = [], []
+    for screw in screws:
+        axis = screw.axis
+        grade = (grades or {}).get(screw.id)
+        material = TITANIUM if grade is None else replace(TITANIUM, rgb=_tinted(GRADE_RGB.get(grade, GRADE_RGB["E"])))
+        meshes.append(screw_part(screw.id, axis.point_mm, axis.direction, screw.diameter_mm, screw.length_mm, material))
+        if with_axes:
+            ends = axis.at(np.array([-35.0, screw.length_mm + 10.0])).mm
+            lines.append(LinePart[Patient](ends, material.rgb, 1.5, 0.9, layer="plan"))
+    return tuple(meshes), tuple(lines)
+
+
+def _tinted(rgb: Rgb) -> Rgb:
+    """Titanium anodised in a colour."""
+    r, g, b = (0.7 * colour + 0.3 * metal for colour, metal in zip(rgb, TITANIUM.rgb, strict=True))
+    return r, g, b
+
+
+def screw_outlines(
+    screws: Iterable[Screw], grades: Mapping[str, str] | None = None
+) -> tuple[tuple[Outline, ...], tuple[Stroke, ...]]:
+    """Screws for a slice: the cut of each outer thread, lightly filled, and its axis."""
+    outlines, strokes = [], []
+    for screw in screws:
+        axis = screw.axis
+        rgb = GRADE_RGB.get((grades or {}).get(screw.id, "A"), GRADE_RGB["E"])
+        pose = pose_along(axis.point_mm, axis.direction, np.array([0.0, 0.0, 1.0]))
+        solid = cylinder_mesh(round(screw.diameter_mm, 2), round(screw.length_mm, 2)).moved(pose)
+        outlines.append(Outline(solid, rgb, 1.8, 0.30))
+        strokes.append(Stroke(axis.at(np.array([0.0, screw.length_mm])).mm, rgb, 1.0))
+    return tuple(outlines), tuple(strokes)
+
+
+def cut_plane_parts(
+    name: str, plane: Plane[Any], half_mm: float = 32.0, rgb: Rgb = (0.35, 0.72, 0.98), opacity: float = 0.22
+) -> tuple[MeshPart[Any], LinePart[Any]]:
+    """A cut as a see-through square about the plane's point, with its border."""
+    turn = pose_along(plane.point_mm, plane.normal, np.array([0.0, 1.0, 0.0]))
+    square = MeshPart[Any](
+        name,
+        square_mesh(),
+        Similarity[Any, Any].of(turn, half_mm),
+        Material(rgb, opacity, "translucent", shine=0.0, two_sided=True),
+        "plan",
+    )
+    corners = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0], [-1, -1, 0]]) * half_mm
+    return square, LinePart[Any](corners @ turn.rotation.T + turn.translation_mm, rgb, 2.0, layer="plan")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """What to put into a scene of the patient: `scene.plus(parts.meshes, parts.lines, parts.labels)`."""
+
+    meshes: tuple[MeshPart[Patient], ...] = ()
+    lines: tuple[LinePart[Patient], ...] = ()
+    labels: tuple[TextPart[Patient], ...] = ()
+
+
+def plan_parts(
+    twin: Twin,
+    plan: Plan,
+    *,
+    grades: Mapping[str, str] | None = None,
+    with_axes: bool = False,
+    with_sizes: bool = False,
+    made: Sequence[Fragments] = (),
+) -> Parts:
+    """The plan on the bones as they lie: screws, cut planes, where the planes meet the bone, and the wedges of `made`.
+
+    `with_sizes` writes diameter x length beside each screw. Keep `Fragments` from frame to frame: cutting takes time.
+    """
+    meshes, lines = screw_parts(plan.screws.values(), grades, with_axes=with_axes)
+    more_meshes: list[MeshPart[Patient]] = []
+    more_lines: list[LinePart[Patient]] = []
+    for cut in plan.osteotomies.values():
+        surface = twin.bone(cut.bone).surface
+        for number, plane in enumerate(cut.planes):
+            met_mm = surface.section(plane)
+            square, border = cut_plane_parts(f"{cut.id} {number}", *_about_section(plane, met_mm))
+            met = LinePart[Patient](met_mm, border.rgb, 2.5, layer="plan")
+            more_meshes.append(square)
+            more_lines += [border, met]
+    for fragments in made:
+        for name, piece in (("wedge", fragments.pieces.wedge), ("loose", fragments.pieces.loose)):
+            if len(piece.triangles):
+                more_meshes.append(MeshPart(f"{fragments.osteotomy.id} {name}", piece, None, WEDGE, "plan"))
+    labels = []
+    for screw in plan.screws.values() if with_sizes else ():
+        words = f"{screw.diameter_mm:g} \u00d7 {screw.length_mm:g}"
+        anchor: Anchor = "right" if screw.side == "right" else "left"
+        labels.append(TextPart[Patient](words, screw.axis.at(-18.0).mm, 12.0, anchor=anchor, layer="labels"))
+    return Parts((*meshes, *more_meshes), (*lines, *more_lines), tuple(labels))
+
+
+def planned_parts(
+    twin: Twin,
+    plan: Plan,
+    made: Sequence[Fragments],
+    *,
+    names: Collection[str] | None = None,
+    mode: Mode = "lit",
+    opacity: float = 1.0,
+    grades: Mapping[str, str] | None = None,
+) -> Parts:
+    """The spine after the osteotomies: wedges gone, what is cranial turned about the hinges, screws riding along."""
+    chosen = list(twin.bones if names is None else names)
+    cut = {fragments.osteotomy.bone: fragments for fragments in made}
+    moves = {name: _motion(name, made) for name in chosen}
+    whole = [name for name in chosen if name not in cut]
+    meshes = list(
+        bone_parts(twin, names=whole, mode=mode, opacity=opacity, patient_from_planned={n: moves[n] for n in whole})
+    )
+    for name in chosen:
+        if name in cut:
+            own = cut[name]
+            turn = moves[name] @ _in_patient(own)
+            material = Material(bone_rgb(name), opacity, mode)
+            meshes.append(MeshPart(f"{name}:cranial", own.pieces.cranial, turn, material, "bones"))
+            meshes.append(MeshPart(f"{name}:caudal", own.pieces.caudal, moves[name], material, "bones"))
+    screws = []
+    for screw in plan.screws.values():
+        motion = _motion(screw.bone, made)
+        if screw.bone in cut and cut[screw.bone].osteotomy.bisector.signed_distance_mm(screw.entry) > 0:
+            motion = motion @ _in_patient(cut[screw.bone])
+        screws.append(replace(screw, entry=motion @ screw.entry, target=motion @ screw.target))
+    meshes += screw_parts(screws, grades)[0]
+    return Parts(tuple(meshes))
+
+
+def _about_section(plane: Plane[Patient], met_mm: Array) -> tuple[Plane[Patient], float]:
+    """The same plane about the middle of what it cuts, and half the side of a square that covers it."""
+    if not len(met_mm):
+        return plane, 32.0
+    low, high = met_mm.min(axis=(0, 1)), met_mm.max(axis=(0, 1))
+    middle = (low + high) / 2
+    on_plane = middle - ((middle - plane.point_mm) @ plane.normal) * plane.normal
+    return Plane[Patient](on_plane, plane.normal), 0.5 * float((high - low).max()) + 6.0
+
+
+def _in_patient(made: Fragments) -> Rigid[Patient, Patient]:
+    """The plan's motion drawn in the patient's world: Planned has the same axes."""
+    turn = made.planned_from_patient
+    return Rigid[Patient, Patient](turn.rotation, turn.translation_mm)
+
+
+def _motion(bone: str, made: Sequence[Fragments]) -> Rigid[Patient, Patient]:
+    """All turns that a whole bone takes part in; those nearer the head come first, so each hinge is still in place."""
+    motion: Rigid[Patient, Patient] = Rigid.identity()
+    for fragments in sorted(made, key=lambda f: -float(f.osteotomy.hinge.point_mm[2])):
+        if bone in fragments.moving:
+            motion = _in_patient(fragments) @ motion
+    return motion
