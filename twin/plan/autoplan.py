@@ -1,4 +1,4 @@
-"""One screw proposal a pedicle: the pedicle's own axis first, then the best place and aim around it.
+"""Screw proposals: for each pedicle the best place and aim, its size, and why it is no larger.
 
 The search moves the axis across the isthmus and turns it, and looks for the largest smallest wall distance, where the
 medial and the inferior wall have to be further away than the others (neural structures lie nearest there: Lien 2007,
@@ -10,25 +10,25 @@ same screw.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from spatial.distance import DistanceGrid
-from spatial.frames import Bone, Patient
-from spatial.rigid import Array, Directions, Points, Rigid
+from spatial.frames import Patient
+from spatial.rigid import Array, Directions, Points
 from spatial.shapes import Line
-from twin.anatomy.bone import Landmark, Side
-from twin.anatomy.local_frame import bone_frame
+from twin.anatomy.bone import Side
 from twin.anatomy.twin import NoLandmark, Twin
 from twin.plan.clearance import Clearance, clearances, nearest_critical
-from twin.plan.corridor import best_corridor, moved_axis
 from twin.plan.grade import ANTERIOR_KEEP_MM, OffBone, ScrewGrade, anterior_cortex_mm, entry_on_bone, grade_screw
 from twin.plan.levels import level_of
+from twin.plan.pedicle import Aim, Pedicle, PedicleOutside
 from twin.plan.screw import Screw
-from twin.plan.walls import WALLS, Across, measure_walls
+from twin.plan.walls import Across, Walls, measure_walls
 from twin.scan.volume import Volume
 
 DIAMETERS_MM = (4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 7.5, 8.5)
@@ -38,12 +38,46 @@ CHORD = 0.85  # of the way to the anterior cortex
 LEAST_MARGIN_MM = 0.3
 SURE = 1.645  # sigmas: 95 of 100 walls are at least as far away as this says
 SIDE_KEEP_MM = 1.0  # of bone beside the tip
-EXTRA_MM = {"medial": 0.5, "inferior": 0.5, "superior": 0.2, "lateral": 0.0}  # wanted beyond the others
+HOOKS = "hooks, a sublaminar band or an in-out-in path"
+
+
+@dataclass(frozen=True, eq=False)
+class Refusal:
+    """Why a pedicle takes no screw, and what could be done instead."""
+
+    reason: str
+    instead: str
+
+
+@dataclass(frozen=True, eq=False)
+class Sized:
+    """A screw on an axis, and what kept it from being thicker or longer, in words."""
+
+    screw: Screw
+    walls: Walls
+    limits: Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Alternative:
+    """Another screw for the same pedicle: how it differs, and what it gains (+) and costs (-) against the proposal."""
+
+    kind: str
+    screw: Screw
+    grade: ScrewGrade
+    trades: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The screw with its grade, and the trade."""
+        return {"kind": self.kind, "trades": dict(self.trades), **self.screw.to_json(), **self.grade.to_json()}
 
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """A screw with its grade, or why there is none and what could be done instead."""
+    """A screw with its grade, or why there is none and what could be done instead.
+
+    `limits` says what kept it from being thicker, longer, or elsewhere; `alternatives` are ranked, best first.
+    """
 
     bone: str
     side: Side
@@ -51,27 +85,16 @@ class Proposal:
     grade: ScrewGrade | None
     reason: str | None = None
     instead: str | None = None
+    limits: Mapping[str, str] = field(default_factory=dict)
+    alternatives: tuple[Alternative, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Freeze."""
+        object.__setattr__(self, "limits", MappingProxyType(dict(self.limits)))
 
     def refusal(self) -> dict[str, Any]:
         """The answer of a pedicle that takes no screw."""
         return {"bone": self.bone, "side": self.side, "reason": self.reason, "instead": self.instead}
-
-
-@dataclass(frozen=True, eq=False)
-class _Pedicle:
-    """What the search needs of one pedicle."""
-
-    grid: DistanceGrid[Patient]
-    frame: Rigid[Patient, Bone]
-    side: Side
-    isthmus_mm: Array
-    direction: Array
-    across: Across
-
-    def axis(self, x: Array) -> Line[Patient]:
-        """The axis shifted by x[0] mm medially and x[1] mm up, its tip turned x[2] rad medially and x[3] rad up."""
-        point, way = moved_axis(self.isthmus_mm, self.direction, self.across.medial, self.across.superior, x)
-        return Line[Patient](point, way)
 
 
 def fitting_diameter_mm(width_mm: float, diameters_mm: Sequence[float] = DIAMETERS_MM) -> float | None:
@@ -89,6 +112,11 @@ def screw_id(bone: str, side: Side) -> str:
     return f"{level_of(bone) or bone}-{side}"
 
 
+def keep_mm(twin: Twin) -> float:
+    """What every wall and critical structure keeps: the least margin, and the scan's own spread."""
+    return LEAST_MARGIN_MM + SURE * (twin.surface_sd_mm or 0.0)
+
+
 def propose_screw(
     twin: Twin,
     bone: str,
@@ -98,79 +126,62 @@ def propose_screw(
     diameters_mm: Sequence[float] = DIAMETERS_MM,
     lengths_mm: Sequence[float] = LENGTHS_MM,
 ) -> Proposal:
-    """The proposal for one pedicle. A pedicle that takes no screw is an answer; raises NoBone for an unknown bone."""
-    surface = twin.bone(bone).surface
+    """The proposal for one pedicle, alone. A pedicle that takes no screw is an answer; raises NoBone for an unknown
+    bone.
+    """
+    pedicle = pedicle_of(twin, bone, side)
+    if isinstance(pedicle, Refusal):
+        return refused(bone, side, pedicle)
+    found = sized(twin, pedicle, pedicle.best(Aim())[0], diameters_mm, lengths_mm)
+    if isinstance(found, Refusal):
+        return refused(bone, side, found)
+    grade = grade_screw(twin, found.screw, volume, patient_from_bone=pedicle.frame)
+    return Proposal(bone, side, found.screw, grade, limits=found.limits)
+
+
+def pedicle_of(twin: Twin, bone: str, side: Side) -> Pedicle | Refusal:
+    """The pedicle for the search, or why there is none; raises NoBone."""
     try:
-        isthmus = twin.landmark(f"pedicle_{side}", bone)
-        frame = bone_frame(twin, bone)
+        return Pedicle.of(twin, bone, side)
     except NoLandmark as fault:
-        return _refused(bone, side, fault.message, "mark the pedicle by hand, or plan with `--entry` and `--target`")
-    pedicle = _pedicle(DistanceGrid[Patient].of(surface), frame, side, isthmus)
-    if float(pedicle.grid.distance_mm(Points[Patient](pedicle.isthmus_mm))) >= 0:
-        return _refused(bone, side, "the pedicle's landmark lies outside the bone", "check the landmarks of this bone")
-    try:
-        return _sized(twin, bone, side, pedicle, _search(pedicle), volume, diameters_mm, lengths_mm)
-    except OffBone as fault:
-        return _refused(bone, side, fault.message, "check the landmarks of this bone")
+        return Refusal(fault.message, "mark the pedicle by hand, or plan with `--entry` and `--target`")
+    except PedicleOutside as fault:
+        return Refusal(fault.message, "check the landmarks of this bone")
 
 
-def _pedicle(grid: DistanceGrid[Patient], frame: Rigid[Patient, Bone], side: Side, isthmus: Landmark) -> _Pedicle:
-    anterior = frame.rotation[:, 1]
-    direction = anterior if isthmus.direction is None else isthmus.direction.unit
-    across = Across.of(direction, frame, side)
-    return _Pedicle(grid, frame, side, isthmus.position.mm, direction, across)
+def refused(bone: str, side: Side, why: Refusal) -> Proposal:
+    """The answer without a screw."""
+    return Proposal(bone, side, None, None, why.reason, why.instead)
 
 
-def _search(pedicle: _Pedicle) -> Line[Patient]:
-    """The best axis, by compass search from several starts."""
-    right, _, cranial = pedicle.frame.rotation.T
-    x = best_corridor(
-        pedicle.grid.values_mm, pedicle.grid.origin_mm, pedicle.grid.spacing_mm, pedicle.isthmus_mm, pedicle.direction,
-        pedicle.across.medial, pedicle.across.superior, right if pedicle.side == "left" else -right, cranial,
-        np.array([EXTRA_MM[name] for name in WALLS]),
-    )  # fmt: skip
-    return pedicle.axis(x)
-
-
-def _sized(
+def sized(
     twin: Twin,
-    bone: str,
-    side: Side,
-    pedicle: _Pedicle,
-    through: Line[Patient],
-    volume: Volume | None,
-    diameters_mm: Sequence[float],
-    lengths_mm: Sequence[float],
-) -> Proposal:
-    """Entry, diameter and length on the axis that was found."""
-    entry = entry_on_bone(pedicle.grid, Points[Patient](through.point_mm), Directions[Patient](through.direction))
-    axis = Line[Patient](entry.mm, through.direction)
-    across = Across.of(axis.direction, pedicle.frame, side)
-    walls = measure_walls(pedicle.grid, axis, float(axis.along_mm(Points[Patient](through.point_mm))), across)
+    pedicle: Pedicle,
+    x: Array,
+    diameters_mm: Sequence[float] = DIAMETERS_MM,
+    lengths_mm: Sequence[float] = LENGTHS_MM,
+) -> Sized | Refusal:
+    """Entry, diameter and length on an axis that was found: the largest that every rule allows."""
+    through, keep = pedicle.axis(x), keep_mm(twin)
+    try:
+        entry = entry_on_bone(pedicle.grid, Points[Patient](through.point_mm), Directions[Patient](through.direction))
+        axis = Line[Patient](entry.mm, through.direction)
+        chord = anterior_cortex_mm(pedicle.grid, axis)
+    except OffBone as fault:
+        return Refusal(fault.message, "check the landmarks of this bone")
+    across = Across.of(axis.direction, pedicle.frame, pedicle.side)
+    walls = measure_walls(pedicle.grid, axis, float(axis.along_mm(Points[Patient](pedicle.isthmus_mm))), across)
     if np.isnan(walls.width_mm):
-        return _refused(
-            bone, side, "no straight axis stays within the pedicle", "hooks, a sublaminar band or an in-out-in path"
-        )
-    chord = anterior_cortex_mm(pedicle.grid, axis)
-    nearest = min(walls.wall_mm.values())
-    keep = LEAST_MARGIN_MM + SURE * (twin.surface_sd_mm or 0.0)
-    diameter = fitting_diameter_mm(walls.width_mm, [d for d in diameters_mm if d / 2 + keep <= nearest])
+        return Refusal("no straight axis stays within the pedicle", HOOKS)
+    nearest = min(walls.wall_mm, key=lambda name: walls.wall_mm[name])
+    room = walls.wall_mm[nearest]
+    fits = [d for d in diameters_mm if d / 2 + keep <= room]
+    diameter = fitting_diameter_mm(walls.width_mm, fits)
     if diameter is None:
-        thin = min(diameters_mm) > FILL * walls.width_mm
-        return _refused(
-            bone,
-            side,
-            f"the isthmus is {walls.width_mm:.1f} mm wide and takes {FILL * walls.width_mm:.1f} mm by the 80 % rule; "
-            f"the smallest screw has {min(diameters_mm):g} mm"
-            if thin
-            else f"on the best axis the nearest wall is {nearest:.1f} mm away; the smallest screw needs "
-            f"{min(diameters_mm) / 2 + keep:.1f} mm",
-            "hooks, a sublaminar band or an in-out-in path",
-        )
+        return _too_narrow(walls, room, keep, min(diameters_mm))
+    limits = {"diameter": _diameter_limit(walls, nearest, diameter, diameters_mm, keep)}
     if not _lengths(pedicle.grid, axis, across, diameter, chord, lengths_mm):
-        return _refused(
-            bone,
-            side,
+        return Refusal(
             f"the chord is {chord:.1f} mm, and no screw from {min(lengths_mm):g} mm on keeps its whole tip "
             f"{ANTERIOR_KEEP_MM:g} mm behind the front of the body and {SIDE_KEEP_MM:g} mm within its sides",
             "a shorter screw, or another entry and target by hand",
@@ -178,18 +189,60 @@ def _sized(
     critical: Clearance | None = None
     for thinner in sorted((d for d in diameters_mm if d <= diameter), reverse=True):
         for length in _lengths(pedicle.grid, axis, across, thinner, chord, lengths_mm):
-            screw = Screw(screw_id(bone, side), bone, side, entry, axis.at(length), float(thinner), float(length))
-            critical = nearest_critical(clearances(twin, screw))
-            if critical is None or critical.distance_mm >= keep:
-                return Proposal(bone, side, screw, grade_screw(twin, screw, volume, patient_from_bone=pedicle.frame))
+            screw = Screw(
+                screw_id(pedicle.bone, pedicle.side), pedicle.bone, pedicle.side, entry, axis.at(length),
+                float(thinner), float(length),
+            )  # fmt: skip
+            near = nearest_critical(clearances(twin, screw))
+            if near is None or near.distance_mm >= keep:
+                if critical is not None:
+                    name = "length" if thinner == diameter else "diameter"
+                    limits[name] = f"{critical.structure}: larger comes within {critical.distance_mm:.1f} mm"
+                limits.setdefault("length", _length_limit(chord, length, lengths_mm))
+                return Sized(screw, walls, MappingProxyType(limits))
+            critical = near
     assert critical is not None  # some length fits, so the last screw tried was too near to something
-    return _refused(
-        bone,
-        side,
+    return Refusal(
         f"on the best axis even the smallest screw comes within {critical.distance_mm:.1f} mm of {critical.structure} "
         f"(critical); {keep:.1f} mm are kept",
         "another entry and target by hand, or a hook",
     )
+
+
+def _too_narrow(walls: Walls, room_mm: float, keep: float, least_mm: float) -> Refusal:
+    if least_mm > FILL * walls.width_mm:
+        return Refusal(
+            f"the isthmus is {walls.width_mm:.1f} mm wide and takes {FILL * walls.width_mm:.1f} mm by the 80 % rule; "
+            f"the smallest screw has {least_mm:g} mm",
+            HOOKS,
+        )
+    return Refusal(
+        f"on the best axis the nearest wall is {room_mm:.1f} mm away; the smallest screw needs "
+        f"{least_mm / 2 + keep:.1f} mm",
+        HOOKS,
+    )
+
+
+def _diameter_limit(walls: Walls, nearest: str, diameter: float, diameters_mm: Sequence[float], keep: float) -> str:
+    """Why not the next thicker screw."""
+    thicker = min((d for d in diameters_mm if d > diameter), default=None)
+    if thicker is None:
+        return f"the largest of the set, {diameter:g} mm"
+    if thicker / 2 + keep > walls.wall_mm[nearest]:
+        return f"{nearest} wall: {thicker:g} mm would leave {walls.wall_mm[nearest] - thicker / 2:.1f} of {keep:.1f} mm"
+    return f"80 % of the {walls.width_mm:.1f} mm wide isthmus"
+
+
+def _length_limit(chord: float, length: float, lengths_mm: Sequence[float]) -> str:
+    """Why not the next longer screw."""
+    longer = min((v for v in lengths_mm if v > length), default=None)
+    if longer is None:
+        return f"the longest of the set, {length:g} mm"
+    if longer > chord - ANTERIOR_KEEP_MM:
+        return f"anterior cortex: {ANTERIOR_KEEP_MM:g} mm are kept of a chord of {chord:.1f} mm"
+    if longer > CHORD * chord:
+        return f"85 % of the chord of {chord:.1f} mm"
+    return "the tip's rim: bone before or beside it"
 
 
 def _lengths(
@@ -213,7 +266,3 @@ def _lengths(
         if float(ahead.min()) >= ANTERIOR_KEEP_MM:
             found.append(length)
     return found
-
-
-def _refused(bone: str, side: Side, reason: str, instead: str) -> Proposal:
-    return Proposal(bone, side, None, None, reason, instead)

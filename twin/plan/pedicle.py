@@ -1,0 +1,156 @@
+"""One pedicle as the search for screws sees it: its walls as points, its own axis, and what an axis is to aim at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatial.distance import DistanceGrid
+from spatial.faults import Fault
+from spatial.frames import Bone, Patient
+from spatial.rigid import Array, Rigid
+from spatial.shapes import Line
+from twin.anatomy.bone import Side
+from twin.anatomy.local_frame import bone_frame
+from twin.anatomy.twin import Twin
+from twin.plan.corridor import (
+    ENOUGH_MM,
+    REACH_MM,
+    STARTS,
+    axis_worth,
+    best_axis,
+    moved_axis,
+    nearest_walls,
+    survey,
+    wall_points,
+)
+from twin.plan.walls import WALLS, Across
+from twin.scan.volume import Volume
+
+EXTRA_MM = {"medial": 0.5, "inferior": 0.5, "superior": 0.2, "lateral": 0.0}  # wanted beyond the others
+JOINT_MM = 8.0  # from an axis to the middle of the facet joint above: half a facet and the head's neck
+JOINT_COST = 0.01  # mm of wall distance a square millimetre of that
+HU_WORTH = 0.002  # mm of wall distance a Hounsfield unit in the body: 100 HU are worth 0.2 mm
+
+
+class PedicleOutside(Fault):
+    """A pedicle's landmark that lies outside its bone."""
+
+
+def _none(columns: int) -> Array:
+    return np.zeros((0, columns))
+
+
+@dataclass(frozen=True, eq=False)
+class Aim:
+    """What is asked of an axis beyond room.
+
+    `enough_mm`: wall distance beyond which more is worth nothing; `floor_mm`: the least that is taken. `pulls` (P, 13):
+    the head's coefficient, what it should make up (3), and a quadratic form (3, 3) in mm per square millimetre;
+    `head_mm`: of the head's centre before the entry. `joints` (J, 3) mm: middles of facet joints. `hu` (k, j, i) with
+    `index_from_patient` (3, 4): the CT, or nothing of it.
+    """
+
+    enough_mm: float = ENOUGH_MM
+    floor_mm: float = -1e6
+    head_mm: float = 0.0
+    pulls: Array = field(default_factory=lambda: _none(13))
+    joints: Array = field(default_factory=lambda: _none(3))
+    hu: NDArray[np.int16] = field(default_factory=lambda: np.zeros((0, 0, 0), np.int16))
+    index_from_patient: Array = field(default_factory=lambda: np.zeros((3, 4)))
+
+    def pulled(self, pulls: Array, head_mm: float, enough_mm: float, floor_mm: float) -> Aim:
+        """The same, and a head near its rod."""
+        return replace(self, pulls=pulls, head_mm=head_mm, enough_mm=enough_mm, floor_mm=floor_mm)
+
+    @classmethod
+    def of(cls, twin: Twin, bone: str, side: Side, volume: Volume | None) -> Aim:
+        """Room, dense bone, and the joint above left alone."""
+        joints = [m.position.mm for m in twin.landmarks if m.bone == bone and m.name == f"facet_superior_{side}"]
+        own = np.array(joints) if joints else _none(3)
+        if volume is None:
+            return cls(joints=own)
+        turn = (volume.grid.axes / volume.grid.spacing_mm).T
+        shift = -turn @ volume.grid.origin_mm
+        return cls(joints=own, hu=volume.hu, index_from_patient=np.column_stack([turn, shift]))
+
+    @property
+    def limits(self) -> Array:
+        """The numbers of the kernel: enough, floor, head, joint's distance and cost, worth of a HU."""
+        dense = HU_WORTH if self.hu.size else 0.0
+        return np.array([self.enough_mm, self.floor_mm, self.head_mm, JOINT_MM, JOINT_COST, dense])
+
+
+@dataclass(frozen=True, eq=False)
+class Pedicle:
+    """`walls`: points (N, 3) of the bone's surface from the isthmus; `across`: of the pedicle's own axis."""
+
+    bone: str
+    side: Side
+    grid: DistanceGrid[Patient]
+    frame: Rigid[Patient, Bone]
+    isthmus_mm: Array
+    direction: Array
+    across: Across
+    walls: Array
+
+    @classmethod
+    def of(cls, twin: Twin, bone: str, side: Side) -> Pedicle:
+        """Of a twin's bone. Raises NoBone, NoLandmark, PedicleOutside."""
+        grid = DistanceGrid[Patient].of(twin.bone(bone).surface)
+        isthmus = twin.landmark(f"pedicle_{side}", bone)
+        frame = bone_frame(twin, bone)
+        direction = frame.rotation[:, 1] if isthmus.direction is None else isthmus.direction.unit
+        if float(grid.distance_mm(isthmus.position)) >= 0:
+            raise PedicleOutside("the pedicle's landmark lies outside the bone")
+        walls = wall_points(grid.values_mm, grid.origin_mm, grid.spacing_mm, isthmus.position.mm, REACH_MM)
+        return cls(
+            bone, side, grid, frame, isthmus.position.mm, direction, Across.of(direction, frame, side), walls
+        )  # fmt: skip
+
+    @property
+    def rows(self) -> Array:
+        """The kernel's frame (6, 3): isthmus, direction, medial, superior, inward, cranial."""
+        right, _, cranial = self.frame.rotation.T
+        inward = right if self.side == "left" else -right
+        return np.array([self.isthmus_mm, self.direction, self.across.medial, self.across.superior, inward, cranial])
+
+    def axis(self, x: Array) -> Line[Patient]:
+        """The axis shifted by x[0] mm medially and x[1] mm up, its tip turned x[2] rad medially and x[3] rad up."""
+        point, way = moved_axis(self.isthmus_mm, self.direction, self.across.medial, self.across.superior, x)
+        return Line[Patient](point, way)
+
+    def best(self, aim: Aim, starts: Array = STARTS) -> tuple[Array, float]:
+        """The axis that is worth most, by compass search from each start, and its worth in mm."""
+        x, worth = best_axis(
+            *self._field, self.walls, self.rows, EXTRA, aim.limits, aim.pulls, aim.joints, aim.hu,
+            aim.index_from_patient, np.atleast_2d(starts),
+        )  # fmt: skip
+        return x, float(worth)
+
+    def worth(self, aim: Aim, x: Array) -> float:
+        """What one axis is worth, mm."""
+        return float(
+            axis_worth(
+                *self._field, self.walls, self.rows, EXTRA, aim.limits, aim.pulls, aim.joints, aim.hu,
+                aim.index_from_patient, x,
+            )
+        )  # fmt: skip
+
+    def room_mm(self, x: Array) -> float:
+        """The nearest wall of an axis, or surface in the body."""
+        near, _, body = nearest_walls(*self._field, self.walls, self.rows, EXTRA, x)
+        return float(min(near, body))
+
+    def lattice(self, shifts_mm: Array, turns_rad: Array, depth_mm: float, least_mm: float) -> NDArray[np.float32]:
+        """The room (N, N, T, T) of all axes of a lattice; -1 where it is less than `least_mm`."""
+        return survey(*self._field, self.walls, self.rows, shifts_mm, turns_rad, depth_mm, least_mm)
+
+    @property
+    def _field(self) -> tuple[NDArray[np.float32], Array, float]:
+        return self.grid.values_mm, self.grid.origin_mm, self.grid.spacing_mm
+
+
+EXTRA = np.array([EXTRA_MM[name] for name in WALLS])
