@@ -7,30 +7,25 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from render.callouts import Callout, bytes_of, draw_callouts, font, placed
+from render.callouts import Callout, bytes_of, draw_callouts, placed
 from render.exhibits import OTHER, Exhibit, Standing, groups_of
 from render.offscreen import Offscreen
-from render.orientation import edge_letters
+from render.panels import BOTTOM_PX, TOP_PX, draw_letters, draw_scale, parallel_view, point_px
 from render.plate import (
     BACK_RGB,
     LABEL_PX,
-    LETTER_RGB,
     LINE_PX,
-    QUIET_RGB,
-    TEXT_RGB,
     Panel,
     deepest,
     framed_page,
     gutter_px_of,
-    low_high,
 )
 from render.scene import Material, MeshPart, Scene, View
 from spatial.frames import Patient
 from spatial.rigid import Array, Points
 
-UP = np.array([0.0, 0.0, 1.0])
 TOWARD: Mapping[str, tuple[float, float, float]] = {
     "anterior": (0.0, -1.0, 0.0),
     "posterior": (0.0, 1.0, 0.0),
@@ -42,9 +37,7 @@ SEEN_FROM = {
     "left": "from the left",
     "right": "from the right",
 }
-TOP_PX, BOTTOM_PX = 34, 62  # of a panel: the directions, and the scale below
 LEAST_SEEN_PX = 12
-NICE_MM = (1, 2, 5, 10, 20, 50, 100, 200)
 
 
 def group_plates(
@@ -78,7 +71,7 @@ def _panel(
 ) -> Panel:
     """Bones from one side with their names in columns; with `inner`, bones seen through and structures in them."""
     points = np.concatenate([one.coarse.vertices_mm for one in bones])
-    view = _parallel(points, np.array(TOWARD[side]), wide_px, high_px)
+    view = parallel_view(points, np.array(TOWARD[side]), wide_px, high_px)
     solid = [MeshPart[Patient](one.name, one.coarse, None, Material(one.rgb)) for one in bones]
     shown = solid
     if inner:
@@ -95,7 +88,7 @@ def _panel(
     page.paste(Image.fromarray(picture), (gutter_px, TOP_PX))
     hidden = [n for n in range(len(bones)) if np.count_nonzero(seen == n) < LEAST_SEEN_PX]
     named = [(one, _anchor(seen, n, view, one)) for n, one in enumerate(bones) if n not in hidden or names_hidden]
-    named += [(one, _point(view, one.middle_mm)) for one in inner]
+    named += [(one, point_px(view, one.middle_mm)) for one in inner]
     middle_px = float(np.median([at[0] for _, at in named])) if len(named) > 1 else 0.0
     callouts = []
     for one, (x, y) in named:
@@ -103,8 +96,8 @@ def _panel(
         callouts.append(Callout(one.label, (x + gutter_px, y + TOP_PX), one.rgb, "left" if is_left else "right"))
     columns_px = gutter_px - 8, wide_px + gutter_px + 8
     draw_callouts(page, placed(callouts, TOP_PX, TOP_PX + high_px, LINE_PX, columns_px), columns_px, LABEL_PX)
-    _letters(page, view, gutter_px)
-    _scale_bar(page, 1.0 / float(view.pixels_per_mm(Points[Patient](points[0]))))
+    draw_letters(page, view, gutter_px)
+    draw_scale(page, 1.0 / float(view.pixels_per_mm(Points[Patient](points[0]))))
     return Panel(page, SEEN_FROM[side] + (", bones seen through" if inner else ""))
 
 
@@ -120,7 +113,7 @@ def _anchor(seen: NDArray[np.int32], part: int, view: View[Patient], one: Exhibi
     """The point of the visible surface farthest from its edge; the bone's middle when it is hidden."""
     ys, xs = np.nonzero(seen == part)
     if len(ys) < LEAST_SEEN_PX:
-        return _point(view, one.middle_mm)
+        return point_px(view, one.middle_mm)
     y0, x0 = int(ys.min()), int(xs.min())
     mask = np.zeros((int(ys.max()) - y0 + 1, int(xs.max()) - x0 + 1), dtype=bool)
     mask[ys - y0, xs - x0] = True
@@ -128,49 +121,5 @@ def _anchor(seen: NDArray[np.int32], part: int, view: View[Patient], one: Exhibi
     return x + x0, y + y0
 
 
-def _point(view: View[Patient], mm: Array) -> tuple[float, float]:
-    u, v = view.pixels(Points[Patient](mm))
-    return float(np.clip(u, 0, view.width_px - 1)), float(np.clip(v, 0, view.height_px - 1))
-
-
-def _parallel(points_mm: Array, toward_eye: Array, wide_px: int, high_px: int, margin: float = 0.03) -> View[Patient]:
-    """A parallel view (sizes can be measured in it) that holds all points in its margin."""
-    right = np.cross(UP, toward_eye)
-    right /= np.linalg.norm(right)
-    up = np.cross(toward_eye, right)
-    u, v = points_mm @ right, points_mm @ up
-    centre = (low_high(u) * right) + (low_high(v) * up) + float(np.median(points_mm @ toward_eye)) * toward_eye
-    span_mm = max(float(np.ptp(v)), float(np.ptp(u)) * high_px / wide_px, 10.0) * (1.0 + 2.0 * margin)
-    return View[Patient].parallel(centre, centre + toward_eye * 2000.0, UP, wide_px, high_px, span_mm=span_mm)
-
-
 def _overlap(a: tuple[Array, Array], b: tuple[Array, Array]) -> bool:
     return bool((np.maximum(a[0], b[0]) <= np.minimum(a[1], b[1])).all())
-
-
-def _letters(page: Image.Image, view: View[Patient], gutter_px: int) -> None:
-    """The directions; left and right stand in the upper corners, where no name's line runs."""
-    letters = edge_letters(view.rotation)
-    pen = ImageDraw.Draw(page)
-    w, h = page.size
-    for text, place, anchor in (
-        (letters["left"], (gutter_px, 6), "lt"),
-        (letters["right"], (w - gutter_px, 6), "rt"),
-        (letters["top"], (w / 2, 6), "mt"),
-        (letters["bottom"], (w / 2, h - 36), "mb"),
-    ):
-        pen.text(
-            place, text, fill=bytes_of(LETTER_RGB), font=font(24, "SemiBold"), anchor=anchor, stroke_width=3,
-            stroke_fill=bytes_of(BACK_RGB),
-        )  # fmt: skip
-
-
-def _scale_bar(page: Image.Image, px_mm: float) -> None:
-    w, h = page.size
-    bar_mm = max((mm for mm in NICE_MM if mm / px_mm <= 0.3 * w), default=1)
-    pen = ImageDraw.Draw(page)
-    left, y = (w - bar_mm / px_mm) / 2, h - 8
-    pen.line((left, y, left + bar_mm / px_mm, y), fill=bytes_of(TEXT_RGB), width=2)
-    for x in (left, left + bar_mm / px_mm):
-        pen.line((x, y - 6, x, y), fill=bytes_of(TEXT_RGB), width=2)
-    pen.text((w / 2, y - 6), f"{bar_mm} mm", fill=bytes_of(QUIET_RGB), font=font(16), anchor="mb")
