@@ -11,7 +11,7 @@ import numpy as np
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.rigid import Array, Directions, Points
-from twin.anatomy import endplates, facets, limbs, pedicles, pelvis, vertebral_frame
+from twin.anatomy import endplates, facets, femoral_neck, limbs, pedicles, pelvis, vertebral_frame
 from twin.anatomy.bone import Landmark, Side
 from twin.anatomy.endplates import Endplate
 from twin.anatomy.levels import UPWARD
@@ -74,6 +74,7 @@ def measure(surfaces: Mapping[str, TriangleMesh[Patient]]) -> tuple[tuple[Landma
             else:
                 head_z = float(head.centre_mm[2])
                 marks.append(_mark("femoral_head", femur, side, head.centre_mm, None, head.spread_mm))
+                marks += femoral_neck.measure(surfaces[femur], side, head)
             marks += limbs.femur(surfaces[femur], side, None if head is None else head.centre_mm)
         if f"tibia_{side}" in surfaces:
             marks += limbs.tibia(surfaces[f"tibia_{side}"], side)
@@ -176,6 +177,11 @@ def _sacrum(mesh: TriangleMesh[Patient], l5_inferior: Endplate | None) -> tuple[
         missing.append("promontory: no front edge lies before the S1 endplate")
     else:
         marks.append(_mark("promontory", "sacrum", None, edge))
+    corner = pelvis.back_corner(mesh, plate)
+    if corner is None:
+        missing.append("posterior_corner: no back edge lies behind the S1 endplate")
+    else:
+        marks.append(_mark("posterior_corner", "sacrum", None, corner))
     for side, sign in SIDES:
         pedicle = pelvis.s1_pedicle(mesh, plate, sign)
         if isinstance(pedicle, str):

@@ -7,7 +7,7 @@ plateau's two faces, and the axis down to the ankle. A bone that the scan cuts g
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ TURNED = 0.8  # rise a millimetre: about 40 degrees
 LID_REACH_MM = 10.0  # of the bone's end, which leans against its own axis
 LID_MM = 0.8  # a bone that the scan cuts is closed flat within this height
 LID_SHARE = 0.55  # of the box about the section there; no joint is as flat
+LID_TOP_MM = 2.5  # nothing stands out of a lid: a plateau may be as flat, but its spines do
 EPICONDYLE_MM = (12.0, 42.0)  # above the distal condyles
 SWEEPS = 12
 NEAR_MM = 0.35  # what lies this close to the furthest point counts as it: a flat place has no single one
@@ -34,6 +35,9 @@ PLATEAU_DEPTH_MM = 14.0
 EMINENCE_MM = 8.0  # half width of what stands between the plateau's two faces
 FLAT_COSINE = 0.85
 LEAST_FACE_CM2 = 1.5
+FACE_MIDDLE_MM = 11.0  # of a plateau's face: its slope is read there, its rim falls away
+RIM_MM = 10.0  # below the faces, the plateau's widest places
+PLAFOND_MM = 3.0
 LEAST_SD_MM = 0.4
 
 
@@ -118,8 +122,8 @@ def femur(mesh: TriangleMesh[Patient], side: Side, head_mm: Array | None) -> lis
 
 
 def tibia(mesh: TriangleMesh[Patient], side: Side) -> list[Landmark]:
-    """The plateau's two faces with their common normal, the ankle's middle and the medial malleolus, as far as the scan
-    shows them.
+    """The plateau's two faces, each with the normal of its middle, the plateau's edges, the ankle's middle (of the
+    plafond) and the medial malleolus, as far as the scan shows them.
     """
     axis, bone = shaft_axis(mesh), f"tibia_{side}"
     axes = Axes.along(axis, LATERAL[side])
@@ -131,28 +135,61 @@ def tibia(mesh: TriangleMesh[Patient], side: Side) -> list[Landmark]:
     lean = (twice @ axis) / np.maximum(2.0 * area, 1e-12)
     h = middle @ axis
     if _is_end(mesh, axis, 1.0):
-        top = (h > h.max() - PLATEAU_DEPTH_MM) & (lean > FLAT_COSINE)
-        x = middle @ axes.lateral
-        centre = float(np.average(x[top], weights=area[top])) if top.any() else 0.0
-        faces = {"medial": top & (x < centre - EMINENCE_MM), "lateral": top & (x > centre + EMINENCE_MM)}
-        if all(area[face].sum() > 100.0 * LEAST_FACE_CM2 for face in faces.values()):
-            both = faces["medial"] | faces["lateral"]
-            normal = (twice[both]).sum(axis=0)
-            normal = normal / np.linalg.norm(normal)
-            for name, face in faces.items():
-                at = np.average(middle[face], axis=0, weights=area[face])
-                off = float(np.sqrt(np.average(((middle[face] - at) @ normal) ** 2, weights=area[face])))
-                marks.append(_mark(f"plateau_{name}", bone, side, at, max(LEAST_SD_MM, off), normal))
+        marks += _plateau(mesh, axis, side, middle, area, (h > h.max() - PLATEAU_DEPTH_MM) & (lean > FLAT_COSINE))
     if _is_end(mesh, axis, -1.0):
         points, weight = mesh.vertices_mm, _vertex_areas(mesh)
-        marks.append(_placed("malleolus_medial", bone, side, points, weight, -axes.cranial))
+        tip = _placed("malleolus_medial", bone, side, points, weight, -axes.cranial)
+        marks.append(tip)
         roof = (h < h.min() + 25.0) & (lean < -FLAT_COSINE)
-        roof &= middle @ axes.lateral > marks[-1].position.mm @ axes.lateral + 8.0
-        if area[roof].sum() > 100.0 * LEAST_FACE_CM2:
+        beside = roof & (middle @ axes.lateral > tip.position.mm @ axes.lateral + 8.0)
+        if area[beside].sum() > 100.0 * LEAST_FACE_CM2:
+            # the plafond is what lies level with that: the malleolus hangs lower, its own underside is not counted
+            roof &= np.abs(h - np.average(h[beside], weights=area[beside])) < PLAFOND_MM
             at = np.average(middle[roof], axis=0, weights=area[roof])
             off = float(np.sqrt(np.average(((middle[roof] - at) @ axis) ** 2, weights=area[roof])))
-            marks.append(_mark("ankle_centre", bone, side, at, max(LEAST_SD_MM, off)))
+            normal = _plane(middle[roof], area[roof], axis)
+            marks.append(_mark("ankle_centre", bone, side, at, max(LEAST_SD_MM, off), normal))
     return marks
+
+
+def _plateau(
+    mesh: TriangleMesh[Patient], axis: Array, side: Side, middle: Array, area: Array, top: NDArray[np.bool_]
+) -> list[Landmark]:
+    """Centres and normals of the two faces, and the plateau's outermost points; nothing where a face does not show."""
+    if not top.any():
+        return []
+    bone, marks, aside = f"tibia_{side}", [], LATERAL[side]
+    for _ in range(2):  # a foot that falls outward turns the tibia: the faces tell how it lies
+        aside = Axes.along(axis, aside).lateral
+        x = middle @ aside
+        centre = float(np.average(x[top], weights=area[top]))
+        faces = {"medial": top & (x < centre - EMINENCE_MM), "lateral": top & (x > centre + EMINENCE_MM)}
+        if not all(area[face].sum() > 100.0 * LEAST_FACE_CM2 for face in faces.values()):
+            return []
+        at = {name: np.average(middle[face], axis=0, weights=area[face]) for name, face in faces.items()}
+        aside = at["lateral"] - at["medial"]
+    aside = Axes.along(axis, aside).lateral
+    for name, face in faces.items():
+        near = face & (np.linalg.norm(middle - at[name], axis=1) < FACE_MIDDLE_MM)
+        near = near if area[near].sum() > 100.0 else face
+        normal = _plane(middle[near], area[near], axis)
+        off = float(np.sqrt(np.average(((middle[near] - at[name]) @ normal) ** 2, weights=area[near])))
+        spread = max(LEAST_SD_MM, off)
+        mark = _mark(f"plateau_{name}", bone, side, at[name], spread, normal)
+        marks.append(replace(mark, sd_deg=float(np.degrees(np.sqrt(2.0) * spread / FACE_MIDDLE_MM))))
+    points, weight = mesh.vertices_mm, _vertex_areas(mesh)
+    h = points @ axis
+    for name, sign in (("medial", -1.0), ("lateral", 1.0)):
+        rim = np.abs(h - at[name] @ axis + 0.5 * RIM_MM) < 0.5 * RIM_MM + 2.0
+        marks.append(_placed(f"plateau_edge_{name}", bone, side, points[rim], weight[rim], sign * aside))
+    return marks
+
+
+def _plane(points: Array, area: Array, up: Array) -> Array:
+    """Normal (3,) of the least-squares plane through triangles' middles, weighted by area, on the side of `up`."""
+    off = (points - np.average(points, axis=0, weights=area)) * np.sqrt(area)[:, None]
+    normal = np.linalg.svd(off, full_matrices=False)[2][2]
+    return np.asarray(normal if normal @ up > 0 else -normal)
 
 
 def fibula(mesh: TriangleMesh[Patient], side: Side) -> list[Landmark]:
@@ -213,6 +250,8 @@ def _is_end(mesh: TriangleMesh[Patient], axis: Array, sign: float) -> bool:
     normal = twice[last].sum(axis=0)
     normal = normal / np.linalg.norm(normal)
     height = middle[last] @ normal
+    if height.max() - np.median(height) > LID_TOP_MM:
+        return True
     lid = float(area[last][np.abs(height - np.median(height)) < LID_MM].sum())
     used = np.unique(mesh.triangles[h > h.max() - LID_REACH_MM])
     across = mesh.vertices_mm[used] - np.outer(mesh.vertices_mm[used] @ axis, axis)

@@ -20,6 +20,7 @@ S1_CONVERGENCE_RAD = np.radians(32.0)  # S1 screws converge 25 to 45 degrees (cl
 S1_RISE = 0.05
 S1_MOST_MM = (54.0, 38.0)  # width and depth of the endplate, where no L5 tells them
 EDGE_MM = 3.0  # about the mid-plane
+BACK_REACH_MM = 5.0  # beyond the endplate's half depth: the canal lies behind, then the arch
 S1_MOST_HEIGHT_MM = 45.0
 ASIS_ABOVE_HEAD_MM = 25.0
 S1_RISE_DEG = 40.0  # how far the S1 endplate looks forward when no L5 shows it
@@ -121,6 +122,20 @@ def promontory(mesh: TriangleMesh[Patient], plate: Endplate) -> Array | None:
     if not edge.any():
         return None
     along = local[edge] @ np.array([0.0, 1.0, 1.0])
+    return np.asarray(mesh.vertices_mm[edge][along > along.max() - 0.5].mean(axis=0))
+
+
+def back_corner(mesh: TriangleMesh[Patient], plate: Endplate) -> Array | None:
+    """The postero-superior corner of S1, in the endplate's mid-plane: what lies furthest along the bisector of plate
+    and canal wall. The sagittal vertical axis is measured to it.
+    """
+    axes = axes_from(plate.normal, np.array([0.0, -1.0, 0.0]))
+    local = (mesh.vertices_mm - plate.centre_mm) @ axes
+    edge = (np.abs(local[:, 0]) < EDGE_MM) & (local[:, 2] > -6.0) & (local[:, 2] < 5.0)
+    edge &= (local[:, 1] < 0.0) & (local[:, 1] > -0.5 * plate.depth_mm - BACK_REACH_MM)
+    if not edge.any():
+        return None
+    along = local[edge] @ np.array([0.0, -1.0, 1.0])
     return np.asarray(mesh.vertices_mm[edge][along > along.max() - 0.5].mean(axis=0))
 
 

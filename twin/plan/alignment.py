@@ -1,109 +1,136 @@
-"""Sagittal alignment from landmarks: lordosis and the pelvic parameters. A CT is supine: PI does not mind, the rest do.
+"""The spine's alignment from landmarks: every parameter with its spread, or with the reason why it was not measured.
 
-Sagittal plane: x to the right from the left to the right femoral head, level; z the patient's cranial axis; y anterior.
-An endplate's angle is atan2(n.y, n.z) of its cranial normal. PI = PT + SS holds by construction of the angles and is
-tested. Definitions: Legaye et al., Eur Spine J 1998;7:99; Le Huec et al. 2019 (PMC6334400).
+A CT is supine: PI and the shape between two bones do not mind gravity's place, but lordosis, tilt, slope and balance of
+a standing patient are others. `posture` says so with every answer, and `targets` compares nothing without being told
+to. The formulas stand in `sagittal` and `curves`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
-import numpy as np
-
-from spatial.rigid import Array
 from twin.anatomy.bone import Landmark
+from twin.plan import sagittal
+from twin.plan.curves import Curve, curves
+from twin.plan.measured import Formula, Marks, Measured, measure
+from twin.plan.sagittal import lordosis
 
 POSTURE = "supine"
+SCANNER_PLANE = "the sagittal plane is the scanner's: no two femoral heads were measured"
 
 
-@dataclass(frozen=True)
+def _degrees(formula: Formula) -> Formula:
+    return lambda marks: math.degrees(formula(marks))
+
+
+FORMULAS: Mapping[str, Formula] = MappingProxyType(
+    {
+        "lumbar_lordosis_deg": _degrees(lordosis("vertebrae_L1", "sacrum")),
+        "l4_s1_lordosis_deg": _degrees(lordosis("vertebrae_L4", "sacrum")),
+        "lordosis_distribution_percent": sagittal.distribution,
+        "pelvic_incidence_deg": _degrees(sagittal.pelvic_incidence),
+        "pelvic_tilt_deg": _degrees(sagittal.pelvic_tilt),
+        "sacral_slope_deg": _degrees(sagittal.sacral_slope),
+        "pi_minus_ll_deg": _degrees(sagittal.pi_minus_ll),
+        "thoracolumbar_lordosis_t10_l2_deg": _degrees(lordosis("vertebrae_T10", "vertebrae_L2")),
+        "thoracic_kyphosis_t4_t12_deg": lambda marks: -math.degrees(lordosis("vertebrae_T4", "vertebrae_T12")(marks)),
+        "thoracic_kyphosis_t5_t12_deg": lambda marks: -math.degrees(lordosis("vertebrae_T5", "vertebrae_T12")(marks)),
+        "t1_spinopelvic_inclination_deg": _degrees(sagittal.inclination("vertebrae_T1")),
+        "t1_pelvic_angle_deg": _degrees(sagittal.pelvic_angle("vertebrae_T1")),
+        "l1_pelvic_angle_deg": _degrees(sagittal.pelvic_angle("vertebrae_L1")),
+        "global_tilt_deg": _degrees(sagittal.global_tilt),
+        "sagittal_vertical_axis_mm": sagittal.vertical_axis_mm,
+        "coronal_balance_mm": sagittal.coronal_balance_mm,
+        "pelvic_obliquity_deg": _degrees(sagittal.pelvic_obliquity),
+    }
+)
+WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        "lumbar_lordosis_deg": "Lordosis L1-S1 (LL)",
+        "l4_s1_lordosis_deg": "Lordosis L4-S1",
+        "lordosis_distribution_percent": "Lordosis distribution L4-S1 of L1-S1 (LDI)",
+        "pelvic_incidence_deg": "Pelvic incidence (PI)",
+        "pelvic_tilt_deg": "Pelvic tilt (PT)",
+        "sacral_slope_deg": "Sacral slope (SS)",
+        "pi_minus_ll_deg": "PI - LL",
+        "thoracolumbar_lordosis_t10_l2_deg": "Thoracolumbar T10-L2 (lordosis +)",
+        "thoracic_kyphosis_t4_t12_deg": "Thoracic kyphosis T4-T12 (TK)",
+        "thoracic_kyphosis_t5_t12_deg": "Thoracic kyphosis T5-T12",
+        "t1_spinopelvic_inclination_deg": "T1 spinopelvic inclination (T1SPi, forward +)",
+        "t1_pelvic_angle_deg": "T1 pelvic angle (TPA)",
+        "l1_pelvic_angle_deg": "L1 pelvic angle (LPA)",
+        "global_tilt_deg": "Global tilt (GT)",
+        "sagittal_vertical_axis_mm": "Sagittal vertical axis (SVA, C7 forward +)",
+        "coronal_balance_mm": "Coronal balance (C7 to the right of S1 +)",
+        "pelvic_obliquity_deg": "Pelvic obliquity (right hip higher +)",
+    }
+)
+POSTURE_FREE = frozenset({"pelvic_incidence_deg"})
+
+
+@dataclass(frozen=True, eq=False)
 class Alignment:
-    """Degrees; None where a landmark is missing. `posture` is the scan's: never hold it against standing limits."""
+    """All parameters by name (`FORMULAS`), the coronal curves, and the posture that the scan was taken in."""
 
-    lumbar_lordosis_deg: float | None
-    l4_s1_lordosis_deg: float | None
-    pelvic_incidence_deg: float | None
-    pelvic_tilt_deg: float | None
-    sacral_slope_deg: float | None
-    pi_minus_ll_deg: float | None
+    measures: Mapping[str, Measured]
+    curves: tuple[Curve, ...]
     posture: str = POSTURE
+    notes: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, float | str | None]:
-        """Its fields."""
-        return asdict(self)
+    def value(self, name: str) -> float | None:
+        """A parameter's value in its own unit; None where it was not measured."""
+        return self.measures[name].value
 
+    @property
+    def lumbar_lordosis_deg(self) -> float | None:
+        """L1 to S1, lordosis positive."""
+        return self.value("lumbar_lordosis_deg")
 
-def measure_alignment(landmarks: Iterable[Landmark]) -> Alignment:
-    """All that these landmarks allow."""
-    marks = list(landmarks)
-    sagittal = sagittal_axes(marks)
-    heads = [m.position.mm for side in ("left", "right") if (m := _head(marks, side)) is not None]
-    plateau = _plate(marks, "sacrum")
-    slope = None if plateau is None else _tilt(plateau, sagittal)
-    incidence = tilt = None
-    if plateau is not None and plateau.direction is not None and len(heads) == 2:
-        hips = (heads[0] + heads[1]) / 2
-        up = _in_plane(plateau.position.mm - hips, sagittal)
-        normal = _in_plane(plateau.direction.unit, sagittal)
-        tilt = math.degrees(math.atan2(-up[0], up[1]))  # positive when the plateau is behind the heads
-        to_hips = -up
-        turn = normal[0] * -to_hips[1] - normal[1] * -to_hips[0]
-        incidence = math.degrees(math.atan2(abs(turn), -(normal @ to_hips)))
-    lordosis = lumbar_lordosis_rad(marks)
-    low = _between(marks, "vertebrae_L4", sagittal)
-    return Alignment(
-        lumbar_lordosis_deg=None if lordosis is None else math.degrees(lordosis),
-        l4_s1_lordosis_deg=None if low is None else math.degrees(low),
-        pelvic_incidence_deg=incidence,
-        pelvic_tilt_deg=tilt,
-        sacral_slope_deg=None if slope is None else math.degrees(slope),
-        pi_minus_ll_deg=None if incidence is None or lordosis is None else incidence - math.degrees(lordosis),
-    )
+    @property
+    def pelvic_incidence_deg(self) -> float | None:
+        """PI."""
+        return self.value("pelvic_incidence_deg")
 
+    @property
+    def pelvic_tilt_deg(self) -> float | None:
+        """PT."""
+        return self.value("pelvic_tilt_deg")
 
-def lumbar_lordosis_rad(landmarks: Iterable[Landmark]) -> float | None:
-    """Angle from the cranial endplate of L1 to that of S1, lordosis positive; None when one is missing."""
-    marks = list(landmarks)
-    return _between(marks, "vertebrae_L1", sagittal_axes(marks))
+    @property
+    def sacral_slope_deg(self) -> float | None:
+        """SS."""
+        return self.value("sacral_slope_deg")
 
+    def to_json(self) -> dict[str, Any]:
+        """Each value under its name; spreads, units and reasons under `measures`; then curves, posture and notes."""
+        return {
+            **{name: m.value for name, m in self.measures.items()},
+            "posture": self.posture,
+            "measures": {name: m.to_json() for name, m in self.measures.items()},
+            "curves": [c.to_json() for c in self.curves],
+            "notes": list(self.notes),
+        }
 
-def sagittal_axes(landmarks: Iterable[Landmark]) -> Array:
-    """Rows anterior and cranial (2, 3) of the sagittal plane; the scanner's when a femoral head is missing."""
-    marks = list(landmarks)
-    left, right = _head(marks, "left"), _head(marks, "right")
-    cranial = np.array([0.0, 0.0, 1.0])
-    if left is None or right is None:
-        return np.array([[0.0, -1.0, 0.0], cranial])
-    across = right.position.mm - left.position.mm
-    across = across - (across @ cranial) * cranial
-    return np.array([np.cross(cranial, across / np.linalg.norm(across)), cranial])
+    def words(self) -> list[str]:
+        """A line for each parameter that was measured, then a line for all others with the reasons."""
+        lines = [f"{WORDS[n]}: {m.words()}" for n, m in self.measures.items() if m.value is not None]
+        missing = [f"{WORDS[n]} ({m.reason})" for n, m in self.measures.items() if m.value is None]
+        lines += [c.words() for c in self.curves]
+        lines += list(self.notes)
+        return lines + ([f"Not measured: {'; '.join(missing)}"] if missing else [])
 
 
-def _between(marks: list[Landmark], upper_bone: str, sagittal: Array) -> float | None:
-    upper, lower = _plate(marks, upper_bone), _plate(marks, "sacrum")
-    if upper is None or lower is None:
-        return None
-    return _tilt(lower, sagittal) - _tilt(upper, sagittal)
+def measure_alignment(landmarks: Iterable[Landmark], warnings: Iterable[str] = ()) -> Alignment:
+    """All that these landmarks allow; `warnings` (the twin's) hold the reasons for what is missing."""
+    return alignment_of(Marks.of(landmarks, warnings))
 
 
-def _tilt(plate: Landmark, sagittal: Array) -> float:
-    assert plate.direction is not None
-    n = _in_plane(plate.direction.unit, sagittal)
-    return math.atan2(n[0], n[1])
-
-
-def _in_plane(vector: Array, sagittal: Array) -> Array:
-    return np.asarray(sagittal @ vector)
-
-
-def _plate(marks: list[Landmark], bone: str) -> Landmark | None:
-    return next(
-        (m for m in marks if m.name == "endplate_superior" and m.bone == bone and m.direction is not None), None
-    )
-
-
-def _head(marks: list[Landmark], side: str) -> Landmark | None:
-    return next((m for m in marks if m.name == "femoral_head" and side in (m.side, m.bone.rpartition("_")[2])), None)
+def alignment_of(marks: Marks) -> Alignment:
+    """All that these marks allow, where their plan puts them."""
+    found = {name: measure(name, formula, marks) for name, formula in FORMULAS.items()}
+    notes = () if sagittal.has_hips(marks) else (SCANNER_PLANE,)
+    return Alignment(MappingProxyType(found), curves(marks), POSTURE, notes)
