@@ -21,6 +21,7 @@ def phantom():
     return Phantom.make(1)
 
 
+@cache
 def surface(name, spacing_mm=0.8, block=3):
     """The zero set of the bone's field on a grid; blocks that can't hold any of it get their middle's value."""
     bones, n = phantom().bones, phantom().index(name)
