@@ -12,7 +12,7 @@ from commands.plan_desk import AsJson, Author, CaseFolder, PlanName, append
 from commands.plan_words import caution, conflicts, osteotomy_report, osteotomy_words, uncertainty
 from spatial.faults import Misuse
 
-USUAL_DEG = {"PSO": 30.0, "close-wedge": 10.0, "open-wedge": 10.0, "plane": 0.0}
+USUAL_DEG = {"PSO": 30.0, "SPO": 10.0, "VCR": 40.0, "close-wedge": 10.0, "open-wedge": 10.0, "plane": 0.0}
 
 
 @command
@@ -35,6 +35,8 @@ def osteotomy(
     check_kind(kind)
     if kind == "plane" and angle_deg:
         raise Misuse(f"--angle-deg {angle_deg:g}; a plane only cuts, so leave the angle out")
+    if angle_deg is None and kind not in USUAL_DEG:
+        raise Misuse(f"{kind} has no usual angle; give --angle-deg")
     angle = USUAL_DEG[kind] if angle_deg is None else angle_deg
     case = Case.open(folder)
     cut = Osteotomy.make(case.twin, kind, bone, math.radians(angle), height_mm=height_mm)

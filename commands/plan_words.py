@@ -84,8 +84,8 @@ def osteotomy_report(case: Case, cut: Osteotomy) -> dict[str, Any]:
     return {
         **cut.to_json(),
         "wedge_height_mm": cut.wedge_height_mm,
-        "cranial_ml": done.pieces.cranial.volume_ml,
-        "caudal_ml": done.pieces.caudal.volume_ml,
+        "cranial_ml": done.pieces.moving.volume_ml,
+        "caudal_ml": done.pieces.staying.volume_ml,
         "wedge_ml": wedge.volume_ml if len(wedge.triangles) else 0.0,
         "removed_ml": done.pieces.removed_ml,
         "passes_through": [{"name": s.name, "role": s.role} for s in through],

@@ -16,6 +16,7 @@ from spatial.faults import Fault
 from spatial.frames import Patient
 from spatial.rigid import Rigid
 from twin.plan import edits
+from twin.plan.chain import in_turn
 from twin.plan.osteotomy import Osteotomy
 from twin.plan.plan import Plan
 
@@ -79,19 +80,13 @@ def open_cut(execution: Execution) -> Osteotomy | None:
     return next(reversed(still_open or made), None)
 
 
-def from_the_head(execution: Execution) -> list[Osteotomy]:
-    """The cuts that were made, cranial ones first."""
-    return sorted(execution.plan.osteotomies.values(), key=lambda cut: (-float(cut.hinge.point_mm[2]), cut.id))
-
-
 def poses_of(model: Model, execution: Execution, closing: tuple[str, float] | None = None) -> Poses:
     """Where closed cuts have taken each moved bone: patient-as-displayed from patient-as-scanned, moved bones only.
 
-    `closing` is the cut in the hand and its angle at this moment. Cuts nearer the head turn first, so that each turns
-    about its hinge as scanned.
+    `closing` is the cut in the hand and its angle at this moment. Each cut turns about its hinge as scanned.
     """
     poses: dict[str, Rigid[Patient, Patient]] = {}
-    for cut in from_the_head(execution):
+    for cut in in_turn(execution.plan.osteotomies.values()):
         name = cut.id
         angle = execution.angle_rad(name)
         if closing is not None and closing[0] == name:
@@ -106,4 +101,4 @@ def poses_of(model: Model, execution: Execution, closing: tuple[str, float] | No
 
 def closed(cut: Osteotomy, angle_rad: float) -> Rigid[Patient, Patient]:
     """The fragment's turn when the cut is closed by an angle (right-handed about the hinge)."""
-    return cut.hinge.rotation(angle_rad)
+    return cut.motion_at(angle_rad)

@@ -22,12 +22,12 @@ from spatial.shapes import Line, angle_between_rad
 from twin.anatomy.local_frame import bone_frame
 from twin.anatomy.twin import NoLandmark, Twin
 from twin.journal import canonical_json
+from twin.plan.chain import moves
 from twin.plan.clearance import clearances
 from twin.plan.deviation import screw_deviation
 from twin.plan.grade import grade_screw
 from twin.plan.osteotomy import Osteotomy
 from twin.plan.plan import Plan
-from twin.plan.reduction import moves
 from twin.plan.screw import Screw
 
 Poses = Mapping[str, Rigid[Patient, Patient]]

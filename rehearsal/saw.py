@@ -74,11 +74,5 @@ def advance(sawing: Sawing, model: Model, plane: Plane[Patient], edge: Points[Pa
     offset_mm = float((plane.point_mm - pivot) @ normal)
     R = rotation_between(ideal, normal)
     moved = Rigid[Patient, Patient](R, pivot - R @ pivot + offset_mm * normal)
-    wedge = shifted(planned, moved) if abs(offset_mm) <= MOST_OFF_MM and tilt <= MOST_TILT_RAD else None
+    wedge = planned.shifted(moved) if abs(offset_mm) <= MOST_OFF_MM and tilt <= MOST_TILT_RAD else None
     return replace(sawing, planned_id=planned.id, offset_mm=offset_mm, tilt_rad=tilt, wedge=wedge)
-
-
-def shifted(cut: Osteotomy, moved: Rigid[Patient, Patient]) -> Osteotomy:
-    """The same wedge elsewhere: planes and hinge moved together, so its angle stays."""
-    first, second = cut.planes
-    return replace(cut, planes=(first.moved(moved), second.moved(moved)), hinge=cut.hinge.moved(moved))

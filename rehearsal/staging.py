@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from rehearsal.events import SIDES
-from rehearsal.execution import closed, from_the_head
+from rehearsal.execution import closed
 from rehearsal.instruments import ZONE_RGB, aim_lines, hand_meshes
 from rehearsal.model import Poses
 from rehearsal.readouts import board_texts, tool_texts
@@ -28,9 +28,10 @@ from spatial.mesh import TriangleMesh
 from spatial.rigid import Array, Points, Rigid, Similarity
 from twin.anatomy.twin import Twin
 from twin.journal import canonical_json
-from twin.plan.cut import cut_wedge
+from twin.plan.chain import in_turn
 from twin.plan.levels import level_of
 from twin.plan.osteotomy import Osteotomy
+from twin.plan.pieces import pieces_of
 from twin.plan.screw import Screw
 
 PLANNED = Material((0.40, 0.72, 0.98), opacity=0.45, mode="translucent")
@@ -75,25 +76,26 @@ def _stand(
 
 def _bones(state: State, max_triangles: int) -> tuple[MeshPart[Patient], ...]:
     """The bones that are whole."""
-    cut = {o.bone for o in state.execution.plan.osteotomies.values()}
+    cut = {name for o in state.execution.plan.osteotomies.values() for name in (o.bone, *o.also)}
     whole = [name for name in state.model.twin.bones if name not in cut]
     return bone_parts(state.model.twin, names=whole, max_triangles=max_triangles)
 
 
 def _pieces_parts(state: State, poses_now: Poses) -> list[MeshPart[Stage]]:
-    """The pieces of each cut bone; the cranial one turns when the cut closes."""
+    """The pieces of each cut bone; the one on the moving side turns when the cut closes."""
     found = []
     closing = state.closing
     for name, cut in state.execution.plan.osteotomies.items():
-        upper, lower = pieces(state.model.twin, canonical_json(cut.to_json()))
         angle = state.execution.angle_rad(name)
         if closing is not None and closing.osteotomy_id == name:
             angle = closing.angle_rad
-        material = Material(bone_rgb(cut.bone))
-        stays = poses_now.get(cut.bone, Rigid[Patient, Patient].identity())  # a more caudal cut may have moved it
-        for label, mesh, moved in (("upper", upper, stays @ closed(cut, angle)), ("lower", lower, stays)):
-            part = MeshPart[Patient](f"{cut.bone} {label}", mesh, None, material, "bones")
-            found.append(_stand(part, state.stage_from_patient, moved))
+        for bone, upper, lower in pieces(state.model.twin, canonical_json(cut.to_json())):
+            material = Material(bone_rgb(bone))
+            stays = poses_now.get(bone, Rigid[Patient, Patient].identity())  # a cut nearer the pelvis may have moved it
+            for label, mesh, moved in (("upper", upper, stays @ closed(cut, angle)), ("lower", lower, stays)):
+                if len(mesh.triangles):
+                    part = MeshPart[Patient](f"{bone} {label}", mesh, None, material, "bones")
+                    found.append(_stand(part, state.stage_from_patient, moved))
     return found
 
 
@@ -101,7 +103,7 @@ def _structures(state: State) -> list[MeshPart[Stage]]:
     """Canal, vessels, tumour, bent at each cut as far as it has been closed."""
     execution, closing = state.execution, state.closing
     turns: list[tuple[bytes, float]] = []
-    for cut in from_the_head(execution):
+    for cut in in_turn(execution.plan.osteotomies.values()):
         angle = execution.angle_rad(cut.id)
         if closing is not None and closing.osteotomy_id == cut.id:
             angle = closing.angle_rad
@@ -113,12 +115,12 @@ def _structures(state: State) -> list[MeshPart[Stage]]:
 
 @lru_cache(maxsize=8)
 def _bent(twin: Twin, turns: tuple[tuple[bytes, float], ...]) -> tuple[MeshPart[Patient], ...]:
-    """The structures after cuts were closed: what lies cranial of each turns with the fragment."""
+    """The structures after cuts were closed: what lies on the moving side of each turns with the fragment."""
     cuts = [(Osteotomy.from_json(json.loads(cut)), angle) for cut, angle in turns]
 
     def bend(vertices_mm: Array) -> Array:
-        cranial = [cut.bisector.signed_distance_mm(Points[Patient](vertices_mm)) > 0.0 for cut, _ in cuts]
-        for (cut, angle), above in zip(cuts, cranial, strict=True):
+        moving = [cut.is_moving(Points[Patient](vertices_mm)) for cut, _ in cuts]
+        for (cut, angle), above in zip(cuts, moving, strict=True):
             turned = (closed(cut, angle) @ Points[Patient](vertices_mm)).mm
             vertices_mm = np.where(above[:, None], turned, vertices_mm)
         return vertices_mm
@@ -214,9 +216,8 @@ def _grid(height_mm: float, half_mm: float, step_mm: float) -> Array:
 
 
 @lru_cache(maxsize=8)
-def pieces(twin: Twin, cut_json: bytes) -> tuple[TriangleMesh[Patient], TriangleMesh[Patient]]:
-    """A cut bone's cranial and caudal piece, cut once."""
+def pieces(twin: Twin, cut_json: bytes) -> tuple[tuple[str, TriangleMesh[Patient], TriangleMesh[Patient]], ...]:
+    """The moving and the staying piece of each cut bone, cut once."""
     cut: Osteotomy = Osteotomy.from_json(json.loads(cut_json))
-    upper, lower = cut.planes
-    found = cut_wedge(twin.bone(cut.bone).surface, upper, lower, cut.bisector)
-    return found.cranial, found.caudal
+    found = [(name, pieces_of(twin, cut, name)) for name in (cut.bone, *cut.also)]
+    return tuple((name, own.moving, own.staying) for name, own in found)

@@ -1,43 +1,63 @@
-"""An osteotomy: a pair of planes through a hinge, and the angle by which everything cranial turns about it.
+"""An osteotomy: its planes, the hinge, and the motion of one side of the cut against the other.
 
-The cut normals are n+- = R(u, -+a/2) n0, both cuts run through the hinge line along u, and everything cranial moves by
-x' = h + R(u, a)(x - h). u shows to the bone's right, so a positive angle is extension: it adds lordosis. After the turn
-the upper cut lies on the lower one. With D from the hinge to the posterior wall the wedge is 2 D sin(a/2) high there.
+Plane normals point to the side that moves: cranial on the spine, distal on a limb (the pelvis stays). The cut normals
+are n+- = R(u, -+a/2) n0, both cuts run through the hinge line along u, and what moves goes by
+x' = h + R(u, a)(x - h) + shift. On the spine u shows to the bone's right, so a positive angle is extension: it adds
+lordosis. After the turn the first cut lies on the second. With D from the hinge to the far wall the wedge is
+2 D sin(a/2) high there.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from spatial.distance import DistanceGrid
 from spatial.faults import Misuse
-from spatial.frames import Bone, Patient
-from spatial.rigid import Array, Directions, Points, Rigid, rotation_exp
+from spatial.frames import Patient
+from spatial.rigid import Array, Points, Rigid, readonly
 from spatial.shapes import Line, Plane
-from twin.anatomy.local_frame import bone_frame
-from twin.anatomy.twin import NoLandmark, Twin
-from twin.plan.levels import level_of
 
-KINDS = ("PSO", "close-wedge", "open-wedge", "plane")
-ANGLE_DEG = (1.0, 60.0)
-USUAL_PSO_DEG = 40.0
-ENDPLATE_KEEP_MM = 2.0  # bone left under the endplate at the back of the body
+if TYPE_CHECKING:
+    from twin.anatomy.twin import Twin
+
+# what each kind may turn by, in degrees
+ANGLE_DEG: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "PSO": (1.0, 60.0),
+        "SPO": (1.0, 30.0),
+        "VCR": (0.0, 80.0),
+        "open-wedge": (1.0, 60.0),
+        "close-wedge": (1.0, 60.0),
+        "derotation": (1.0, 90.0),
+        "oblique": (1.0, 90.0),
+        "PAO": (0.0, 60.0),
+        "plane": (0.0, 0.0),
+    }
+)
+KINDS = tuple(ANGLE_DEG)
+KERF_MM = (0.0, 5.0)
+FLAT_MM = 0.05  # how far an outline's corners may leave their plane
 
 
 class BadOsteotomy(Misuse):
-    """An osteotomy that can't be: an unknown kind, an angle outside the range, a bone that is no vertebra."""
+    """An osteotomy that can't be: an unknown kind, an angle outside the range, a bone that the kind is not for."""
 
 
 @dataclass(frozen=True, eq=False)
 class Osteotomy:
-    """Cut planes (upper, lower; normals cranial), the hinge, and the turn of everything cranial about it.
+    """Cut planes (of what moves, of what stays), the hinge, and the turn about it.
 
-    An `open-wedge` and a `plane` are one cut: both planes are the same. `plane` turns nothing. `depth_mm` is the way
-    from the hinge to the opposite wall of the body, and `notes` say what the surgeon should know of this cut.
+    An `open-wedge`, `derotation`, `oblique` and `plane` are one cut: both planes are parallel, the saw's kerf apart.
+    `plane` turns nothing. `depth_mm` is the way from the hinge to the far wall, `shift_mm` (3,) what the moving side is
+    moved by after its turn. `more`: a third plane (of the biplanar cut, of PAO, behind the hinge of SPO). `also`: other
+    bones that the cut takes from. `outline_mm` (N, 3): corners of the only part of the plane that is cut. `schwab`: the
+    grade 1 to 6 of Schwab 2014 on the spine. `notes` say what the surgeon should know of this cut.
     """
 
     id: str
@@ -48,15 +68,30 @@ class Osteotomy:
     angle_rad: float
     depth_mm: float
     notes: tuple[str, ...] = field(default=())
+    kerf_mm: float = 0.0
+    shift_mm: Array = field(default_factory=lambda: np.zeros(3))
+    more: tuple[Plane[Patient], ...] = ()
+    also: tuple[str, ...] = ()
+    outline_mm: Array | None = None
+    schwab: int | None = None
 
     def __post_init__(self) -> None:
         """Validate; raises BadOsteotomy."""
         check_kind(self.kind)
-        low, high = (0.0, 0.0) if self.kind == "plane" else ANGLE_DEG
+        low, high = ANGLE_DEG[self.kind]
         if not self.id or not low <= round(math.degrees(self.angle_rad), 6) <= high:
             raise BadOsteotomy(f"angle {math.degrees(self.angle_rad):g} degrees; {self.kind} takes {low:g} to {high:g}")
         if not self.depth_mm > 0:
             raise BadOsteotomy(f"depth {self.depth_mm:g} mm from hinge to wall; it must be above zero")
+        if not KERF_MM[0] <= self.kerf_mm <= KERF_MM[1]:
+            raise BadOsteotomy(f"a kerf of {self.kerf_mm:g} mm; saws take {KERF_MM[0]:g} to {KERF_MM[1]:g} mm")
+        if self.schwab is not None and self.schwab not in range(1, 7):
+            raise BadOsteotomy(f"Schwab grade {self.schwab}; there are 1 to 6")
+        object.__setattr__(self, "shift_mm", readonly(self.shift_mm, (3,), "shift_mm"))
+        for name in ("notes", "more", "also"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.outline_mm is not None:
+            object.__setattr__(self, "outline_mm", self._checked_outline(self.outline_mm))
 
     @property
     def bisector(self) -> Plane[Patient]:
@@ -65,8 +100,45 @@ class Osteotomy:
 
     @property
     def wedge_height_mm(self) -> float:
-        """Height of the wedge at `depth_mm` from the hinge, chord 2 D sin(a/2): resected, or opened; 0 for a plane."""
+        """Height of the wedge at `depth_mm` from the hinge, chord 2 D sin(a/2): resected, or opened; 0 where a turn
+        about the plane's own normal makes none.
+        """
+        if self.kind in ("plane", "derotation", "oblique", "PAO"):
+            return 0.0
         return wedge_height_mm(self.depth_mm, self.angle_rad)
+
+    @property
+    def motion(self) -> Rigid[Patient, Patient]:
+        """The turn and the shift of the moving side."""
+        return self.motion_at(self.angle_rad)
+
+    def motion_at(self, angle_rad: float) -> Rigid[Patient, Patient]:
+        """The motion on the way, when it has turned by an angle; the shift keeps pace."""
+        turn = self.hinge.rotation(angle_rad)
+        share = angle_rad / self.angle_rad if self.angle_rad else 1.0
+        return Rigid[Patient, Patient](turn.rotation, turn.translation_mm + share * self.shift_mm)
+
+    def is_moving(self, points: Points[Patient]) -> NDArray[np.bool_]:
+        """Which points (...,) lie on the side that moves, by place alone."""
+        beyond = [plane.signed_distance_mm(points) > 0 for plane in (self.bisector, *self.planes, *self.more)]
+        if self.kind == "PAO":
+            return np.asarray(np.logical_and.reduce(beyond[1:]))
+        if self.kind == "open-wedge" and self.more:  # biplanar: the tubercle stays with the shaft
+            return np.asarray(beyond[0] | beyond[3])
+        return np.asarray(beyond[0])
+
+    def shifted(self, moved: Rigid[Patient, Patient]) -> Osteotomy:
+        """The same cut elsewhere: planes, hinge and outline moved together, so its angle stays."""
+        first, second = self.planes
+        around = None if self.outline_mm is None else (moved @ Points[Patient](self.outline_mm)).mm
+        return replace(
+            self,
+            planes=(first.moved(moved), second.moved(moved)),
+            hinge=self.hinge.moved(moved),
+            more=tuple(plane.moved(moved) for plane in self.more),
+            shift_mm=moved.rotation @ self.shift_mm,
+            outline_mm=around,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The keys of the command line."""
@@ -76,16 +148,23 @@ class Osteotomy:
             "bone": self.bone,
             "angle_deg": math.degrees(self.angle_rad),
             "hinge": {"point_mm": self.hinge.point_mm.tolist(), "direction": self.hinge.direction.tolist()},
-            "planes": [{"point_mm": p.point_mm.tolist(), "normal": p.normal.tolist()} for p in self.planes],
+            "planes": [_plane_json(p) for p in self.planes],
             "depth_mm": self.depth_mm,
+            "kerf_mm": self.kerf_mm,
+            "shift_mm": self.shift_mm.tolist(),
+            "more_planes": [_plane_json(p) for p in self.more],
+            "also": list(self.also),
+            "outline_mm": None if self.outline_mm is None else self.outline_mm.tolist(),
+            "schwab_grade": self.schwab,
             "notes": list(self.notes),
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Osteotomy:
-        """Inverse of `to_json`; other keys are ignored. Raises BadOsteotomy."""
+        """Inverse of `to_json`; other keys are ignored, those since schema 1 may be absent. Raises BadOsteotomy."""
         try:
             upper, lower = (Plane[Patient](p["point_mm"], p["normal"]) for p in value["planes"])
+            around, grade = value.get("outline_mm"), value.get("schwab_grade")
             return cls(
                 id=str(value["id"]),
                 kind=str(value["kind"]),
@@ -95,56 +174,41 @@ class Osteotomy:
                 angle_rad=math.radians(float(value["angle_deg"])),
                 depth_mm=float(value["depth_mm"]),
                 notes=tuple(value.get("notes", ())),
+                kerf_mm=float(value.get("kerf_mm", 0.0)),
+                shift_mm=np.asarray(value.get("shift_mm", (0.0, 0.0, 0.0)), float),
+                more=tuple(Plane[Patient](p["point_mm"], p["normal"]) for p in value.get("more_planes", ())),
+                also=tuple(str(bone) for bone in value.get("also", ())),
+                outline_mm=None if around is None else np.asarray(around, float),
+                schwab=None if grade is None else int(grade),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BadOsteotomy(f"an osteotomy lacks or spoils {error}") from None
 
     @classmethod
     def pso(cls, twin: Twin, bone: str, angle_rad: float, *, height_mm: float = 0.0) -> Osteotomy:
-        """Pedicle subtraction: hinge on the anterior cortex, the wedge symmetric about a plane aimed at the pedicles.
+        """Pedicle subtraction; see `spine_cuts.pso`."""
+        from twin.plan.spine_cuts import pso
 
-        `height_mm`: the hinge's height above the middle of the body. The upper cut keeps 2 mm of bone under the cranial
-        endplate, the lower cut above the caudal one, as far as the angle allows. Raises NoBone, NoLandmark and
-        BadOsteotomy.
-        """
-        body = _Body.of(twin, bone)
-        hinge = body.anterior(height_mm)
-        half = angle_rad / 2
-        to_pedicle = body.pedicles() - hinge
-        wanted = math.atan2(to_pedicle[2], -to_pedicle[1])
-        depth = float(hinge[1] - body.posterior(height_mm)[1])
-        highest = math.atan2(body.endplate("superior", hinge[1] - depth) - ENDPLATE_KEEP_MM - hinge[2], depth) - half
-        lowest = math.atan2(body.endplate("inferior", hinge[1] - depth) + ENDPLATE_KEEP_MM - hinge[2], depth) + half
-        notes = []
-        tilt = (lowest + highest) / 2 if lowest > highest else min(max(wanted, lowest), highest)
-        if lowest > highest:
-            notes.append("the wedge is higher than the body's back wall: it opens a disc (Schwab grade 4)")
-        if math.degrees(angle_rad) > USUAL_PSO_DEG:
-            notes.append(f"one level usually gives 25 to {USUAL_PSO_DEG:g} degrees")
-        if level_of(bone) in ("L1", "T12", "T11", "T10"):
-            notes.append("the spinal cord or conus lies at this level")
-        return _about(twin, "PSO", bone, body, hinge, tilt, angle_rad, depth, notes)
+        return pso(twin, bone, angle_rad, height_mm=height_mm)
 
     @classmethod
     def make(cls, twin: Twin, kind: str, bone: str, angle_rad: float, *, height_mm: float = 0.0) -> Osteotomy:
-        """Any kind on a vertebra. `close-wedge`: hinge in front, square to the body; `open-wedge`: a cut, hinge behind.
+        """Any kind with its usual hinge and level; see `making.make`, which takes every option."""
+        from twin.plan.making import make
 
-        Raises BadOsteotomy (the kinds are listed), NoBone, NoLandmark.
-        """
-        check_kind(kind)
-        twin.bone(bone)
-        if not (math.isfinite(angle_rad) and math.isfinite(height_mm)):
-            raise BadOsteotomy(f"angle {math.degrees(angle_rad):g} degrees, hinge {height_mm:g} mm; numbers are needed")
-        if level_of(bone) in (None, "S1"):
-            raise BadOsteotomy(f"{kind} of {bone} is not available; osteotomies are planned on vertebrae")
-        if kind == "PSO":
-            return cls.pso(twin, bone, angle_rad, height_mm=height_mm)
-        body = _Body.of(twin, bone)
-        front, back = body.anterior(height_mm), body.posterior(height_mm)
-        depth = float(front[1] - back[1])
-        hinge = back if kind == "open-wedge" else front
-        notes = ["the arch behind the hinge closes as the front opens: free it first"] if kind == "open-wedge" else []
-        return _about(twin, kind, bone, body, hinge, 0.0, 0.0 if kind == "plane" else angle_rad, depth, notes)
+        return make(twin, kind, bone, angle_rad, height_mm=height_mm)
+
+    def _checked_outline(self, around: Array) -> Array:
+        corners = readonly(around, None, "outline_mm")
+        if corners.ndim != 2 or len(corners) < 3:
+            raise BadOsteotomy("an outline needs three or more corners (N, 3)")
+        off = np.abs(self.bisector.signed_distance_mm(Points[Patient](corners)))
+        if self.kerf_mm <= 0 or float(off.max()) > FLAT_MM:
+            raise BadOsteotomy(
+                f"an outline {float(off.max()):.2f} mm off its plane, kerf {self.kerf_mm:g} mm; it must lie in the "
+                "plane of the cut, and a cut that ends within the bone needs the saw's kerf"
+            )
+        return corners
 
 
 def check_kind(kind: str) -> None:
@@ -158,70 +222,10 @@ def wedge_height_mm(depth_mm: float, angle_rad: float) -> float:
     return 2 * depth_mm * math.sin(angle_rad / 2)
 
 
-def _about(
-    twin: Twin,
-    kind: str,
-    bone: str,
-    body: _Body,
-    hinge_mm: Array,
-    tilt_rad: float,
-    angle_rad: float,
-    depth_mm: float,
-    notes: list[str],
-) -> Osteotomy:
-    """Planes a half angle either side of one through the hinge (bone axes) that rises `tilt_rad` toward the back."""
-    right = np.array([1.0, 0.0, 0.0])
-    half = angle_rad / 2 if kind in ("PSO", "close-wedge") else 0.0
-    hinge = (body.frame @ Points[Bone](hinge_mm)).mm
-    planes = [
-        Plane[Patient](hinge, body.frame.rotation @ rotation_exp(right * (-tilt_rad + sign * half)) @ [0.0, 0.0, 1.0])
-        for sign in (-1.0, 1.0)
-    ]
-    line = Line[Patient](hinge, body.frame.rotation @ right)
-    name = f"{level_of(bone)}-{kind}"
-    return Osteotomy(name, kind, bone, (planes[0], planes[1]), line, angle_rad, depth_mm, tuple(notes))
+def symmetric_wedge_height_mm(depth_mm: float, angle_rad: float) -> float:
+    """Height of a wedge where its bisector has run `depth_mm` from the hinge: 2 D tan(a/2)."""
+    return 2 * depth_mm * math.tan(angle_rad / 2)
 
 
-@dataclass(frozen=True, eq=False)
-class _Body:
-    """The walls of a vertebral body in its mid-sagittal plane, in bone axes (x right, y anterior, z cranial)."""
-
-    twin: Twin
-    bone: str
-    frame: Rigid[Patient, Bone]
-    grid: DistanceGrid[Patient]
-
-    @classmethod
-    def of(cls, twin: Twin, bone: str) -> _Body:
-        surface = twin.bone(bone).surface
-        return cls(twin, bone, bone_frame(twin, bone), DistanceGrid[Patient].of(surface))
-
-    def anterior(self, height_mm: float) -> Array:
-        return self._wall(height_mm, 1.0)
-
-    def posterior(self, height_mm: float) -> Array:
-        return self._wall(height_mm, -1.0)
-
-    def _wall(self, height_mm: float, way: float) -> Array:
-        start = np.array([0.0, 0.0, height_mm])
-        at = self.frame @ Points[Bone](start)
-        if float(self.grid.distance_mm(at)) >= 0:
-            raise BadOsteotomy(f"a hinge {height_mm:g} mm above the middle of {self.bone} lies outside its body")
-        run = float(self.grid.trace(at, self.frame @ Directions[Bone](np.array([0.0, way, 0.0]))))
-        if not math.isfinite(run):
-            raise NoLandmark(f"the wall of the body of {self.bone} was not found; is the bone cut by the scan's edge?")
-        return np.array([0.0, way * run, height_mm])
-
-    def pedicles(self) -> Array:
-        """Midway between the two isthmuses."""
-        both = [self.twin.landmark(f"pedicle_{side}", self.bone).position.mm for side in ("left", "right")]
-        return (self.frame.inverse() @ Points[Patient](np.mean(both, axis=0))).mm
-
-    def endplate(self, which: str, y_mm: float) -> float:
-        """Height of an endplate's plane in the mid-sagittal plane at y."""
-        mark = self.twin.landmark(f"endplate_{which}", self.bone)
-        if mark.direction is None:
-            raise NoLandmark(f"endplate_{which} of {self.bone} has no direction")
-        back = self.frame.inverse()
-        point, normal = (back @ mark.position).mm, (back @ mark.direction).unit
-        return float(point[2] - (normal[1] * (y_mm - point[1]) + normal[0] * (0.0 - point[0])) / normal[2])
+def _plane_json(plane: Plane[Patient]) -> dict[str, Any]:
+    return {"point_mm": plane.point_mm.tolist(), "normal": plane.normal.tolist()}

@@ -156,7 +156,7 @@ def by_hand(entry, target, size=BY_HAND):
         ("screw", by_hand("12,90,4", "12,60,4"), 2, "before"),
         ("screw", by_hand("12,41,4", "12,0,4", ("--diameter", "60", "--length", "40")), 2, "3 to 12 mm"),
         ("auto", ("--levels", "L7-S1"), 2, "C1-C7"),
-        ("osteotomy", ("--kind", "SPO", "--bone", "vertebrae_L3"), 2, "PSO, close-wedge"),
+        ("osteotomy", ("--kind", "chevron", "--bone", "vertebrae_L3"), 2, "PSO, SPO, VCR"),
         ("osteotomy", ("--kind", "PSO", "--bone", "vertebrae_L3", "--angle-deg", "90"), 2, "1 to 60"),
         ("assess", (), 2, "no plan"),
         ("undo", (), 1, "nothing to undo"),

@@ -15,9 +15,11 @@ from tests.twin.plan.bodies import BACK, FRONT, HEIGHT, block, block_spine, to_m
 from tests.twin.plan.phantom_twin import marks, phantom, phantom_twin
 from twin.anatomy.twin import NoBone
 from twin.plan.alignment import measure_alignment
+from twin.plan.chain import moves
 from twin.plan.cut import NotCut, cut_mesh, cut_wedge
-from twin.plan.osteotomy import KINDS, BadOsteotomy, Osteotomy, wedge_height_mm
-from twin.plan.reduction import fragments, moves, planned_from_patient, planned_landmarks
+from twin.plan.making import SPINE_KINDS
+from twin.plan.osteotomy import BadOsteotomy, Osteotomy, wedge_height_mm
+from twin.plan.reduction import fragments, planned_from_patient, planned_landmarks
 
 # (depth mm, angle deg): chord of the wedge at the posterior wall, from the clinical fact sheet
 PSO_MM = {
@@ -75,7 +77,7 @@ def test_a_wedge_conserves_volume_whatever_angle_and_height(angle_deg, height_mm
     cut = spine_pso(angle_deg, height_mm=height_mm)
     whole = block_spine().bone("vertebrae_L3").surface
     pieces = cut_wedge(whole, *cut.planes, cut.bisector)
-    parts = [m for m in (pieces.cranial, pieces.caudal, pieces.wedge, pieces.loose) if len(m.triangles)]
+    parts = [m for m in (pieces.moving, pieces.staying, pieces.wedge, pieces.loose) if len(m.triangles)]
     assert sum(m.volume_ml for m in parts) == pytest.approx(whole.volume_ml, rel=1e-6)
     assert all(m.is_closed for m in parts)
     assert pieces.removed_ml < whole.volume_ml
@@ -192,7 +194,7 @@ def test_on_the_phantom_the_pieces_are_closed_and_nothing_is_lost():
     twin = phantom_twin(("vertebrae_L3",))
     whole = twin.bone("vertebrae_L3").surface
     pieces = fragments(twin, Osteotomy.make(twin, "PSO", "vertebrae_L3", math.radians(30))).pieces
-    parts = (pieces.cranial, pieces.caudal, pieces.wedge, pieces.loose)
+    parts = (pieces.moving, pieces.staying, pieces.wedge, pieces.loose)
     assert all(m.is_closed for m in parts)
     assert sum(m.volume_ml for m in parts) == pytest.approx(whole.volume_ml, rel=1e-6)
     assert all(m.volume_ml > 3 for m in parts[:3])
@@ -210,7 +212,7 @@ def test_supine_alignment_of_the_phantom_and_pi_is_pt_plus_ss():
     assert none.pelvic_incidence_deg is None
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SPINE_KINDS)
 def test_an_osteotomy_survives_json(kind):
     cut = Osteotomy.make(block_spine(), kind, "vertebrae_L3", math.radians(17.3))
     again = Osteotomy.from_json(cut.to_json())
@@ -218,8 +220,8 @@ def test_an_osteotomy_survives_json(kind):
 
 
 def test_what_is_not_possible_is_refused_with_what_is():
-    with pytest.raises(BadOsteotomy, match="PSO, close-wedge, open-wedge, plane are"):
-        Osteotomy.make(block_spine(), "VCR", "vertebrae_L3", 0.5)
+    with pytest.raises(BadOsteotomy, match="PSO, SPO, VCR, open-wedge, close-wedge"):
+        Osteotomy.make(block_spine(), "chevron", "vertebrae_L3", 0.5)
     with pytest.raises(BadOsteotomy, match="takes 1 to 60"):
         spine_pso(75)
     with pytest.raises(BadOsteotomy, match="vertebrae"):
