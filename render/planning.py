@@ -11,16 +11,27 @@ import numpy as np
 from render.anatomy import bone_parts, bone_rgb
 from render.scene import Anchor, LinePart, Material, MeshPart, Mode, Rgb, TextPart
 from render.slices import Outline, Stroke
-from render.solids import cylinder_mesh, pose_along, screw_mesh, square_mesh
+from render.solids import cylinder_mesh, pose_along, screw_mesh, square_mesh, tube_mesh
 from spatial.frames import Patient
+from spatial.mesh import TriangleMesh
 from spatial.rigid import Array, Rigid, Similarity
 from spatial.shapes import Plane
+from twin.anatomy.skin import Skin
 from twin.anatomy.twin import Twin
+from twin.plan.approach import WayIn
+from twin.plan.chain import in_turn, part_names, place_moves
 from twin.plan.plan import Plan
 from twin.plan.reduction import Fragments
+from twin.plan.rod import Rod
 from twin.plan.screw import Screw
 
 TITANIUM = Material((0.74, 0.77, 0.82), shine=0.6, metal=1.0)
+ROD = Material((0.62, 0.66, 0.74), shine=0.7, metal=1.0)
+SKIN = Material((0.87, 0.68, 0.58), 0.30, "translucent", shine=0.1)
+SLEEVE = Material((0.45, 0.72, 0.95), 0.75, "translucent", shine=0.4)
+BLOCKED = Material((0.95, 0.36, 0.30), 0.85, "translucent", shine=0.3)
+CORRIDOR = Material((0.36, 0.82, 0.56), 0.5, "translucent", shine=0.2)
+OUT_OF_SKIN_MM = 40.0
 WEDGE = Material((0.88, 0.30, 0.27), 0.5, "translucent", shine=0.1)
 GRADE_RGB: Mapping[str, Rgb] = {
     "A": (0.35, 0.78, 0.50),
@@ -111,6 +122,34 @@ class Parts:
     labels: tuple[TextPart[Patient], ...] = ()
 
 
+def rod_parts(rods: Iterable[Rod]) -> tuple[MeshPart[Patient], ...]:
+    """Rods as they are to be bent."""
+    return tuple(MeshPart(rod.id, tube_mesh(rod.centreline.mm, rod.diameter_mm / 2), None, ROD, "plan") for rod in rods)
+
+
+def way_parts(ways: Iterable[WayIn]) -> Parts:
+    """The instruments' sleeves on their ways in, red where something stands in them, and where they pass the skin."""
+    meshes, labels = [], []
+    for way in ways:
+        long_mm = min(way.instrument.reach_mm, OUT_OF_SKIN_MM + (way.depth_mm or way.instrument.reach_mm))
+        ends = way.outward.at(np.array([0.0, long_mm])).mm
+        material = SLEEVE if way.is_free else BLOCKED
+        meshes.append(MeshPart[Patient](way.screw.id, tube_mesh(ends, way.instrument.sleeve_mm / 2), None, material))
+        if way.skin is not None:
+            labels.append(TextPart[Patient](f"{way.depth_mm:.0f} mm", way.outward.at(long_mm + 8.0).mm, 13.0))
+    return Parts(tuple(meshes), (), tuple(labels))
+
+
+def skin_part(skin: Skin) -> MeshPart[Patient]:
+    """The patient's outer surface, seen through."""
+    return MeshPart("skin", skin.surface, None, SKIN, "skin")
+
+
+def corridor_part(name: str, surface: TriangleMesh[Patient]) -> MeshPart[Patient]:
+    """The room that safe axes fill, seen through."""
+    return MeshPart(name, surface, None, CORRIDOR, "plan")
+
+
 def plan_parts(
     twin: Twin,
     plan: Plan,
@@ -144,7 +183,7 @@ def plan_parts(
         words = f"{screw.diameter_mm:g} \u00d7 {screw.length_mm:g}"
         anchor: Anchor = "right" if screw.side == "right" else "left"
         labels.append(TextPart[Patient](words, screw.axis.at(-18.0).mm, 12.0, anchor=anchor, layer="labels"))
-    return Parts((*meshes, *more_meshes), (*lines, *more_lines), tuple(labels))
+    return Parts((*meshes, *rod_parts(plan.rods.values()), *more_meshes), (*lines, *more_lines), tuple(labels))
 
 
 def planned_parts(
@@ -159,7 +198,7 @@ def planned_parts(
 ) -> Parts:
     """The spine after the osteotomies: wedges gone, what is cranial turned about the hinges, screws riding along."""
     chosen = list(twin.bones if names is None else names)
-    cut = {fragments.osteotomy.bone: fragments for fragments in made}
+    cut = {name: fragments for fragments in made for name in (*fragments.also, fragments.osteotomy.bone)}
     moves = {name: _motion(name, made) for name in chosen}
     whole = [name for name in chosen if name not in cut]
     meshes = list(
@@ -168,14 +207,19 @@ def planned_parts(
     for name in chosen:
         if name in cut:
             own = cut[name]
-            turn = moves[name] @ _in_patient(own)
+            pieces = own.pieces if name == own.osteotomy.bone else own.also[name]
             material = Material(bone_rgb(name), opacity, mode)
-            meshes.append(MeshPart(f"{name}:cranial", own.pieces.cranial, turn, material, "bones"))
-            meshes.append(MeshPart(f"{name}:caudal", own.pieces.caudal, moves[name], material, "bones"))
+            poses = (moves[name] @ _in_patient(own), moves[name])
+            both = zip(part_names(own.osteotomy), (pieces.moving, pieces.staying), poses, strict=True)
+            meshes += [
+                MeshPart(f"{name}:{part}", mesh, pose, material, "bones")
+                for part, mesh, pose in both
+                if len(mesh.triangles)
+            ]
     screws = []
     for screw in plan.screws.values():
         motion = _motion(screw.bone, made)
-        if screw.bone in cut and cut[screw.bone].osteotomy.bisector.signed_distance_mm(screw.entry) > 0:
+        if screw.bone in cut and place_moves(cut[screw.bone].osteotomy, screw.bone, screw.entry):
             motion = motion @ _in_patient(cut[screw.bone])
         screws.append(replace(screw, entry=motion @ screw.entry, target=motion @ screw.target))
     meshes += screw_parts(screws, grades)[0]
@@ -199,9 +243,10 @@ def _in_patient(made: Fragments) -> Rigid[Patient, Patient]:
 
 
 def _motion(bone: str, made: Sequence[Fragments]) -> Rigid[Patient, Patient]:
-    """All turns that a whole bone takes part in; those nearer the head come first, so each hinge is still in place."""
+    """All turns that a whole bone takes part in, each about its hinge while that is still in place."""
     motion: Rigid[Patient, Patient] = Rigid.identity()
-    for fragments in sorted(made, key=lambda f: -float(f.osteotomy.hinge.point_mm[2])):
-        if bone in fragments.moving:
-            motion = _in_patient(fragments) @ motion
+    by_id = {fragments.osteotomy.id: fragments for fragments in made}
+    for cut in in_turn(fragments.osteotomy for fragments in made):
+        if bone in by_id[cut.id].moving:
+            motion = _in_patient(by_id[cut.id]) @ motion
     return motion

@@ -86,6 +86,37 @@ def ball_mesh(radius_mm: float) -> TriangleMesh[Solid]:
     )
 
 
+def tube_mesh(points_mm: Array, radius_mm: float) -> TriangleMesh[Any]:
+    """A tube along a polyline (N, 3), closed at its ends; its rings are carried along without twist.
+
+    Wang et al., ACM Transactions on Graphics 27 (2008) 2: rotation-minimising frames, here by projection.
+    """
+    n = _SEGMENTS
+    ways = np.diff(points_mm, axis=0)
+    ways = ways / np.linalg.norm(ways, axis=1, keepdims=True)
+    at = np.vstack([ways[:1], ways[1:] + ways[:-1], ways[-1:]])
+    at = at / np.linalg.norm(at, axis=1, keepdims=True)
+    side = np.eye(3)[int(np.argmin(np.abs(at[0])))]
+    angles = np.arange(n) * 2 * np.pi / n
+    rings = []
+    for point, way in zip(points_mm, at, strict=True):
+        side = side - (side @ way) * way
+        side = side / np.linalg.norm(side)
+        other = np.cross(way, side)
+        rings.append(point + radius_mm * (np.cos(angles)[:, None] * side + np.sin(angles)[:, None] * other))
+    vertices = np.concatenate([*rings, points_mm[:1], points_mm[-1:]])
+    foot, top, end = len(vertices) - 2, len(vertices) - 1, (len(points_mm) - 1) * n
+    faces = []
+    for k in range(len(points_mm) - 1):
+        for i in range(n):
+            a, b = k * n + i, k * n + (i + 1) % n
+            faces += [(a, b, b + n), (a, b + n, a + n)]
+    for i in range(n):
+        j = (i + 1) % n
+        faces += [(foot, j, i), (top, end + i, end + j)]
+    return _mesh(vertices, faces)
+
+
 @lru_cache(maxsize=1)
 def square_mesh() -> TriangleMesh[Solid]:
     """The square from -1 to 1 in x and y, facing +z: scale it with a Similarity."""
