@@ -5,11 +5,14 @@ from __future__ import annotations
 import typer
 
 from commands.plan_approach import approach
+from commands.plan_approve import approve, decide, review, withdraw
 from commands.plan_auto import auto
 from commands.plan_cuts import osteotomy
 from commands.plan_history import undo
 from commands.plan_measure import assess
+from commands.plan_pictures import pictures
 from commands.plan_screws import screw
+from commands.plan_variants import compare, listed, merge, variant
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -19,5 +22,9 @@ def plan() -> None:
     """Screws and osteotomies, graded on the twin."""
 
 
-for one in (screw, auto, osteotomy, assess, undo, approach):
+for one in (screw, auto, osteotomy, assess, undo, approach, pictures):
     app.command()(one)
+for one in (decide, review, approve, withdraw, compare, merge):
+    app.command()(one)
+app.command("list")(listed)
+app.add_typer(variant, name="variant")

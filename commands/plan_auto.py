@@ -39,4 +39,4 @@ def auto(
         elif level not in RARE:
             reason, instead = f"{bone} is not in this twin", f"it has {', '.join(sorted(case.twin.bones))}"
             proposals += [Proposal(bone, side, None, None, reason, instead) for side in sides]
-    place(case, name, author, proposals, as_json)
+    place(case, name, author, proposals, as_json, "plan auto")

@@ -14,6 +14,7 @@ from spatial.faults import Misuse
 
 if TYPE_CHECKING:
     from twin.case import Case
+    from twin.plan.edits import Edit
     from twin.plan.plan import Item, Plan
     from twin.scan.volume import Volume
 
@@ -34,13 +35,17 @@ def folded(case: Case, name: str) -> Plan:
 
 
 def append(
-    case: Case, name: str, author: str, items: Sequence[Item], proposed: Mapping[str, Any] | None = None
+    case: Case,
+    name: str,
+    author: str,
+    items: Sequence[Item],
+    proposed: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Plan:
     """Place or move each item: what changes something becomes an entry of the journal; then the plan is saved.
 
-    `proposed` says which program's proposal the items are, and why (`{"by": …}`): somebody has to decide on each before
-    the plan can be approved. The plan is folded under the lock: another program may have edited it while this one was
-    measuring. Raises PlanClosed.
+    `proposed`, by the item's id: which program's proposal it is, and why (`{"by": …, "binding": …}`); somebody has to
+    decide on each before the plan can be approved. The plan is folded under the lock: another program may have edited
+    it while this one was measuring. Raises PlanClosed.
     """
     from twin.plan.edits import Edit, apply, ensure_open
 
@@ -48,13 +53,24 @@ def append(
         ensure_open(case.journal.entries(), name)
         before = found = folded(case, name)
         for item in items:
-            edit = Edit.placing(found, item, **({} if proposed is None else {"proposed": dict(proposed)}))
+            origin = (proposed or {}).get(item.id)
+            edit = Edit.placing(found, item, **({} if origin is None else {"proposed": dict(origin)}))
             changed = apply(found, edit)
             if changed != found:
                 case.journal.append(author, edit.kind, edit.payload(name))
             found = changed
         if found != before or not is_saved(case, name):
             case.save_plan(name, found.to_json(), author)
+    return found
+
+
+def append_edit(case: Case, name: str, author: str, edit: Edit) -> Plan:
+    """Carry out one edit and save the plan; the caller holds the lock. Raises EditDoesNotApply."""
+    from twin.plan.edits import apply
+
+    found = apply(folded(case, name), edit)
+    case.journal.append(author, edit.kind, edit.payload(name))
+    case.save_plan(name, found.to_json(), author)
     return found
 
 
@@ -67,6 +83,16 @@ def is_saved(case: Case, name: str) -> bool:
     except CaseCorrupt as fault:
         say(f"{fault.message}; saved anew from the journal's edits.")
         return False
+
+
+def assessed(case: Case, plan: Plan) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The reports of all screws and of all osteotomies of a plan, by id."""
+    from commands.plan_words import osteotomy_report, screw_report
+    from twin.plan.grade import grade_screw
+
+    volume = volume_of(case)
+    screws = [screw_report(s, grade_screw(case.twin, s, volume)) for _, s in sorted(plan.screws.items())]
+    return screws, [osteotomy_report(case, cut) for _, cut in sorted(plan.osteotomies.items())]
 
 
 def volume_of(case: Case) -> Volume | None:

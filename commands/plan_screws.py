@@ -54,12 +54,22 @@ def screw(
     else:
         case.twin.bone(bone)
         proposals = [_by_hand(case, bone, side, entry or "", target or "", diameter or 0.0, length or 0.0, volume)]
-    place(case, name, author, proposals, as_json)
+    place(case, name, author, proposals, as_json, "plan screw --auto" if auto else None)
 
 
-def place(case: Case, name: str, author: str, proposals: list[Proposal], as_json: bool) -> None:
-    """Append the screws as edits, save the plan, report screws and refusals."""
-    after = append(case, name, author, [p.screw for p in proposals if p.screw is not None])
+def place(
+    case: Case, name: str, author: str, proposals: list[Proposal], as_json: bool, proposed_by: str | None = None
+) -> None:
+    """Append the screws as edits, save the plan, report screws and refusals.
+
+    `proposed_by`: the program's part that thought them up; None for screws by hand.
+    """
+    origins = {
+        p.screw.id: {"by": proposed_by, "binding": p.grade.binding}
+        for p in proposals
+        if proposed_by is not None and p.screw is not None and p.grade is not None
+    }
+    after = append(case, name, author, [p.screw for p in proposals if p.screw is not None], origins)
     screws = [screw_report(p.screw, p.grade) for p in proposals if p.screw is not None and p.grade is not None]
     refused = [p.refusal() for p in proposals if p.screw is None]
     against = conflicts(after) + intrusions(screws)

@@ -258,9 +258,14 @@ class Case:
             raise CaseCorrupt(f"{name} has changed since the case was built (checksum)", path=path)
         return read_nrrd(path)
 
-    def _plan_path(self, name: str) -> Path:
+    @staticmethod
+    def ensure_plan_name(name: str) -> None:
+        """Raise NoPlan for a name that can't be a plan's."""
         if not is_safe(name):
             raise NoPlan(f"{name!r} can't be a plan's name; letters, digits, _ - . are allowed")
+
+    def _plan_path(self, name: str) -> Path:
+        self.ensure_plan_name(name)
         return self.folder / "plans" / f"{name}.json"
 
 

@@ -104,12 +104,15 @@ class Plan:
         row = NOUNS[noun]
         return self._with({row.plural: {key: item for key, item in self.of(row).items() if key != item_id}})
 
-    def renamed(self, renamed: Mapping[str, str]) -> Plan:
-        """The same things on the same bones under new level names; ids follow as long as they stay single."""
+    def renamed_ids(self, renamed: Mapping[str, str]) -> dict[str, str]:
+        """The id of each item under new level names; all keep theirs when two would become the same."""
         old = [item.id for _, item in self.items()]
         ids = {one: renamed_words(one, renamed) for one in old}
-        if len(set(ids.values())) < len(ids):
-            ids = {one: one for one in old}
+        return ids if len(set(ids.values())) == len(ids) else {one: one for one in old}
+
+    def renamed(self, renamed: Mapping[str, str]) -> Plan:
+        """The same things on the same bones under new level names; ids follow as long as they stay single."""
+        ids = self.renamed_ids(renamed)
         after: dict[str, dict[str, Item]] = {noun.plural: {} for noun in NOUNS.values()}
         for noun in NOUNS.values():
             for item in self.of(noun).values():
