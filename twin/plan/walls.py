@@ -145,7 +145,8 @@ def _from_outside(
 ) -> Array:
     """Walls (4,) as seen from an axis point outside the bone: negative on the side away from the bone.
 
-    The other walls are measured from the middle of the bone behind the nearest wall, along each direction.
+    The other walls are measured from the middle of the bone behind the nearest wall, along each direction; none of
+    them is further beyond than the one that the axis has left by.
     """
     nearest = int(np.argmin(ways))
     if not np.isfinite(ways[nearest]):
@@ -160,7 +161,7 @@ def _from_outside(
     reach = np.minimum(_trace(grid, middle, fan), REACH_MM)
     shift = (middle.mm - point) @ fan.T
     sector = sectors(rays)
-    walls = np.array([(shift + reach)[near].min() for near in sector])
+    walls = np.array([max(float((shift + reach)[near].min()), 1e-6 - first) for near in sector])
     walls[sector[:, (nearest + rays // 2) % rays]] = -first
     return walls
 
