@@ -262,16 +262,10 @@ def _other_ways(
 def _elsewhere(place: _Place, least_mm: float) -> Array | None:
     """Of a lattice of axes the one worth most that is clearly another than the one proposed."""
     pedicle = place.pedicle
-    room = pedicle.lattice(SHIFTS_MM, TURNS_RAD, 20.0, least_mm)
-    cells = np.argwhere(room > 0)
-    if not len(cells):
-        return None
-    axes = np.column_stack(
-        [SHIFTS_MM[cells[:, 0]], SHIFTS_MM[cells[:, 1]], TURNS_RAD[cells[:, 2]], TURNS_RAD[cells[:, 3]]]
-    )
+    axes, room = pedicle.lattice((SHIFTS_MM, SHIFTS_MM, TURNS_RAD, TURNS_RAD), 20.0, least_mm)
     away = axes - place.x
     far = (np.hypot(away[:, 0], away[:, 1]) >= OTHER_MM) | (np.hypot(away[:, 2], away[:, 3]) >= OTHER_RAD)
-    axes, spare = axes[far], room[tuple(cells[far].T)]
+    axes, spare = axes[far], room[far]
     best: Array | None = None
     most = -np.inf
     for x in axes[np.argsort(-spare, kind="stable")[:LOOKED_AT]]:

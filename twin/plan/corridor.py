@@ -246,20 +246,19 @@ def best_axis(
 
 @njit
 def survey(
-    values: NDArray[np.float32], origin: Array, spacing: float, walls: Array, frame: Array, shifts_mm: Array,
-    turns_rad: Array, depth_mm: float, least_mm: float,
+    values: NDArray[np.float32], origin: Array, spacing: float, walls: Array, frame: Array, medial_mm: Array,
+    up_mm: Array, medial_rad: Array, up_rad: Array, depth_mm: float, least_mm: float,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """The room (N, M, T, U) around each axis of a lattice of shifts (N, M) and turns (T, U): the nearest wall in the
-    window, or surface from its end to `depth_mm` past the isthmus; -1 where it is less than `least_mm`.
+    """The room (N, M, T, U) around each axis of a lattice of shifts (N), (M) and turns (T), (U): the nearest wall in
+    the window, or surface from its end to `depth_mm` past the isthmus; -1 where it is less than `least_mm`.
     """
-    n, t = len(shifts_mm), len(turns_rad)
-    room = np.full((n, n, t, t), np.float32(-1.0))
+    room = np.full((len(medial_mm), len(up_mm), len(medial_rad), len(up_rad)), np.float32(-1.0))
     u, w = np.empty(len(walls)), np.empty(len(walls))
     x = np.zeros(4)
-    for a in range(t):
-        for b in range(t):
+    for a in range(len(medial_rad)):
+        for b in range(len(up_rad)):
             x[:] = 0.0
-            x[2], x[3] = turns_rad[a], turns_rad[b]
+            x[2], x[3] = medial_rad[a], up_rad[b]
             _, way = moved_axis(frame[0], frame[1], frame[2], frame[3], x)
             side, up = across_axis(way, frame[4], frame[5])
             count = 0
@@ -267,9 +266,9 @@ def survey(
                 if abs((walls[p] * way).sum()) <= WINDOW_MM:
                     u[count], w[count] = (walls[p] * side).sum(), (walls[p] * up).sum()
                     count += 1
-            for i in range(n):
-                for j in range(n):
-                    across = shifts_mm[i] * frame[2] + shifts_mm[j] * frame[3]
+            for i in range(len(medial_mm)):
+                for j in range(len(up_mm)):
+                    across = medial_mm[i] * frame[2] + up_mm[j] * frame[3]
                     du, dw = (across * side).sum(), (across * up).sum()
                     near = (2.0 * ENOUGH_MM) ** 2
                     for p in range(count):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -144,9 +145,19 @@ class Pedicle:
         near, _, body = nearest_walls(*self._field, self.walls, self.rows, EXTRA, x)
         return float(min(near, body))
 
-    def lattice(self, shifts_mm: Array, turns_rad: Array, depth_mm: float, least_mm: float) -> NDArray[np.float32]:
-        """The room (N, N, T, T) of all axes of a lattice; -1 where it is less than `least_mm`."""
-        return survey(*self._field, self.walls, self.rows, shifts_mm, turns_rad, depth_mm, least_mm)
+    def lattice(self, steps: Sequence[Array], depth_mm: float, least_mm: float) -> tuple[Array, Array]:
+        """The axes (N, 4) of a lattice with at least so much room, and their room (N,).
+
+        `steps`: the values of each of the four numbers of x. Room is the nearest wall, or surface from the window's end
+        to `depth_mm` past the isthmus.
+        """
+        medial_mm, up_mm, medial_rad, up_rad = steps
+        room = survey(
+            *self._field, self.walls, self.rows, medial_mm, up_mm, medial_rad, up_rad, depth_mm, least_mm
+        )  # fmt: skip
+        cells = np.argwhere(room >= least_mm)
+        axes = np.column_stack([values[cells[:, n]] for n, values in enumerate(steps)])
+        return axes, room[tuple(cells.T)].astype(float)
 
     @property
     def _field(self) -> tuple[NDArray[np.float32], Array, float]:
