@@ -16,6 +16,7 @@ ROOMS = {  # sub-command: (module, one line for --help); a module is imported wh
     "scan": ("commands.scan", "List the series in a folder and what is wrong with each."),
     "twin": ("commands.twin", "Build, inspect, export, check and confirm a patient twin."),
     "plan": ("commands.plan", "Screws and osteotomies, graded on the twin."),
+    "audit": ("commands.audit", "Check a case's journal; say who decided what."),
     "rehearse": ("commands.rehearse", "Practise the plan: headset, window, or a script."),
     "replay": ("commands.replay", "Recompute a recorded rehearsal and compare the state."),
     "markers": ("commands.markers", "Print marker bodies at true scale; convert other programs' files."),

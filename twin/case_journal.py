@@ -71,15 +71,31 @@ class CaseJournal(Journal):
         return entry
 
 
-def end_problem(folder: Path, entries: Sequence[Entry]) -> str | None:
-    """What is wrong with the journal's end, or None; a case without the note (an older one) can't tell."""
+def head_note(folder: Path) -> tuple[int, str] | None:
+    """Number and hash of the last entry as `journal.head` keeps them; None in an older case, which has no such note.
+
+    Raises JournalBroken when the note can't be read.
+    """
     try:
         note = json.loads((folder / HEAD).read_bytes())
-        seq, sha256 = int(note["seq"]), str(note["sha256"])
+        return int(note["seq"]), str(note["sha256"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{HEAD} cannot be read ({type(error).__name__}); was it edited?"
+        raise JournalBroken(
+            f"{HEAD} cannot be read ({type(error).__name__}); was it edited?", path=folder / HEAD
+        ) from None
+
+
+def end_problem(folder: Path, entries: Sequence[Entry]) -> str | None:
+    """What is wrong with the journal's end, or None; a case without the note (an older one) can't tell."""
+    try:
+        note = head_note(folder)
+    except JournalBroken as fault:
+        return fault.message
+    if note is None:
+        return None
+    seq, sha256 = note
     if seq >= len(entries):
         gone = seq + 1 - len(entries)
         return (
