@@ -35,6 +35,7 @@ PLATEAU_DEPTH_MM = 14.0
 EMINENCE_MM = 8.0  # half width of what stands between the plateau's two faces
 FLAT_COSINE = 0.85
 LEAST_FACE_CM2 = 1.5
+FACE_COSINE = 0.985  # 10 degrees
 FACE_MIDDLE_MM = 11.0  # of a plateau's face: its slope is read there, its rim falls away
 RIM_MM = 10.0  # below the faces, the plateau's widest places
 PLAFOND_MM = 3.0
@@ -147,8 +148,9 @@ def tibia(mesh: TriangleMesh[Patient], side: Side) -> list[Landmark]:
             roof &= np.abs(h - np.average(h[beside], weights=area[beside])) < PLAFOND_MM
             at = np.average(middle[roof], axis=0, weights=area[roof])
             off = float(np.sqrt(np.average(((middle[roof] - at) @ axis) ** 2, weights=area[roof])))
-            normal = _plane(middle[roof], area[roof], axis)
-            marks.append(_mark("ankle_centre", bone, side, at, max(LEAST_SD_MM, off), normal))
+            normal, spread = _plane(middle[roof], area[roof], axis), max(LEAST_SD_MM, off)
+            mark = _mark("ankle_centre", bone, side, at, spread, normal)
+            marks.append(replace(mark, sd_deg=_tilt_deg(spread)))
     return marks
 
 
@@ -159,6 +161,7 @@ def _plateau(
     if not top.any():
         return []
     bone, marks, aside = f"tibia_{side}", [], LATERAL[side]
+    normals = mesh.face_normals
     for _ in range(2):  # a foot that falls outward turns the tibia: the faces tell how it lies
         aside = Axes.along(axis, aside).lateral
         x = middle @ aside
@@ -170,19 +173,33 @@ def _plateau(
         aside = at["lateral"] - at["medial"]
     aside = Axes.along(axis, aside).lateral
     for name, face in faces.items():
-        near = face & (np.linalg.norm(middle - at[name], axis=1) < FACE_MIDDLE_MM)
-        near = near if area[near].sum() > 100.0 else face
-        normal = _plane(middle[near], area[near], axis)
-        off = float(np.sqrt(np.average(((middle[near] - at[name]) @ normal) ** 2, weights=area[near])))
+        spot = at[name]
+        normal = _plane(middle[face], area[face], axis)
+        for _ in range(
+            3
+        ):  # its rim and the slope of the spines belong to no plane: what leans as the middle does counts
+            level = face & (normals @ normal > FACE_COSINE)
+            if area[level].sum() < 100.0 * LEAST_FACE_CM2:
+                break
+            spot = np.average(middle[level], axis=0, weights=area[level])
+            near = level & (np.linalg.norm(middle - spot, axis=1) < FACE_MIDDLE_MM)
+            normal = _plane(middle[near], area[near], axis)
+        near = face & (np.linalg.norm(middle - spot, axis=1) < FACE_MIDDLE_MM)
+        off = float(np.sqrt(np.average(((middle[near] - spot) @ normal) ** 2, weights=area[near])))
         spread = max(LEAST_SD_MM, off)
-        mark = _mark(f"plateau_{name}", bone, side, at[name], spread, normal)
-        marks.append(replace(mark, sd_deg=float(np.degrees(np.sqrt(2.0) * spread / FACE_MIDDLE_MM))))
+        mark = _mark(f"plateau_{name}", bone, side, spot, spread, normal)
+        marks.append(replace(mark, sd_deg=_tilt_deg(spread)))
     points, weight = mesh.vertices_mm, _vertex_areas(mesh)
     h = points @ axis
     for name, sign in (("medial", -1.0), ("lateral", 1.0)):
         rim = np.abs(h - at[name] @ axis + 0.5 * RIM_MM) < 0.5 * RIM_MM + 2.0
         marks.append(_placed(f"plateau_edge_{name}", bone, side, points[rim], weight[rim], sign * aside))
     return marks
+
+
+def _tilt_deg(off_mm: float) -> float:
+    """How sure a face's normal is: half of what lies off its plane, across its middle, counts as tilt."""
+    return float(np.degrees(np.sqrt(0.5) * off_mm / FACE_MIDDLE_MM))
 
 
 def _plane(points: Array, area: Array, up: Array) -> Array:
@@ -276,12 +293,14 @@ def _vertex_areas(mesh: TriangleMesh[Patient]) -> Array:
 
 
 def _placed(name: str, bone: str, side: Side, points: Array, weight: Array, direction: Array) -> Landmark:
-    """The furthest point as a landmark; its spread is the extent of what is as far to within NEAR_MM."""
+    """The furthest point as a landmark, with the way that it is furthest; its spread is the extent of what is as far to
+    within NEAR_MM, so it holds across that way: along it the surface's own error is all.
+    """
     at = _furthest(points, weight, direction)
     h = points @ direction
     last = points[h > h.max() - NEAR_MM]
     spread = float(np.sqrt(((last - at) ** 2).sum(axis=1).mean() / 3.0))
-    return _mark(name, bone, side, at, max(LEAST_SD_MM, spread))
+    return _mark(name, bone, side, at, max(LEAST_SD_MM, spread), direction)
 
 
 def _mark(name: str, bone: str, side: Side, position: Array, sd_mm: float, direction: Array | None = None) -> Landmark:

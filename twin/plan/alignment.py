@@ -16,7 +16,7 @@ from typing import Any
 from twin.anatomy.bone import Landmark
 from twin.plan import sagittal
 from twin.plan.curves import Curve, curves
-from twin.plan.measured import Formula, Marks, Measured, measure
+from twin.plan.measured import Formula, Marks, Measured, measure, why_unknown
 from twin.plan.sagittal import lordosis
 
 POSTURE = "supine"
@@ -120,7 +120,7 @@ class Alignment:
         lines = [f"{WORDS[n]}: {m.words()}" for n, m in self.measures.items() if m.value is not None]
         missing = [f"{WORDS[n]} ({m.reason})" for n, m in self.measures.items() if m.value is None]
         lines += [c.words() for c in self.curves]
-        lines += list(self.notes)
+        lines += [*self.notes, *why_unknown(self.measures.values())]
         return lines + ([f"Not measured: {'; '.join(missing)}"] if missing else [])
 
 

@@ -19,11 +19,14 @@ from spatial.faults import Fault
 from spatial.frames import Patient, Planned
 from spatial.rigid import Array, Rigid, rotation_exp
 from twin.anatomy.bone import Landmark
+from twin.anatomy.twin import Twin
 from twin.plan.levels import level_of
 
 Key = tuple[str, str]
 STEP_MM = 1e-3
 STEP_RAD = 1e-5
+FURTHEST = ("condyle_", "epicondyle_", "plateau_edge_", "malleolus_", "fibular_head")
+LEAST_ALONG_MM = 0.2
 UNITS = ("deg", "mm", "percent")
 
 
@@ -35,11 +38,13 @@ class Unmeasured(Fault):
 class Marks:
     """Landmarks by (name, bone), what each formula read of them, one of them pushed aside, and a plan's motions.
 
-    `warnings` are the twin's: they hold the reasons for what is missing.
+    `warnings` are the twin's: they hold the reasons for what is missing. `surface_sd_mm` is the twin's, too: a place
+    that is the furthest one some way (FURTHEST) is that sure along this way, however flat the bone is there.
     """
 
     by_key: Mapping[Key, Landmark]
     warnings: tuple[str, ...] = ()
+    surface_sd_mm: float | None = None
     motions: Mapping[Key, Rigid[Planned, Patient]] = field(default_factory=dict)
     read: set[Key] = field(default_factory=set)
     pushed: Key | None = None
@@ -47,12 +52,19 @@ class Marks:
     turn_rad: Array = field(default_factory=lambda: np.zeros(3))
 
     @classmethod
-    def of(cls, landmarks: Iterable[Landmark], warnings: Iterable[str] = ()) -> Marks:
-        """Of a twin's landmarks; the first of a name on a bone counts."""
+    def of(
+        cls, landmarks: Iterable[Landmark], warnings: Iterable[str] = (), surface_sd_mm: float | None = None
+    ) -> Marks:
+        """Of landmarks; the first of a name on a bone counts."""
         found: dict[Key, Landmark] = {}
         for mark in landmarks:
             found.setdefault((mark.name, mark.bone), mark)
-        return cls(found, tuple(warnings))
+        return cls(found, tuple(warnings), surface_sd_mm)
+
+    @classmethod
+    def of_twin(cls, twin: Twin) -> Marks:
+        """Of a twin's landmarks, with its reasons and its surfaces' spread."""
+        return cls.of(twin.landmarks, twin.warnings, twin.surface_sd_mm)
 
     def has(self, name: str, bone: str) -> bool:
         """Whether the landmark was measured."""
@@ -118,13 +130,19 @@ class Measured:
         return found | ({"reason": self.reason} if self.reason else {})
 
     def words(self) -> str:
-        """`52.1 ± 0.8 deg`: twice the sigma, 95 % of cases."""
+        """`52.1° ± 0.8`: twice the sigma, 95 % of cases. `why_unknown` has the reason where the ± is not known."""
         sign = {"deg": "°", "mm": " mm", "percent": " %"}[self.unit]
         if self.value is None:
             return f"not measured ({self.reason})"
         if self.sd is None:
-            return f"{self.value:.1f}{sign} (± not known: {self.reason})"
+            return f"{self.value:.1f}{sign} (± not known)"
         return f"{self.value:.1f}{sign} ± {2.0 * self.sd:.1f}"
+
+
+def why_unknown(found: Iterable[Measured]) -> list[str]:
+    """Of values without a ±: the reasons, each once, as lines."""
+    reasons = dict.fromkeys(m.reason.rpartition(": ")[2] for m in found if m.value is not None and m.sd is None)
+    return [f"± not known: {reason}" for reason in reasons if reason]
 
 
 def measure(name: str, formula: Formula, marks: Marks) -> Measured:
@@ -168,6 +186,9 @@ def _share(formula: Formula, marks: Marks, key: Key, value: float) -> tuple[floa
         if mark.sd_mm is None:
             return 0.0, f"{where}: {mark.note or 'no spread was stated'}"
         variance += float((by_place**2).sum()) * mark.sd_mm**2
+        if mark.name.startswith(FURTHEST) and mark.direction is not None and marks.surface_sd_mm is not None:
+            along = min(mark.sd_mm, math.hypot(marks.surface_sd_mm, LEAST_ALONG_MM))
+            variance += float(by_place @ mark.direction.unit) ** 2 * (along**2 - mark.sd_mm**2)
     if mark.direction is not None:
         across = np.linalg.svd(mark.direction.unit[None])[2][1:]
         by_tilt = _slopes(formula, marks, key, value, None, across * STEP_RAD) / STEP_RAD
