@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import date
 from pathlib import Path
@@ -68,11 +68,14 @@ def prepare(
 class Session:
     """Guided frames on their way to the screen, the folder and stdout; keeps the case's journal and the tally."""
 
-    def __init__(self, case: Case, about: dict[str, Any], reference: str, allowed: Permission) -> None:
-        """Nothing is written until the first frame."""
+    def __init__(
+        self, case: Case, about: dict[str, Any], reference: str, allowed: Permission, warnings: Sequence[str]
+    ) -> None:
+        """Nothing is written or said until the first frame."""
         from guidance.diary import Diary
 
         self.case, self.about, self.reference, self.allowed = case, about, reference, allowed
+        self.warnings = warnings
         self.diary: Diary = Diary()
 
     def follow(self, frames: Iterator[Guided]) -> Generator[Guided]:
@@ -85,7 +88,7 @@ class Session:
         try:
             for guided in frames:
                 if not self.diary.shown:
-                    say(*self.allowed.words)
+                    say(*self.warnings)
                     if self.allowed.override is not None:
                         self.case.journal.append(self.allowed.by, "guidance_override", self.allowed.override)
                     self.case.journal.append("guide", "guidance_started", self.about)
@@ -165,21 +168,28 @@ def guide(
     from guidance.permission import permission
     from guidance.stages import Stages
     from twin.case import Case
+    from twin.plan.approval import standing
 
     case = Case.open(case_folder)
     allowed = permission(case.twin, override, by, date.today())
     state = prepare(case, registration, bodies, reference, instrument, plan, screw, limit_mm)
     is_live = source.startswith("camera:")
+    chosen = plan or (case.plan_names[0] if len(case.plan_names) == 1 else None)
+    status = None if chosen is None else standing(case.journal.entries(), chosen)
+    warnings = list(allowed.words)
+    if status is not None and status.state != "approved":
+        warnings.append(f"WARNING: plan {chosen!r} is not approved: {status.words} (osteotwin plan approve)")
     about = {
         "source": source if is_live else source.partition(":")[0] if source.startswith("synthetic:") else "file",
         "registration_sha256": hashlib.sha256(registration.read_bytes()).hexdigest(),
         "reference": reference,
         "instrument": instrument,
-        "plan": plan or (case.plan_names[0] if len(case.plan_names) == 1 else None),
+        "plan": chosen,
+        "plan_status": None if status is None else status.state,
         "screw": screw,
         "limit_mm": limit_mm,
     }
-    session, stages = Session(case, about, reference, allowed), Stages()
+    session, stages = Session(case, about, reference, allowed, warnings), Stages()
     clock = time.monotonic_ns if is_live else None
     with (
         case.journal,

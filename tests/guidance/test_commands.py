@@ -98,10 +98,11 @@ def test_guiding_writes_lines_pictures_and_a_few_journal_entries(place, tmp_path
     assert len(list((tmp_path / "out").glob("overlay_*.png"))) == 9
     assert (tmp_path / "out" / "guidance.mp4").stat().st_size > 1000
     assert "9 frames in" in said
+    assert "plan 'plan' is not approved: draft" in said
     new = journal(place)[before:]
     assert [kind for kind, _ in new] == ["guidance_started", "guidance_trust", "guidance_stopped"]
     assert new[0][1]["screw"] == "L3-left"
-    assert new[0][1]["plan"] == "plan"
+    assert (new[0][1]["plan"], new[0][1]["plan_status"]) == ("plan", "draft")
     assert new[2][1]["frames"] == {"GUIDING": 4, "CAUTION": 3, "STOP": 2}
     assert new[2][1]["changes"] == 3
     assert new[2][1]["cause"] == "source ended"
