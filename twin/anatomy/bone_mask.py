@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twin.anatomy import runs
 from twin.anatomy.canal import Canal
 from twin.anatomy.surface import fill_cavities
 from twin.anatomy.working import Working
@@ -52,9 +53,8 @@ def above(hu: NDArray[Any], threshold_hu: float, spacing_kji_mm: tuple[float, fl
     """Bone with its marrow: above the threshold, cavities filled, also those that the first or last slice cuts open."""
     from scipy import ndimage
 
-    bone = np.asarray(hu > threshold_hu)
+    bone = brighter(hu, threshold_hu)
     pixel_mm2 = spacing_kji_mm[1] * spacing_kji_mm[2]
-    closed = bone.copy()
     lids = []
     for k, inner in ((0, 1), (-1, -2)) if len(bone) > 2 else ():
         holes, count = ndimage.label(ndimage.binary_fill_holes(bone[k]) & ~bone[k])
@@ -62,11 +62,17 @@ def above(hu: NDArray[Any], threshold_hu: float, spacing_kji_mm: tuple[float, fl
             size = np.bincount(holes.ravel()) * pixel_mm2
             size[0] = np.inf
             lids.append((k, inner, size[holes] < MOST_HOLE_MM2))
-            closed[k] |= lids[-1][2]
-    filled = fill_cavities(closed)
+            bone[k] |= lids[-1][2]
+    runs.fill(bone)
     for k, inner, lid in lids:
-        filled[k] &= bone[k] | ~lid | filled[inner]
-    return filled
+        bone[k] &= ~lid | bone[inner]
+    return bone
+
+
+def brighter(hu: NDArray[Any], threshold_hu: float) -> NDArray[np.bool_]:
+    """Where the HU are above a threshold; whole numbers are compared as such."""
+    is_whole = np.issubdtype(hu.dtype, np.integer)
+    return np.asarray(hu > hu.dtype.type(np.floor(threshold_hu) if is_whole else threshold_hu))
 
 
 def closed(bone: NDArray[np.bool_], coarse: Working, canal: Canal) -> NDArray[np.bool_]:

@@ -34,7 +34,6 @@ from twin.scan.names import OWN_FIRST, numbered
 from twin.scan.volume import Grid, LabelMap, Volume
 
 HOST_SHARE = 0.3  # of a stroke's voxels that lie in the label which it is a seed in
-ENCLOSED_HU = 300.0  # dark tissue that bone brighter than this encloses is marrow, never a joint
 HELD_MM = 1.0  # beside a drawn edge the surface passes over from as drawn to as found
 LEAST_ML = 0.05  # what is left of a bone below this is no bone
 BESIDE_TRIANGLES = 20_000  # a neighbour only shows where its own face of the joint is
@@ -247,9 +246,8 @@ class _Work:
                 raise BadStrokes(f"the strokes of {bone} cover each other; which of them is it?")
         mm = self._volume.grid.spacing_mm
         spacing = (float(mm[2]), float(mm[1]), float(mm[0]))
-        marrow = mine & (hu <= self._threshold_hu)
-        marrow |= surface.fill_cavities(hu > ENCLOSED_HU) & (hu <= ENCLOSED_HU)
-        parts = parting.part(mine, parting.valleys(hu, marrow, spacing), marks, spacing)
+        valley = parting.valleys(hu, parting.marrow(hu, mine, self._threshold_hu), spacing)
+        parts = parting.part(mine, valley, marks, spacing)
         numbers = np.array([host, *(self._number(bone) for bone in bones)], self._out.dtype)
         name = self._before.names[host]
         lost = mine & (parts == 0)

@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 from spatial.rigid import Array
 from twin.anatomy import heads, parting
 from twin.anatomy.heads import Head, neck_axis
-from twin.anatomy.surface import fill_cavities
 from twin.anatomy.working import Working
 
 CORE_MM = 1.6  # what is thicker than twice this is a bone's body, thinner bridges between bones are not
-ENCLOSED_HU = 300.0  # dark tissue that bone brighter than this encloses is marrow, never a joint
 FAT_HU = 0.0
 SHAFT_MM2 = 1500.0  # of a shaft's marrow in a slice, at most
 GAP_HU = 90  # a valley this deep between two bones is their joint
@@ -111,9 +109,7 @@ def separate(
     import cc3d
     import edt
 
-    marrow = bone & (hu <= bone_hu)
-    marrow |= fill_cavities(hu > ENCLOSED_HU) & (hu <= ENCLOSED_HU)
-    valley = parting.valleys(hu, marrow, spacing_kji_mm)
+    valley = parting.valleys(hu, parting.marrow(hu, bone, bone_hu), spacing_kji_mm)
     core = edt.edt(bone & (valley <= GAP_HU), anisotropy=spacing_kji_mm, black_border=False) > CORE_MM
     numbered = cc3d.connected_components(core.astype(np.uint8), connectivity=6)
     size = np.bincount(numbered.ravel())

@@ -13,7 +13,6 @@ from twin.anatomy import bone_mask, hips, parting, recognition, working
 from twin.anatomy.canal import Canal, NoSpine
 from twin.anatomy.heads import Head
 from twin.anatomy.segmentation import Segmented
-from twin.anatomy.surface import fill_cavities
 from twin.anatomy.working import Working
 from twin.scan.volume import LabelMap, Volume
 
@@ -104,10 +103,8 @@ def _at_full_resolution(
     fine = recognition.with_marrow(volume.hu, fine, spacing[1] * spacing[2])
     if float(np.cbrt(np.prod(spacing))) > bone_mask.THICK_MM:
         fine |= working.on_grid(bone.astype(np.uint8), coarse, volume.grid) > 0
-    marrow = fine & (volume.hu <= bone_hu)
-    marrow |= fill_cavities(volume.hu > recognition.ENCLOSED_HU) & (volume.hu <= recognition.ENCLOSED_HU)
     marks = np.where(fine, working.on_grid(sure, coarse, volume.grid), 0).astype(np.uint8)
-    valley = parting.valleys(volume.hu, marrow, spacing)
+    valley = parting.valleys(volume.hu, parting.marrow(volume.hu, fine, bone_hu), spacing)
     for head in found_heads:
         hips.deepen(valley, volume.grid, head)
     parted = parting.part(fine, valley, marks, spacing)

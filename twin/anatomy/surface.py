@@ -12,7 +12,7 @@ from spatial.faults import Fault
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.rigid import Array
-from twin.anatomy import decimation, edges, masks, pieces
+from twin.anatomy import decimation, edges, masks, pieces, runs
 from twin.anatomy.bone import Bone
 from twin.anatomy.marching import contour
 from twin.anatomy.smoothing import taubin
@@ -152,7 +152,7 @@ def fill_cavities(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The mask with every hollow that has no way out filled (6-connected background); the canal has two ways out."""
     out = np.array(mask, dtype=np.bool_, order="C")
     if out.size:
-        masks.fill(out)
+        runs.fill(out)
     return out
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spatial.compiled import njit_parallel, prange
 from spatial.faults import Fault
 from spatial.frames import Patient
 from spatial.progress import Progress
@@ -41,13 +42,13 @@ from twin.anatomy.markers import Marker
 from twin.anatomy.metal import Metal
 from twin.anatomy.naming import Naming, Ribs
 from twin.anatomy.segmentation import Segmented
-from twin.anatomy.surface import bounding_boxes, fill_cavities
+from twin.anatomy.surface import bounding_boxes
 from twin.anatomy.working import Working
 from twin.scan.volume import Grid, LabelMap, Volume
 
 BESIDE_ILIUM = (1, 2)  # vertebrae above the sacrum
 DISC_RISE_HU = (70, 40)  # of thin slices; of thick ones, in which endplates blur into the disc
-ENCLOSED_HU = 300.0  # dark tissue that bone brighter than this encloses is marrow, never a joint
+SURE, NEVER = 255, 254
 LEAST_BONE_ML = 1.0
 RIB_END_MM = 40.0  # a rib whose medial end is further from the canal was not seen to reach the spine
 CUT_MM = 4.0  # a rib that comes this near to the first or last slice may go on beyond it
@@ -61,24 +62,39 @@ class NoBones(Fault):
 class Known:
     """What the working grid (z, y, x) knows of bone that a threshold at full resolution does not.
 
-    `sure`: bone, however dark; `never`: no bone, however bright; `rise_hu`: bone only if brighter than the threshold
-    by this much (disc space, the halo of metal).
+    `word` is by how much HU bone must be brighter there than the threshold (disc space, the halo of metal), 0 where
+    nothing is known; or SURE: bone, however dark; or NEVER: no bone, however bright.
     """
 
-    sure: NDArray[np.bool_]
-    never: NDArray[np.bool_]
-    rise_hu: NDArray[np.uint8]
+    word: NDArray[np.uint8]
 
-    def applied(self, bone: NDArray[np.bool_], hu: NDArray[Any], threshold: float, finer: Finer) -> NDArray[np.bool_]:
-        """Bone by threshold, corrected; `finer` brings a working field to the grid of `bone`."""
-        rise = finer(self.rise_hu)
-        bone = bone & ~((rise > 0) & (hu < threshold + rise))
-        bone |= finer(self.sure.view(np.uint8)) > 0
-        bone &= finer(self.never.view(np.uint8)) == 0
-        return bone
+    @classmethod
+    def of(cls, sure: NDArray[np.bool_], never: NDArray[np.bool_], rise_hu: NDArray[np.uint8]) -> Known:
+        """What is `sure` needs no brightness, and what is `never` bone is not even sure."""
+        word = np.minimum(rise_hu, np.uint8(NEVER - 1))
+        word[sure] = SURE
+        word[never] = NEVER
+        return cls(word)
+
+    def correct(self, bone: NDArray[np.bool_], hu: NDArray[Any], threshold: float, finer: Finer) -> None:
+        """Correct bone by threshold, in place; `finer` brings a working field to the grid of `bone`."""
+        _correct(bone, hu, threshold, finer(self.word))
 
 
 Finer = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+
+@njit_parallel
+def _correct(bone: NDArray[np.bool_], hu: NDArray[Any], threshold: float, word: NDArray[np.uint8]) -> None:
+    nk, nj, ni = bone.shape
+    for k in prange(nk):
+        for j in range(nj):
+            for i in range(ni):
+                said = word[k, j, i]
+                if said == SURE:
+                    bone[k, j, i] = True
+                elif said == NEVER or (said > 0 and hu[k, j, i] < threshold + said):
+                    bone[k, j, i] = False
 
 
 def segment(volume: Volume, progress: Progress) -> Segmented:
@@ -103,7 +119,7 @@ def segment(volume: Volume, progress: Progress) -> Segmented:
     if open_shells:
         bone = bone_mask.closed(bone, coarse, canal)
     known = _known(coarse, canal, chain, spine, bone, implant, threshold, open_shells)
-    bone = known.applied(bone, coarse.hu, threshold, lambda field: field)
+    known.correct(bone, coarse.hu, threshold, lambda field: field)
     pelvis = _pelvis(coarse, canal, spine)
     if open_shells and pelvis is not None:
         bone |= hips.spongiosa(coarse, bone, canal, pelvis)
@@ -156,7 +172,7 @@ def _known(
         sure, never = sure | shafts, never | (implant.mask & ~shafts)
     if not open_shells:
         sure |= bone_mask.hollows((bone | sure) & ~never & ~between, coarse, canal) & ~never & ~between
-    return Known(sure, never, rise)
+    return Known.of(sure, never, rise)
 
 
 def _beside_spine(rise: NDArray[np.uint8], coarse: Working, canal: Canal) -> NDArray[np.uint8]:
@@ -249,17 +265,13 @@ def _parted(
     fine = bone_mask.above(hu, threshold, spacing)
     if open_shells:
         fine |= working.on_grid(bone.astype(np.uint8), coarse, grid) > 0
-    fine = known.applied(fine, hu, threshold, lambda field: working.on_grid(field, coarse, grid))
-    marrow = fine & (hu <= threshold)
-    marrow |= fill_cavities(hu > ENCLOSED_HU) & (hu <= ENCLOSED_HU)
-    valley = parting.valleys(hu, marrow, spacing)
+    known.correct(fine, hu, threshold, lambda field: working.on_grid(field, coarse, grid))
+    valley = parting.valleys(hu, parting.marrow(hu, fine, threshold), spacing)
     sockets = () if pelvis is None else pelvis.heads
     for head in sockets:
         hips.deepen(valley, grid, head)
-    del hu, marrow
-    parted = parting.part(
-        fine, valley, np.where(fine, working.on_grid(marks, coarse, grid), 0).astype(np.uint8), spacing
-    )
+    del hu
+    parted = parting.part(fine, valley, working.on_grid(marks, coarse, grid), spacing)
     for head in sockets:
         if not {f"femur_{head.side}", f"hip_{head.side}"} <= set(keys):
             continue  # a head, but too little of either bone to mark
