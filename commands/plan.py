@@ -7,10 +7,12 @@ import typer
 from commands.plan_approach import approach
 from commands.plan_approve import approve, decide, review, withdraw
 from commands.plan_auto import auto
+from commands.plan_corridor import corridor
 from commands.plan_cuts import osteotomy
 from commands.plan_history import undo
-from commands.plan_measure import assess
+from commands.plan_measure import assess, deformity
 from commands.plan_pictures import pictures
+from commands.plan_rods import rod
 from commands.plan_screws import screw
 from commands.plan_variants import compare, listed, merge, variant
 
@@ -22,7 +24,7 @@ def plan() -> None:
     """Screws and osteotomies, graded on the twin."""
 
 
-for one in (screw, auto, osteotomy, assess, undo, approach, pictures):
+for one in (screw, auto, corridor, rod, osteotomy, assess, undo, approach, pictures):
     app.command()(one)
 for one in (decide, review, approve, withdraw, compare, merge):
     app.command()(one)

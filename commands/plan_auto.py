@@ -1,4 +1,4 @@
-"""`osteotwin plan auto`: screws for a set of levels."""
+"""`osteotwin plan auto`: screws for a set of levels, chosen together."""
 
 from __future__ import annotations
 
@@ -6,37 +6,51 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.console import command
+from commands.console import command, progress_bar
 from commands.plan_desk import AsJson, Author, CaseFolder, PlanName, volume_of
 from commands.plan_screws import place
 
 if TYPE_CHECKING:
+    from spatial.progress import Progress
     from twin.anatomy.bone import Side
+    from twin.case import Case
+    from twin.plan.autoplan import Proposal
+    from twin.scan.volume import Volume
 
 
 @command
 def auto(
     folder: CaseFolder,
     levels: Annotated[str, typer.Option(help="L1-S1, or L1,L2,L4.")],
+    rods: Annotated[bool, typer.Option("--rods", help="Bend a rod along the heads of each side as well.")] = False,
     name: PlanName = "plan",
     author: Author = "planner",
     as_json: AsJson = False,
 ) -> None:
-    """Propose a screw for both pedicles of each level."""
+    """Propose a screw for both pedicles of each level, chosen together for a rod."""
     from twin.case import Case
-    from twin.plan.autoplan import Proposal, propose_screw
-    from twin.plan.levels import RARE, bone_of, levels_between
+    from twin.plan.levels import levels_between
 
     asked = levels_between(levels)
     case = Case.open(folder)
     volume = volume_of(case)
+    with progress_bar("plan auto") as progress:
+        proposals = proposed(case, asked, volume, progress)
+    place(case, name, author, proposals, as_json, "plan auto", rods=rods)
+
+
+def proposed(case: Case, levels: tuple[str, ...], volume: Volume | None, progress: Progress) -> list[Proposal]:
+    """A proposal or a refusal for both pedicles of each level, in the order of the levels."""
+    from twin.plan.autoplan import Refusal, refused
+    from twin.plan.construct import propose_construct
+    from twin.plan.levels import RARE, bone_of
+
     sides: tuple[Side, ...] = ("left", "right")
-    proposals = []
-    for level in asked:
-        bone = bone_of(level)
-        if bone in case.twin.bones:
-            proposals += [propose_screw(case.twin, bone, side, volume) for side in sides]
-        elif level not in RARE:
-            reason, instead = f"{bone} is not in this twin", f"it has {', '.join(sorted(case.twin.bones))}"
-            proposals += [Proposal(bone, side, None, None, reason, instead) for side in sides]
-    place(case, name, author, proposals, as_json, "plan auto")
+    bones = [bone_of(level) for level in levels if bone_of(level) in case.twin.bones or level not in RARE]
+    pedicles = [(bone, side) for bone in bones for side in sides]
+    here = [pair for pair in pedicles if pair[0] in case.twin.bones]
+    found = dict(zip(here, propose_construct(case.twin, here, volume, progress=progress), strict=True))
+    has = f"it has {', '.join(sorted(case.twin.bones))}"
+    return [
+        found.get(pair) or refused(*pair, Refusal(f"{pair[0]} is not in this twin", has)) for pair in pedicles
+    ]  # fmt: skip

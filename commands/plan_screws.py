@@ -58,19 +58,27 @@ def screw(
 
 
 def place(
-    case: Case, name: str, author: str, proposals: list[Proposal], as_json: bool, proposed_by: str | None = None
-) -> None:
+    case: Case, name: str, author: str, proposals: list[Proposal], as_json: bool, proposed_by: str | None = None,
+    *, rods: bool = False,
+) -> None:  # fmt: skip
     """Append the screws as edits, save the plan, report screws and refusals.
 
-    `proposed_by`: the program's part that thought them up; None for screws by hand.
+    `proposed_by`: the program's part that thought them up; None for screws by hand. `rods`: one a side as well.
     """
+    from commands.plan_rods import place_rods, rod_words
+
     origins = {
         p.screw.id: {"by": proposed_by, "binding": p.grade.binding}
         for p in proposals
         if proposed_by is not None and p.screw is not None and p.grade is not None
     }
     after = append(case, name, author, [p.screw for p in proposals if p.screw is not None], origins)
-    screws = [screw_report(p.screw, p.grade) for p in proposals if p.screw is not None and p.grade is not None]
+    bent = place_rods(case, name, author, after) if rods else []
+    screws = [
+        {**screw_report(p.screw, p.grade), **p.reasons()}
+        for p in proposals
+        if p.screw is not None and p.grade is not None
+    ]
     refused = [p.refusal() for p in proposals if p.screw is None]
     against = conflicts(after) + intrusions(screws)
     if case.twin.levels.confirmed_by is None:
@@ -83,10 +91,12 @@ def place(
                 "refused": refused,
                 "conflicts": against,
                 "uncertainty": uncertainty(case.twin),
+                **({"rods": bent} if rods else {}),
             }
         )
         return
     tell(*(screw_words(s) for s in screws))
+    tell(*(line for rod in bent for line in rod_words(rod)))
     tell(*(f"{r['bone']} {r['side']}: no screw: {r['reason']}\n  instead: {r['instead']}" for r in refused))
     tell(*against, *(caution(case.twin) if screws else ()))
 

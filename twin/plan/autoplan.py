@@ -92,6 +92,12 @@ class Proposal:
         """Freeze."""
         object.__setattr__(self, "limits", MappingProxyType(dict(self.limits)))
 
+    def reasons(self) -> dict[str, Any]:
+        """What a report of the screw says of how it was found; nothing of a screw by hand."""
+        if not self.limits:
+            return {}
+        return {"limits": dict(self.limits), "alternatives": [one.to_json() for one in self.alternatives]}
+
     def refusal(self) -> dict[str, Any]:
         """The answer of a pedicle that takes no screw."""
         return {"bone": self.bone, "side": self.side, "reason": self.reason, "instead": self.instead}

@@ -63,12 +63,7 @@ class Rod:
     @property
     def radius_mm(self) -> float:
         """The tightest bend: the smallest circle through three neighbouring points; inf when it is straight."""
-        a, b = np.diff(self.centreline.mm, axis=0)[:-1], np.diff(self.centreline.mm, axis=0)[1:]
-        chord = np.linalg.norm(a + b, axis=1)
-        area = np.linalg.norm(np.cross(a, b), axis=1)  # twice the triangle's
-        sides = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1) * chord
-        bent = area > 1e-9 * sides
-        return float((sides[bent] / (2.0 * area[bent])).min()) if bent.any() else float("inf")
+        return bend_radius_mm(self.centreline.mm)
 
     def renamed(self, ids: Mapping[str, str], own: str | None = None) -> Rod:
         """The same rod on the same screws under their new ids."""
@@ -99,3 +94,12 @@ class Rod:
             )
         except (KeyError, TypeError, ValueError, NotFinite) as error:
             raise BadRod(f"a rod lacks or spoils {error}") from None
+
+
+def bend_radius_mm(line: Array) -> float:
+    """The smallest circle (mm) through three neighbouring points of (N, 3); inf where all lie on a line."""
+    a, b = np.diff(line, axis=0)[:-1], np.diff(line, axis=0)[1:]
+    area = np.linalg.norm(np.cross(a, b), axis=1)  # twice the triangle's
+    sides = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1) * np.linalg.norm(a + b, axis=1)
+    bent = area > 1e-9 * sides
+    return float((sides[bent] / (2.0 * area[bent])).min()) if bent.any() else float("inf")
