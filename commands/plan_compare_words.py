@@ -17,15 +17,8 @@ GRADE_RGB: Mapping[str, Rgb] = {
     "D": (0.96, 0.50, 0.33),
     "E": (0.94, 0.36, 0.36),
 }
+SIGNS = {"deg": "°", "mm": " mm", "percent": " %"}
 FULL_MARGIN_MM = 4.0  # a bar as wide as its column
-ALIGNMENT = (
-    ("lumbar_lordosis_deg", "Lordosis L1-S1", "deg"),
-    ("l4_s1_lordosis_deg", "Lordosis L4-S1", "deg"),
-    ("pelvic_incidence_deg", "Pelvic incidence", "deg"),
-    ("pelvic_tilt_deg", "Pelvic tilt", "deg"),
-    ("sacral_slope_deg", "Sacral slope", "deg"),
-    ("pi_minus_ll_deg", "PI - LL", "deg"),
-)
 
 
 def rows_of(report: Mapping[str, Any]) -> list[Row]:
@@ -47,16 +40,7 @@ def rows_of(report: Mapping[str, Any]) -> list[Row]:
         _row("Least hold, best guess", plans, _hold),
         _row("Bone taken out", plans, lambda p: f"{p['removed_ml']:.1f} mL"),
     ]
-    measured = [one for one in ALIGNMENT if any(p["alignment"].get(one[0]) is not None for p in plans)]
-    rows += [Row("Alignment after the plan")] * bool(measured)
-    rows += [
-        _row(
-            f"{words} (now {_number(report['before'].get(key), unit)})",
-            plans,
-            lambda p, key=key, unit=unit: _number(p["alignment"].get(key), unit),
-        )
-        for key, words, unit in measured
-    ]
+    rows += _alignment_rows(plans, report["before"])
     for noun, heading in (("screw", "Screws: grade, least wall margin, size"), ("osteotomy", "Cuts"), ("rod", "Rods")):
         items = [one for one in report["items"] if one["noun"] == noun]
         rows += [Row(heading)] * bool(items)
@@ -80,6 +64,23 @@ def printed(report: Mapping[str, Any]) -> list[str]:
         cells = "".join(cell.text.rjust(w) for cell, w in zip(row.cells, wide, strict=True))
         lines.append(f"{'*' if row.stands_out else ' '} {row.name.ljust(first)}{cells}")
     return lines
+
+
+def _alignment_rows(plans: Sequence[Mapping[str, Any]], before: Mapping[str, Any]) -> list[Row]:
+    """What was measured of the spine, and of the legs what a plan changes, each with its value now and its 95 %."""
+    from render.table import Row
+    from twin.plan.alignment import POSTURE, WORDS
+    from twin.plan.leg_angles import LEG_WORDS
+
+    rows = []
+    for name, now in before.items():
+        side, _, own = name.rpartition(" ")
+        row = _row("", plans, lambda p, name=name: _measured(p["alignment"].get(name)))
+        if side and all(cell.text == _measured(now) for cell in row.cells):
+            continue
+        words = f"{side.capitalize()}: {LEG_WORDS[own]}" if side else WORDS[own]
+        rows.append(Row(f"{words}, now {_measured(now)}", row.cells, row.stands_out))
+    return [Row(f"Alignment after the plan, ± 95 % ({POSTURE}: a standing patient's is another)"), *rows] * bool(rows)
 
 
 def _row(name: str, plans: Sequence[Mapping[str, Any]], words: Callable[..., str]) -> Row:
@@ -130,6 +131,13 @@ def _hold(plan: Mapping[str, Any]) -> str:
         return NONE
     low, best, high = least["hold_n"]
     return f"{least['id']} {best:.0f} N ({low:.0f} to {high:.0f})"
+
+
+def _measured(one: Mapping[str, Any] | None) -> str:
+    if one is None or one["value"] is None:
+        return NONE
+    spread = "" if one["sd"] is None else f" ± {2.0 * one['sd']:.1f}"
+    return f"{one['value']:.1f}{SIGNS[one['unit']]}{spread}"
 
 
 def _number(value: float | None, unit: str) -> str:

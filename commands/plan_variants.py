@@ -96,9 +96,9 @@ def compare(
 ) -> None:
     """Lay plans side by side: grades, margins, hold, bone taken out, alignment, and what differs."""
     from twin.case import Case
-    from twin.plan.alignment import measure_alignment
     from twin.plan.approval import standing
-    from twin.plan.comparison import compared, numbers
+    from twin.plan.comparison import compared, flat
+    from twin.plan.effects import effects
 
     if len(set(names)) < 2:
         raise Misuse(f"{', '.join(names)}: name two or more different plans")
@@ -108,7 +108,8 @@ def compare(
     for name in names:
         case.load_plan(name)
     columns = [_column(case, name) for name in dict.fromkeys(names)]
-    report = compared(columns, numbers(measure_alignment(case.twin.landmarks).to_json()))
+    now = effects(case.twin, ())
+    report = compared(columns, flat(now.before.measures, now.legs_before))
     for row in report["plans"]:
         row["status"] = standing(case.journal.entries(), row["plan"]).to_json()
     report["uncertainty"] = uncertainty(case.twin)
@@ -152,14 +153,13 @@ def merge(
 
 
 def _column(case: Case, name: str) -> Column:
-    from twin.plan.alignment import measure_alignment
-    from twin.plan.comparison import Column, numbers
-    from twin.plan.reduction import planned_landmarks
+    from twin.plan.comparison import Column, flat
+    from twin.plan.effects import effects
 
     plan = folded(case, name)
     screws, cuts = assessed(case, plan)
-    after = measure_alignment(planned_landmarks(case.twin, plan.osteotomies.values()))
-    return Column(plan, screws, cuts, numbers(after.to_json()))
+    after = effects(case.twin, plan.osteotomies.values())
+    return Column(plan, screws, cuts, flat(after.after.measures, after.legs_after))
 
 
 def _draw(case: Case, report: dict[str, Any], picture: Path) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from twin.anatomy.bone import Side
+from twin.plan.measured import Measured
 from twin.plan.plan import NOUNS, Plan
 from twin.plan.proposals import item_sha256
 
@@ -15,12 +17,15 @@ ANTERIOR = "anterior"  # has its own rule, so it is no wall margin
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One plan with the reports of its screws and cuts (the command line's keys), and its alignment as numbers."""
+    """One plan with the reports of its screws and cuts (the command line's keys), and the alignment that it leads to.
+
+    `alignment`: of the spine by name, of legs by side and name (`left hka_deg`).
+    """
 
     plan: Plan
     screws: Sequence[Mapping[str, Any]]
     osteotomies: Sequence[Mapping[str, Any]]
-    alignment: Mapping[str, float | None]
+    alignment: Mapping[str, Measured]
 
     def to_json(self) -> dict[str, Any]:
         """The plan in few numbers; None where there is nothing to take it from."""
@@ -32,7 +37,7 @@ class Column:
             "least_margin": self._least_margin(),
             "least_hold": self._least_hold(),
             "removed_ml": float(sum(cut["removed_ml"] for cut in self.osteotomies)),
-            "alignment": dict(self.alignment),
+            "alignment": {name: one.to_json() for name, one in self.alignment.items()},
         }
 
     def _worst(self) -> dict[str, Any] | None:
@@ -62,27 +67,23 @@ class Column:
         return {"id": screw["id"], "hold_n": list(screw["hold_n"])}
 
 
-def compared(columns: Sequence[Column], before: Mapping[str, float | None]) -> dict[str, Any]:
+def compared(columns: Sequence[Column], before: Mapping[str, Measured]) -> dict[str, Any]:
     """`{plans, before, items}`: each plan in few numbers, the alignment as scanned, and each thing plan by plan.
 
     An item's `differs` is whether the plans hold it differently, or not all of them hold it.
     """
     return {
         "plans": [column.to_json() for column in columns],
-        "before": dict(before),
+        "before": {name: one.to_json() for name, one in before.items()},
         "items": _items(columns),
     }
 
 
-def numbers(value: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:
-    """The numbers of a report by their dotted names; words and flags are left out."""
-    found: dict[str, float | None] = {}
-    for key, one in value.items():
-        name = f"{prefix}{key}"
-        if isinstance(one, Mapping):
-            found |= numbers(one, f"{name}.")
-        elif one is None or (isinstance(one, int | float) and not isinstance(one, bool)):
-            found[name] = None if one is None else float(one)
+def flat(spine: Mapping[str, Measured], legs: Mapping[Side, Mapping[str, Measured]]) -> dict[str, Measured]:
+    """What was measured of spine and legs, in one row of names."""
+    found = {name: one for name, one in spine.items() if one.value is not None}
+    for side, measures in legs.items():
+        found |= {f"{side} {name}": one for name, one in measures.items() if one.value is not None}
     return found
 
 

@@ -14,7 +14,8 @@ from commands.plan_desk import append
 from tests.twin.plan.bodies import block_spine
 from tests.twin.plan.test_approval import AUTO, answer, refused, run, screw
 from twin.case import Case
-from twin.plan.comparison import Column, compared, numbers
+from twin.plan.comparison import Column, compared, flat
+from twin.plan.measured import Measured
 from twin.plan.osteotomy import Osteotomy
 from twin.plan.plan import Plan
 from twin.plan.proposals import proposals
@@ -118,10 +119,24 @@ def test_a_proposal_that_is_merged_stays_one(case):
     assert (kept.key[1], kept.stands, kept.origin["by"]) == ("L2-left", "as proposed", "plan auto")
 
 
-def test_numbers_of_a_report_are_found_at_any_depth():
-    assert numbers({"a_deg": 1, "b": {"c_mm": None, "d": "word"}, "e": True, "f": [1.0]}) == {
-        "a_deg": 1.0, "b.c_mm": None,
-    }  # fmt: skip
+def test_alignment_stands_in_rows_with_its_spread_and_legs_only_where_a_plan_changes_them():
+    def measured(value, sd=0.5):
+        return Measured("x_deg", value, sd)
+
+    before = flat({"pi_minus_ll_deg": measured(14.0), "sacral_slope_deg": Measured("x_deg", None, None, "no")},
+                  {"left": {"hka_deg": measured(171.0), "mpta_deg": measured(82.0, None)}})  # fmt: skip
+    assert set(before) == {"pi_minus_ll_deg", "left hka_deg", "left mpta_deg"}
+    after = {**before, "pi_minus_ll_deg": measured(-4.0), "left hka_deg": measured(180.0)}
+    columns = [Column(Plan(name, "t"), (), (), marks) for name, marks in (("a", before), ("b", after))]
+    report = compared(columns, before)
+    for one in report["plans"]:
+        one["status"] = {"state": "draft"}
+    lines = printed(report)
+    (line,) = [line for line in lines if "PI - LL" in line]
+    assert line.startswith("* PI - LL, now 14.0° ± 1.0")
+    assert line.split("   ")[-2:] == ["14.0° ± 1.0", "-4.0° ± 1.0"]
+    assert any("Left: Hip-knee-ankle" in line for line in lines)
+    assert not any("MPTA" in line for line in lines)
 
 
 def test_the_least_hold_and_the_worst_breach_are_the_weakest_screws():
@@ -133,7 +148,7 @@ def test_the_least_hold_and_the_worst_breach_are_the_weakest_screws():
         }  # fmt: skip
 
     screws = [report("a", [300, 500, 800], 0.5), report("b", [100, 400, 900], 1.5), report("c", None, 1.0)]
-    column = Column(Plan("p", "t"), screws, [{"removed_ml": 2.0}, {"removed_ml": 0.5}], {"x_deg": 1.0})
+    column = Column(Plan("p", "t"), screws, [{"removed_ml": 2.0}, {"removed_ml": 0.5}], {})
     found = compared([column], {})["plans"][0]
     assert found["least_hold"] == {"id": "b", "hold_n": [100, 400, 900]}
     assert (found["worst"]["id"], found["removed_ml"]) == ("b", 2.5)
