@@ -24,7 +24,7 @@ def plan() -> None:
     """Screws and osteotomies, graded on the twin."""
 
 
-for one in (screw, auto, corridor, rod, osteotomy, assess, undo, approach, pictures):
+for one in (screw, auto, corridor, rod, osteotomy, assess, deformity, undo, approach, pictures):
     app.command()(one)
 for one in (decide, review, approve, withdraw, compare, merge):
     app.command()(one)

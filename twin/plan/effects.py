@@ -22,7 +22,7 @@ from twin.anatomy.twin import Twin
 from twin.plan.alignment import FORMULAS, WORDS, Alignment, alignment_of
 from twin.plan.deformity import has_leg, leg_changes, leg_measures
 from twin.plan.leg_angles import LEG_WORDS
-from twin.plan.measured import Key, Marks, Measured, measure_change
+from twin.plan.measured import Key, Marks, Measured, measure_change, why_unknown
 from twin.plan.osteotomy import Osteotomy
 from twin.plan.reduction import motion_of
 
@@ -71,6 +71,12 @@ class Effects:
             },
             "assumption": RIGID_NOTE,
         }
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why a ± is not known, where it is not; each reason once."""
+        legs = [m for leg in self.legs_before.values() for m in leg.values()]
+        return why_unknown([*self.before.measures.values(), *legs])
 
     def words(self) -> list[str]:
         """What changes in lines; what stays is left out."""
