@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,11 @@ from twin.anatomy.levels import Segment
 from twin.anatomy.markers import Marker
 from twin.anatomy.metal import Metal
 from twin.anatomy.naming import Naming, Ribs
+from twin.anatomy.runs import Runs
 from twin.anatomy.segmentation import Segmented
-from twin.anatomy.surface import bounding_boxes
+from twin.anatomy.surface import Box, bounding_boxes
 from twin.anatomy.working import Working
+from twin.scan.relabel import mapped
 from twin.scan.volume import Grid, LabelMap, Volume
 
 BESIDE_ILIUM = (1, 2)  # vertebrae above the sacrum
@@ -128,10 +131,14 @@ def segment(volume: Volume, progress: Progress) -> Segmented:
         raise NoBones(f"a canal of {canal.along_mm[-1]:.0f} mm but no vertebra beside it; is the scan a CT in HU?")
     progress("telling the bones apart", 0.4)
     keys = sorted({m.bone for m in seeds if len(m.zyx)})
-    labels = _parted(volume, coarse, bone, open_shells, known, seeds, keys, pelvis, threshold)
+    marks = _marks(seeds, keys, bone.shape)
+    box, grid = _around(coarse, bone, marks, volume.grid)
+    parted = _parted(volume.hu[box], grid, coarse, bone, open_shells, known, marks, keys, pelvis, threshold)
     progress("naming the bones", 0.85)
-    names, naming = _named(labels, volume.grid, canal, spine, keys)
-    labels, found = _relabelled(labels, keys, names, volume.grid.voxel_ml)
+    names, naming = _named(parted, grid, _ends_mm(volume.grid), canal, spine, keys)
+    parted, found = _relabelled(parted, keys, names, grid.voxel_ml)
+    labels = np.zeros(volume.grid.shape, dtype=np.uint8)
+    labels[box] = parted
     settings: dict[str, Any] = {
         "segmenter": "default",
         "bone_hu": threshold,
@@ -232,35 +239,48 @@ def _seeds(
     return [m for m in seeds if len(m.zyx)]
 
 
+def _marks(seeds: list[Marker], keys: list[str], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The markers on the working grid (z, y, x): each key's number, from 1."""
+    marks = np.zeros(shape, dtype=np.uint8)
+    for m in reversed(seeds):  # earlier markers win
+        marks[tuple(m.zyx.T)] = keys.index(m.bone) + 1
+    return marks
+
+
+def _around(coarse: Working, bone: NDArray[np.bool_], marks: NDArray[np.uint8], grid: Grid) -> tuple[Box, Grid]:
+    """The box (k, j, i) of a grid, with its own grid, that holds the pieces of working bone that have a marker."""
+    import cc3d
+
+    pieces = cc3d.connected_components(bone.view(np.uint8), connectivity=26)
+    marked = np.zeros(int(pieces.max()) + 1, dtype=np.bool_)
+    marked[pieces[marks > 0]] = True
+    marked[0] = False
+    ends = [(s.start, s.stop - 1) for s in bounding_boxes(marked[pieces].view(np.uint8))[1]]
+    corners = coarse.patient_from_index(np.array(list(product(*ends))))
+    index = grid.index_from_patient(Points[Patient](corners))
+    margin = 3.0 + coarse.spacing_mm / grid.spacing_mm
+    low = np.clip(np.floor(index.min(axis=0) - margin), 0, np.array(grid.size) - 1).astype(int)
+    high = np.clip(np.ceil(index.max(axis=0) + margin) + 1, low + 1, grid.size).astype(int)
+    (i, j, k), (i_end, j_end, k_end) = low.tolist(), high.tolist()
+    return (slice(k, k_end), slice(j, j_end), slice(i, i_end)), grid.cropped(
+        (i, j, k), (i_end - i, j_end - j, k_end - k)
+    )
+
+
 def _parted(
-    volume: Volume,
+    hu: NDArray[np.int16],
+    grid: Grid,
     coarse: Working,
     bone: NDArray[np.bool_],
     open_shells: bool,
     known: Known,
-    seeds: list[Marker],
+    marks: NDArray[np.uint8],
     keys: list[str],
     pelvis: Pelvis | None,
     threshold: float,
 ) -> NDArray[np.uint8]:
-    import cc3d
-
-    marks = np.zeros(coarse.hu.shape, dtype=np.uint8)
-    for m in reversed(seeds):  # earlier markers win
-        marks[tuple(m.zyx.T)] = keys.index(m.bone) + 1
-    pieces = cc3d.connected_components(bone.astype(np.uint8), connectivity=26)
-    seeded = np.zeros(int(pieces.max()) + 1, dtype=np.bool_)
-    seeded[np.unique(pieces[marks > 0])] = True
-    seeded[0] = False
-    zyx = np.argwhere(seeded[pieces])
-    index = volume.grid.index_from_patient(Points[Patient](coarse.patient_from_index(zyx)))
-    margin = 3.0 + coarse.spacing_mm / volume.grid.spacing_mm
-    low = np.clip(np.floor(index.min(axis=0) - margin), 0, np.array(volume.grid.size) - 1).astype(int)
-    high = np.clip(np.ceil(index.max(axis=0) + margin) + 1, low + 1, volume.grid.size).astype(int)
-    box = (slice(low[2], high[2]), slice(low[1], high[1]), slice(low[0], high[0]))
-    size = high - low
-    grid = volume.grid.cropped((int(low[0]), int(low[1]), int(low[2])), (int(size[0]), int(size[1]), int(size[2])))
-    hu = np.ascontiguousarray(volume.hu[box])
+    """The number of each voxel's key, at full resolution; 0 is no bone."""
+    hu = np.ascontiguousarray(hu)
     spacing = (float(grid.spacing_mm[2]), float(grid.spacing_mm[1]), float(grid.spacing_mm[0]))
     fine = bone_mask.above(hu, threshold, spacing)
     if open_shells:
@@ -276,21 +296,31 @@ def _parted(
         if not {f"femur_{head.side}", f"hip_{head.side}"} <= set(keys):
             continue  # a head, but too little of either bone to mark
         hips.seat(parted, grid, head, *(keys.index(f"{bone}_{head.side}") + 1 for bone in ("femur", "hip")))
-    out = np.zeros(volume.hu.shape, dtype=np.uint8)
-    out[box] = parted
-    return out
+    return parted
+
+
+def _ends_mm(grid: Grid) -> tuple[float, float]:
+    """Height of the lowest slice and of the highest."""
+    first, last = (float(grid.patient_from_index(np.array([0.0, 0.0, k])).mm[2]) for k in (0.0, grid.size[2] - 1.0))
+    return min(first, last), max(first, last)
 
 
 def _named(
-    labels: NDArray[np.uint8], grid: Grid, canal: Canal, spine: tuple[Segment, ...], keys: list[str]
+    labels: NDArray[np.uint8],
+    grid: Grid,
+    ends_mm: tuple[float, float],
+    canal: Canal,
+    spine: tuple[Segment, ...],
+    keys: list[str],
 ) -> tuple[dict[str, str], Naming]:
-    """Bone names by key: vertebrae by count, ribs by the vertebra that their medial end lies at, or by their order."""
+    """Bone names by key: vertebrae by count, ribs by the vertebra that their medial end lies at, or by their order.
+
+    `ends_mm` are the heights between which the scan sees anything.
+    """
     standing: dict[str, int] = {}
     at: dict[str, Array] = {}
     heights: dict[str, Array] = {}
     borne = [Ribs() for _ in spine]
-    top_mm = float(grid.patient_from_index(np.array([0.0, 0.0, grid.size[2] - 1.0])).mm[2])
-    bottom_mm = float(grid.patient_from_index(np.zeros(3)).mm[2])
     boxes = bounding_boxes(labels)
     for number, key in enumerate(keys, 1):
         if not key.startswith("rib") or number not in boxes:
@@ -306,8 +336,7 @@ def _named(
         if n is None or spine[n].is_sacrum:
             continue
         standing[key] = n
-        low, high = points[:, 2].min(), points[:, 2].max()
-        whole = low > min(top_mm, bottom_mm) + CUT_MM and high < max(top_mm, bottom_mm) - CUT_MM
+        whole = points[:, 2].min() > ends_mm[0] + CUT_MM and points[:, 2].max() < ends_mm[1] - CUT_MM
         length = float(np.linalg.norm(np.ptp(points, axis=0))) if whole else None
         seen = borne[n]
         longest = (
@@ -343,26 +372,17 @@ def _relabelled(
     labels: NDArray[np.uint8], keys: list[str], names: dict[str, str], voxel_ml: float
 ) -> tuple[NDArray[np.uint8], dict[int, str]]:
     """Labels by bone name, one connected part a bone; what is too small or unnamed is no bone."""
-    import cc3d
-
     bones = sorted(set(names.values()))
     table = np.zeros(256, dtype=np.uint8)
     for n, key in enumerate(keys, 1):
         table[n] = bones.index(names[key]) + 1 if key in names else 0
-    out = table[labels]
-    found: dict[int, str] = {}
-    for n, box in bounding_boxes(out).items():
-        block = out[box]
-        mine = block == n
-        parts = cc3d.connected_components(mine.astype(np.uint8), connectivity=6)
-        size = np.bincount(parts.ravel())
-        size[0] = 0
-        keep = parts == int(np.argmax(size))
-        if bones[n - 1] == "sacrum":  # its crest may be apart
-            keep = (size * voxel_ml >= LEAST_BONE_ML)[parts]
-        block[mine & ~keep] = 0
-        if size.max() * voxel_ml >= LEAST_BONE_ML:
-            found[n] = bones[n - 1]
-        else:
-            block[keep] = 0
-    return out, found
+    out = mapped(labels, table)
+    parts = Runs.of(out)
+    ml = parts.size * voxel_ml
+    kept = np.zeros(len(ml), dtype=np.bool_)
+    for n in np.unique(parts.number):
+        mine = np.flatnonzero((parts.number == n) & (ml >= LEAST_BONE_ML))
+        if len(mine):  # of the sacrum the crest may be apart
+            kept[mine if bones[n - 1] == "sacrum" else mine[np.argmax(ml[mine])]] = True
+    parts.write(out, np.where(kept, parts.number, 0))
+    return out, {int(n): bones[n - 1] for n in np.unique(parts.number[kept])}
