@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from render.plate import Panel
     from render.scene import Scene
     from spatial.frames import Patient
+    from twin.anatomy.bone import Side
     from twin.case import Case
+    from twin.plan.alignment_lines import Polyline
+    from twin.plan.effects import Effects
     from twin.plan.grade import ScrewGrade
     from twin.plan.plan import Plan
     from twin.scan.volume import Volume
@@ -88,6 +91,8 @@ def _jobs(case: Case, plan: Plan, volume: Volume | None) -> dict[str, Callable[[
     if volume is not None:
         for one in sorted(plan.screws):
             jobs[f"screw-{one}"] = partial(_screw, case, plan, volume, one, grades, standing)
+            if plan.screws[one].kind == "pedicle":
+                jobs[f"corridor-{one}"] = partial(_corridor, case, plan, one, standing)
         if plan.screws:
             jobs["way-in"] = partial(_way_in, case, plan, volume, standing)
     return jobs
@@ -147,6 +152,37 @@ def _construct(
     return framed_page(f"Plan {plan.name}", panels, standing)
 
 
+def _corridor(case: Case, plan: Plan, one: str, standing: Standing, screen: Offscreen) -> NDArray[Any]:
+    """The room that safe axes of this screw's size fill, in its bone, with the screw in it."""
+    from render.anatomy import bone_parts
+    from render.planning import corridor_part, screw_parts
+    from render.plate import framed_page
+    from render.scene import Scene
+    from spatial.frames import Patient
+    from twin.plan.safe_corridor import safe_corridor
+
+    screw = plan.screws[one]
+    found = safe_corridor(case.twin, screw.bone, screw.side, screw.diameter_mm, screw.length_mm)
+    meshes = [*bone_parts(case.twin, names=[screw.bone], mode="xray", opacity=0.7), *screw_parts([screw])[0]]
+    report = found.to_json()
+    words = "no axis is safe"
+    if found.surface is not None:
+        meshes.append(corridor_part(f"corridor {one}", found.surface))
+        cone = ", ".join(f"{name} {value:.0f}\u00b0" for name, value in report["cone_deg"].items())
+        words = f"entries over {report['entry_area_mm2']:.0f} mm\u00b2, from the best axis {cone}"
+    scene = Scene[Patient](meshes=tuple(meshes))
+    panels = [
+        _panel(screen, scene, [], side, seen, high_px=520)
+        for side, seen in (
+            ("posterior", "from behind"),
+            (screw.side, f"from the {screw.side}"),
+            ("above", "from above"),
+        )
+    ]
+    size = f"{screw.diameter_mm:g} \u00d7 {screw.length_mm:g} mm, {report['margin_mm']:.2f} mm of bone kept"
+    return framed_page(f"Safe corridor {one} ({size}): {words}", panels, standing)
+
+
 def _way_in(case: Case, plan: Plan, volume: Volume, standing: Standing, screen: Offscreen) -> NDArray[Any]:
     """The instruments' sleeves from the bone out through the skin."""
     from render.anatomy import bone_parts
@@ -182,10 +218,12 @@ def _way_in(case: Case, plan: Plan, volume: Volume, standing: Standing, screen: 
 def _osteotomy(case: Case, plan: Plan, one: str, standing: Standing, screen: Offscreen) -> NDArray[Any]:
     """The bones before and after, from the side that shows the correction."""
     from render.anatomy import bone_parts
-    from render.planning import plan_parts, planned_parts
+    from render.planning import line_parts, plan_parts, planned_parts
     from render.plate import framed_page
     from render.scene import Scene
     from spatial.frames import Patient
+    from twin.plan.alignment_lines import alignment_lines
+    from twin.plan.effects import effects
     from twin.plan.levels import level_of
     from twin.plan.plan import Plan
     from twin.plan.reduction import fragments
@@ -195,15 +233,47 @@ def _osteotomy(case: Case, plan: Plan, one: str, standing: Standing, screen: Off
     made = [fragments(case.twin, cut)]
     names = shown_bones(case, alone)
     drawn = plan_parts(case.twin, alone, made=made)
-    before = Scene[Patient](meshes=(*bone_parts(case.twin, names=names), *drawn.meshes), lines=drawn.lines)
+    in_spine = level_of(cut.bone) is not None
+    was, will = (line_parts(_told(alignment_lines(case.twin, cuts), cut.bone, in_spine)) for cuts in ((), [cut]))
+    before = Scene[Patient](meshes=(*bone_parts(case.twin, names=names), *drawn.meshes), lines=(*drawn.lines, *was[0]))
     moved = planned_parts(case.twin, alone, made, names=names)
-    after = Scene[Patient](meshes=moved.meshes, lines=moved.lines)
-    side, words = ("left", "from the left") if level_of(cut.bone) else ("anterior", "from the front")
+    after = Scene[Patient](meshes=moved.meshes, lines=(*moved.lines, *will[0]))
+    side, words = ("left", "from the left") if in_spine else ("anterior", "from the front")
+    found = effects(case.twin, [cut])
     panels = [
-        _panel(screen, before, [], side, f"before, {words}", after),
-        _panel(screen, after, [], side, f"after, {words}", before),
+        _panel(screen, before, was[1], side, f"before, {words}", after),
+        _panel(screen, after, will[1], side, f"after, {words}", before),
     ]
-    return framed_page(one, panels, standing)
+    return framed_page(f"{one}: {_change(found, cut.bone)}", panels, standing)
+
+
+def _told(lines: Mapping[str, Polyline], bone: str, in_spine: bool) -> dict[str, Polyline]:
+    """Of all lines those that this cut's picture is about."""
+    if in_spine:
+        kept = {f"endplate_superior {level}" for level in ("T4", "L1", "S1")} | {"pelvic_tilt", "c7_plumb", "sva"}
+    else:
+        side = bone.rpartition("_")[2]
+        kept = {f"{name}_{side}" for name in ("load_line", "plateau_line", "condyle_line", "femur_axis", "tibia_axis")}
+    return {name: line for name, line in lines.items() if name in kept}
+
+
+def _change(found: Effects, bone: str) -> str:
+    """The parameter that a cut of this bone is made for, before and after."""
+    from twin.plan.levels import level_of
+
+    side: Side = "left" if bone.endswith("left") else "right"
+    if level_of(bone):
+        told = [("LL", "lumbar_lordosis_deg"), ("PT", "pelvic_tilt_deg"), ("SVA", "sagittal_vertical_axis_mm")]
+        before, after = found.before.measures, found.after.measures
+    else:
+        told = [("HKA", "hka_deg"), ("load line", "weight_bearing_line_percent"), ("MPTA", "mpta_deg")]
+        before, after = found.legs_before.get(side, {}), found.legs_after.get(side, {})
+    lines = [
+        f"{word} {before[name].words()} \u2192 {after[name].words()}"
+        for word, name in told
+        if name in before and before[name].value is not None and before[name].value != after[name].value
+    ]
+    return "; ".join(lines) or "alignment not measured"
 
 
 def _screw(
@@ -279,6 +349,7 @@ def _panel(
     side: str,
     title: str,
     within: Scene[Patient] | None = None,
+    high_px: int = HIGH_PX,
 ) -> Panel:
     """The scene from one side, as large as its shape allows; at the scale that shows `within` too, where given."""
     from dataclasses import replace
@@ -293,8 +364,9 @@ def _panel(
     ends = np.min([low for low, _ in bounds], axis=0), np.max([high for _, high in bounds], axis=0)
     corners = np.array([[ends[a][0], ends[b][1], ends[c][2]] for a in (0, 1) for b in (0, 1) for c in (0, 1)])
     span = ends[1] - ends[0]
-    flat = span[0] if side in ("anterior", "posterior") else span[1]
-    wide_px = int(np.clip(HIGH_PX * flat / max(span[2], 1.0) * 1.1, 320, 900))
-    view = parallel_view(corners, np.array(TOWARD[side]), wide_px, HIGH_PX)
+    flat = span[1] if side in ("left", "right") else span[0]
+    tall = span[1] if side == "above" else span[2]
+    wide_px = int(np.clip(high_px * flat / max(tall, 1.0) * 1.1, 320, 900))
+    view = parallel_view(corners, np.array(TOWARD[side]), wide_px, high_px)
     plain = replace(scene, background_rgb=BACK_RGB, background_top_rgb=BACK_RGB)
     return panel(screen, plain, view, names, title, max(gutter_px_for(names), 40))

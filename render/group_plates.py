@@ -30,12 +30,15 @@ TOWARD: Mapping[str, tuple[float, float, float]] = {
     "anterior": (0.0, -1.0, 0.0),
     "posterior": (0.0, 1.0, 0.0),
     "left": (1.0, 0.0, 0.0),
+    "right": (-1.0, 0.0, 0.0),
+    "above": (0.0, 0.0, 1.0),
 }
 SEEN_FROM = {
     "anterior": "from the front",
     "posterior": "from behind",
     "left": "from the left",
     "right": "from the right",
+    "above": "from above",
 }
 LEAST_SEEN_PX = 12
 

@@ -17,6 +17,7 @@ from spatial.frames import Patient
 from spatial.rigid import Array, Points
 
 UP = np.array([0.0, 0.0, 1.0])
+FRONT = np.array([0.0, -1.0, 0.0])
 TOP_PX, BOTTOM_PX = 34, 62  # of a panel: the directions, and the scale below
 NICE_MM = (1, 2, 5, 10, 20, 50, 100, 200)
 
@@ -64,14 +65,15 @@ def point_px(view: View[Patient], mm: Array) -> tuple[float, float]:
 def parallel_view(
     points_mm: Array, toward_eye: Array, wide_px: int, high_px: int, margin: float = 0.03
 ) -> View[Patient]:
-    """A parallel view (sizes can be measured in it) that holds all points in its margin."""
-    right = np.cross(UP, toward_eye)
+    """A parallel view (sizes can be measured in it) that holds all points in its margin; from above the front is up."""
+    upright = UP if abs(float(toward_eye @ UP)) < 0.9 else FRONT
+    right = np.cross(upright, toward_eye)
     right /= np.linalg.norm(right)
     up = np.cross(toward_eye, right)
     u, v = points_mm @ right, points_mm @ up
     centre = (low_high(u) * right) + (low_high(v) * up) + float(np.median(points_mm @ toward_eye)) * toward_eye
     span_mm = max(float(np.ptp(v)), float(np.ptp(u)) * high_px / wide_px, 10.0) * (1.0 + 2.0 * margin)
-    return View[Patient].parallel(centre, centre + toward_eye * 2000.0, UP, wide_px, high_px, span_mm=span_mm)
+    return View[Patient].parallel(centre, centre + toward_eye * 2000.0, upright, wide_px, high_px, span_mm=span_mm)
 
 
 def draw_letters(page: Image.Image, view: View[Patient], gutter_px: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from render.anatomy import bone_parts, bone_rgb
+from render.panels import Name
 from render.scene import Anchor, LinePart, Material, MeshPart, Mode, Rgb, TextPart
 from render.slices import Outline, Stroke
 from render.solids import cylinder_mesh, pose_along, screw_mesh, square_mesh, tube_mesh
@@ -18,6 +19,7 @@ from spatial.rigid import Array, Rigid, Similarity
 from spatial.shapes import Plane
 from twin.anatomy.skin import Skin
 from twin.anatomy.twin import Twin
+from twin.plan.alignment_lines import Polyline
 from twin.plan.approach import WayIn
 from twin.plan.chain import in_turn, part_names, place_moves
 from twin.plan.plan import Plan
@@ -32,6 +34,7 @@ SLEEVE = Material((0.45, 0.72, 0.95), 0.75, "translucent", shine=0.4)
 BLOCKED = Material((0.95, 0.36, 0.30), 0.85, "translucent", shine=0.3)
 CORRIDOR = Material((0.36, 0.82, 0.56), 0.5, "translucent", shine=0.2)
 OUT_OF_SKIN_MM = 40.0
+LINE_RGB: Rgb = (0.98, 0.80, 0.36)
 WEDGE = Material((0.88, 0.30, 0.27), 0.5, "translucent", shine=0.1)
 GRADE_RGB: Mapping[str, Rgb] = {
     "A": (0.35, 0.78, 0.50),
@@ -138,6 +141,12 @@ def way_parts(ways: Iterable[WayIn]) -> Parts:
         if way.skin is not None:
             labels.append(TextPart[Patient](f"{way.depth_mm:.0f} mm", way.outward.at(long_mm + 8.0).mm, 13.0))
     return Parts(tuple(meshes), (), tuple(labels))
+
+
+def line_parts(lines: Mapping[str, Polyline], rgb: Rgb = LINE_RGB) -> tuple[tuple[LinePart[Patient], ...], list[Name]]:
+    """The lines of an alignment through all that hides them, and what each is called, at its last corner."""
+    drawn = tuple(LinePart[Patient](one.points.mm, rgb, 2.0, on_top=True, layer="plan") for one in lines.values())
+    return drawn, [Name(one.label, one.points.mm[-1], rgb) for one in lines.values() if one.label]
 
 
 def skin_part(skin: Skin) -> MeshPart[Patient]:
