@@ -15,7 +15,7 @@ from spatial.distance_kernels import trace_ray
 from spatial.rigid import Array
 
 WINDOW_MM = 6.0
-REACH_MM = 25.0
+REACH_MM = 25.0  # no wall of a pedicle is further; the ala of the sacrum may be
 STEP_MM = 0.02
 STATION_MM = 1.0
 FINEST_MM = 0.25
@@ -143,7 +143,8 @@ def smallest_wall(
         if d[n] > d[worst]:
             worst = n
     if out:
-        return beyond(values, o, inverse, point, way, m, u, first, step, d)
+        wall, angle, _ = beyond(values, o, inverse, point, way, m, u, first, step, d)
+        return wall, angle
     best, turn = REACH_MM, 0.0
     place = first + worst * step
     p = along(point, place, way)
@@ -177,8 +178,8 @@ def smallest_wall(
 def beyond(
     values: NDArray[np.float32], o: Array, inverse: float, point: Triple, way: Triple, m: Triple, u: Triple,
     first: float, step: float, d: Array,
-) -> tuple[float, float]:  # fmt: skip
-    """Where the axis itself leaves the bone: minus the longest of the shortest ways back, and the angle away."""
+) -> tuple[float, float, float]:  # fmt: skip
+    """Where the axis itself leaves the bone: minus the longest of the shortest ways back, the angle away, the place."""
     most, turn, place = -1.0, 0.0, first
     worst = int(np.argmax(d))
     for k in range(len(d)):
@@ -202,7 +203,7 @@ def beyond(
                     if found > most:
                         most, turn, place = found, angle, s
         half *= 0.5
-    return -most, turn
+    return -most, turn, place
 
 
 @njit

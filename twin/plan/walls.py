@@ -19,16 +19,15 @@ from spatial.frames import Bone, Patient
 from spatial.rigid import Array, Directions, Points, Rigid
 from spatial.shapes import Line
 from twin.anatomy.bone import Side
+from twin.plan.batch_kernels import COSINE, RAYS, REACH_MM, SINE, Triple, along, at, beyond, run
 
 WALLS = ("medial", "superior", "lateral", "inferior")
 WINDOW_MM = 6.0
-REACH_MM = 25.0  # no wall of a pedicle is further; the ala of the sacrum may be
-RAYS = 120
 STATIONS = 49
 
 
 @njit
-def _cast(
+def _sections(
     values: NDArray[np.float32],
     origin: Array,
     spacing: float,
@@ -37,20 +36,93 @@ def _cast(
     medial: Array,
     superior: Array,
     along: Array,
-    angle_count: int,
     reach: float,
-) -> tuple[Array, Array]:
-    """Ways (S, T) to the first change of sign across the axis, and signed distances (S,) on it; numbers in mm."""
-    ways = np.empty((len(along), angle_count))
-    on_axis = np.empty(len(along))
+) -> Array:
+    """About half the area (S,) of the bone's section around each place, mm2; inf where the axis is outside."""
+    area = np.full(len(along), np.inf)
     for s in range(len(along)):
         x, y, z = point[0] + along[s] * axis[0], point[1] + along[s] * axis[1], point[2] + along[s] * axis[2]
-        on_axis[s] = value_at(values, origin, spacing, x, y, z)
-        for t in range(angle_count):
-            angle = 2.0 * np.pi * t / angle_count
+        if value_at(values, origin, spacing, x, y, z) >= 0.0:
+            continue
+        area[s] = 0.0
+        for t in range(36):
+            angle = 2.0 * np.pi * t / 36
             r = np.cos(angle) * medial + np.sin(angle) * superior
-            ways[s, t] = trace_ray(values, origin, spacing, x, y, z, r[0], r[1], r[2], reach)
-    return ways, on_axis
+            way = min(trace_ray(values, origin, spacing, x, y, z, r[0], r[1], r[2], reach), reach)
+            area[s] += way * way
+    return area
+
+
+@njit
+def _ray(values: NDArray[np.float32], o: Array, inverse: float, p: Triple, m: Triple, u: Triple, n: int, near: float,
+         most: float) -> float:  # fmt: skip
+    """Way along ray n across the axis to the wall, `most` when there is none before."""
+    x = COSINE[n] * m[0] + SINE[n] * u[0]
+    y = COSINE[n] * m[1] + SINE[n] * u[1]
+    z = COSINE[n] * m[2] + SINE[n] * u[2]
+    return min(run(values, o, inverse, 1.0, p[0], p[1], p[2], x, y, z, near, most), most)
+
+
+@njit
+def _walls(
+    values: NDArray[np.float32], o: Array, inverse: float, point: Array, axis: Array, medial: Array, superior: Array,
+    along_mm: Array, found: Array,
+) -> tuple[Array, float]:  # fmt: skip
+    """Signed distances (S,) on the axis and the narrowest chord through it; lowers `found` (4,), the nearest wall a
+    direction, as far as the axis is inside.
+
+    A ray is followed only where the surface could be nearer than what is found already, see `batch_kernels`.
+    """
+    way, m, u = (axis[0], axis[1], axis[2]), (medial[0], medial[1], medial[2]), (superior[0], superior[1], superior[2])
+    start = (point[0], point[1], point[2])
+    on_axis = np.empty(len(along_mm))
+    eighth = RAYS // 8
+    for s in range(len(along_mm)):
+        p = along(start, along_mm[s], way)
+        on_axis[s] = at(values, o, inverse, p[0], p[1], p[2])
+    for s in range(len(along_mm)):
+        if on_axis[s] >= 0.0:
+            continue
+        p = along(start, along_mm[s], way)
+        for side in range(4):
+            if -on_axis[s] >= found[side]:
+                continue
+            n = 2 * side * eighth - eighth
+            while n <= 2 * side * eighth + eighth:
+                k, best = n % RAYS, found[side]
+                x = COSINE[k] * m[0] + SINE[k] * u[0]
+                y = COSINE[k] * m[1] + SINE[k] * u[1]
+                z = COSINE[k] * m[2] + SINE[k] * u[2]
+                d = at(values, o, inverse, p[0] + best * x, p[1] + best * y, p[2] + best * z)
+                if d >= 0.0:
+                    found[side] = _ray(values, o, inverse, p, m, u, k, -on_axis[s], best)
+                    n += 1
+                else:
+                    n += max(int(-0.98 * d / best * RAYS / (2.0 * np.pi)), 1)
+    width = 2.0 * REACH_MM
+    step = max((len(along_mm) - 1) // 12, 1)  # a millimetre; then the places beside the narrowest
+    place = 0
+    for s in range(0, len(along_mm), step):
+        chord = _chord(values, o, inverse, along(start, along_mm[s], way), m, u, on_axis[s], width)
+        if chord < width:
+            width, place = chord, s
+    for s in range(max(place - step + 1, 0), min(place + step, len(along_mm))):
+        width = min(width, _chord(values, o, inverse, along(start, along_mm[s], way), m, u, on_axis[s], width))
+    return on_axis, width
+
+
+@njit
+def _chord(
+    values: NDArray[np.float32], o: Array, inverse: float, p: Triple, m: Triple, u: Triple, on_axis: float, best: float
+) -> float:
+    """The narrowest chord through a place on the axis, where it is narrower than `best`; else that."""
+    if on_axis >= 0.0 or -2.0 * on_axis >= best:
+        return best
+    for n in range(RAYS // 2):
+        one = _ray(values, o, inverse, p, m, u, n, -on_axis, min(best, REACH_MM))
+        if one - on_axis < best:
+            best = min(best, one + _ray(values, o, inverse, p, m, u, n + RAYS // 2, -on_axis, REACH_MM))
+    return best
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,15 +169,14 @@ def narrowest_mm(grid: DistanceGrid[Patient], axis: Line[Patient], across: Acros
     Searched from 4 mm behind the entry to 60 % of the chord; the middle of all sections within 2 % of the smallest.
     None when the axis lies outside the bone all the way.
     """
-    along = np.arange(4.0, 0.6 * chord_mm, 0.5)
-    ways, on_axis = _cast(
+    along_mm = np.arange(4.0, 0.6 * chord_mm, 0.5)
+    area = _sections(
         grid.values_mm, grid.origin_mm, grid.spacing_mm, axis.point_mm, axis.direction, across.medial, across.superior,
-        along, 36, 15.0,
+        along_mm, 15.0,
     )  # fmt: skip
-    area = np.where(on_axis < 0, (np.minimum(ways, 15.0) ** 2).sum(axis=1), np.inf)
     if not np.isfinite(area).any():
         return None
-    return float(along[area <= 1.02 * area.min()].mean())
+    return float(along_mm[area <= 1.02 * area.min()].mean())
 
 
 def measure_walls(
@@ -116,53 +187,50 @@ def measure_walls(
     *,
     window_mm: tuple[float, float] = (-WINDOW_MM, WINDOW_MM),
     stations: int = STATIONS,
-    rays: int = RAYS,
 ) -> Walls:
     """Walls around `axis` within a window about `isthmus_mm` (measured along the axis from its point)."""
-    along = isthmus_mm + np.linspace(*window_mm, stations)
-    ways, on_axis = _cast(
-        grid.values_mm, grid.origin_mm, grid.spacing_mm, axis.point_mm, axis.direction, across.medial, across.superior,
-        along, rays, REACH_MM,
+    along_mm = isthmus_mm + np.linspace(*window_mm, stations)
+    found = np.full(4, REACH_MM)
+    inverse = 1.0 / grid.spacing_mm
+    on_axis, width = _walls(
+        grid.values_mm, grid.origin_mm, inverse, axis.point_mm, axis.direction, across.medial, across.superior,
+        along_mm, found,
     )  # fmt: skip
     inside = on_axis < 0
-    half = rays // 2
-    found = np.full(4, np.inf)
-    width = np.nan
-    if inside.any():
-        seen = np.minimum(ways[inside], REACH_MM)
-        found = np.array([seen[:, near].min() for near in sectors(rays)])
-        if inside.all():
-            width = float((seen[:, :half] + seen[:, half:]).min())
-    outside = 0.0
-    for s in np.flatnonzero(~inside):
-        outside = max(outside, float(on_axis[s]))
-        found = np.minimum(found, _from_outside(grid, axis.at(along[s]).mm, across, ways[s], float(on_axis[s]), rays))
-    return Walls({name: float(v) for name, v in zip(WALLS, found, strict=True)}, width, outside)
+    if inside.all():
+        return Walls({name: float(v) for name, v in zip(WALLS, found, strict=True)}, float(width), 0.0)
+    if not inside.any():
+        found[:] = np.inf
+    p, way, m, u = ((float(v[0]), float(v[1]), float(v[2])) for v in
+                    (axis.point_mm, axis.direction, across.medial, across.superior))  # fmt: skip
+    step = float(along_mm[1] - along_mm[0])
+    first, turn, place = beyond(
+        grid.values_mm, grid.origin_mm, inverse, p, way, m, u, float(along_mm[0]), step, on_axis
+    )
+    found = np.minimum(found, _from_outside(grid, axis.at(place).mm, across, -first, turn))
+    walls = {name: float(v) for name, v in zip(WALLS, found, strict=True)}
+    return Walls(walls, np.nan, float(on_axis.max()))
 
 
-def _from_outside(
-    grid: DistanceGrid[Patient], point: Array, across: Across, ways: Array, distance_mm: float, rays: int
-) -> Array:
-    """Walls (4,) as seen from an axis point outside the bone: negative on the side away from the bone.
+def _from_outside(grid: DistanceGrid[Patient], point: Array, across: Across, first: float, away_rad: float) -> Array:
+    """Walls (4,) as seen from an axis point outside the bone, which is `first` mm away: negative on the side away from
+    the bone.
 
     The other walls are measured from the middle of the bone behind the nearest wall, along each direction; none of
     them is further beyond than the one that the axis has left by.
     """
-    nearest = int(np.argmin(ways))
-    if not np.isfinite(ways[nearest]):
-        return np.full(4, -distance_mm)  # no bone around at all
-    angles = 2 * np.pi * np.arange(rays) / rays
+    angles = 2 * np.pi * np.arange(RAYS) / RAYS
     fan = np.cos(angles)[:, None] * across.medial + np.sin(angles)[:, None] * across.superior
-    toward = fan[nearest]
-    first = float(ways[nearest])
+    away = round(away_rad / (2 * np.pi) * RAYS) % RAYS
+    toward = fan[(away + RAYS // 2) % RAYS]
     start = Points[Patient](point + (first + 0.05) * toward)
     thick = min(_trace(grid, start, toward[None])[0], REACH_MM)
     middle = Points[Patient](start.mm + 0.5 * thick * toward)
     reach = np.minimum(_trace(grid, middle, fan), REACH_MM)
     shift = (middle.mm - point) @ fan.T
-    sector = sectors(rays)
+    sector = sectors(RAYS)
     walls = np.array([max(float((shift + reach)[near].min()), 1e-6 - first) for near in sector])
-    walls[sector[:, (nearest + rays // 2) % rays]] = -first
+    walls[sector[:, away]] = -first
     return walls
 
 
