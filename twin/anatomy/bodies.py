@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,7 @@ RADII_MM = np.arange(7.0, 36.1, 0.75)
 STEEPEST = 2  # radii from one angle to the next
 NEAR_MM = 2.5  # a height's curve from the common one
 CLEAR_HU = 200.0  # a fall like this is an edge for sure
-AROUND_MM = 46.0
-FORWARD_MM = 8.0  # of a body's middle lies the middle of what is looked at
+AROUND_MM, AROUND_SHARES = 46.0, (-0.3, 1.3)  # what is looked at, to the sides and in front; of its height
 SHELL_MM = 1.0  # the threshold finds the cortex itself
 PLATE_MM = 1.5
 CUT_SHARE = 0.6  # of the usual height, where a body's other endplate is not known
@@ -77,12 +77,9 @@ def fill_and_clear(
     for outline in outlines:
         if outline is None:
             continue
-        middle = canal.points(_middle(outline.segment))
-        low = np.clip(np.floor(working.index_from_patient(middle - AROUND_MM)), 0, working.hu.shape).astype(int)
-        high = np.clip(np.ceil(working.index_from_patient(middle + AROUND_MM)) + 1, 0, working.hu.shape).astype(int)
-        low, high = np.minimum(low, high), np.maximum(low, high)
-        z, y, x = np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high, strict=True)), indexing="ij")
-        zyx = np.column_stack([z.ravel(), y.ravel(), x.ravel()])
+        left, front = np.array(list(product((-AROUND_MM, AROUND_MM), (WALL_MM, MIDDLE_MM + AROUND_MM)))).T
+        rims = [np.column_stack([_height(outline.segment, s, left, front), left, front]) for s in AROUND_SHARES]
+        zyx = working.around(canal.points(np.concatenate(rims)))
         at = canal.coordinates(working.patient_from_index(zyx))
         zyx, at = zyx[at[:, 2] > WALL_MM], at[at[:, 2] > WALL_MM]
         up, down = outline.segment.heights_mm(at)
@@ -91,15 +88,10 @@ def fill_and_clear(
         high_share = 1.0 if outline.segment.above is not None else CUT_SHARE
         within = (up > PLATE_MM) & (down > PLATE_MM) & (share > low_share) & (share < high_share)
         inside[tuple(zyx[within & (beyond < -SHELL_MM) & (at[:, 2] > WALL_MM + SHELL_MM)].T)] = True
-        off = (up > -DISC_MM) & (down > -DISC_MM) & (share > -0.3) & (share < 1.3)
+        off = (up > -DISC_MM) & (down > -DISC_MM) & (share > AROUND_SHARES[0]) & (share < AROUND_SHARES[1])
         off &= (beyond > OSTEOPHYTE_MM) & (beyond < VESSEL_MM) & (at[:, 2] > BESIDE_MM)
         leaning[tuple(zyx[off].T)] = True
     return inside, leaning & ~inside
-
-
-def _middle(segment: Segment) -> Array:
-    along = float(_height(segment, 0.5, np.zeros(1), np.full(1, MIDDLE_MM))[0])
-    return np.array([along, 0.0, MIDDLE_MM + FORWARD_MM])
 
 
 def _outline(working: Working, canal: Canal, segment: Segment) -> Outline | None:

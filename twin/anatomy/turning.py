@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
-from spatial.compiled import njit
+from spatial.compiled import njit, njit_parallel, prange
 from spatial.rigid import Array
 from twin.anatomy.canal import Canal
-from twin.anatomy.working import Working
+from twin.anatomy.working import Working, value_at
 
 ANGLES_DEG = np.arange(-36.0, 36.1, 3.0)
 STEP_MM = 2.0
@@ -38,20 +39,11 @@ def turned(working: Working, canal: Canal, bone_hu: float) -> tuple[Canal, float
     x, a = x[near], a[near]
     # a plane across the canal is linear in left and anterior
     origin = np.column_stack([s, 0 * s, 0 * s])
-    middle = canal.points(origin)
-    to_left = canal.points(origin + np.array([0.0, 1.0, 0.0])) - middle
-    to_front = canal.points(origin + np.array([0.0, 0.0, 1.0])) - middle
+    middle, left, front = (
+        working.index_from_patient(canal.points(origin + np.array([0.0, *way]))) for way in ((0, 0), (1, 0), (0, 1))
+    )
     alike = np.empty((len(s), len(angles)))
-    for n, angle in enumerate(angles):
-        sides = []
-        for side in (x, -x):
-            left = side * np.cos(angle) + a * np.sin(angle)
-            front = a * np.cos(angle) - side * np.sin(angle)
-            at = middle[:, None] + left[:, None] * to_left[:, None] + front[:, None] * to_front[:, None]
-            sides.append(np.clip((working.sample(at) - bone_hu) / BONE_RANGE_HU, 0.0, 1.0))
-        both = np.minimum(*sides).sum(axis=1)
-        either = np.maximum(*sides).sum(axis=1)
-        alike[:, n] = both / np.maximum(either, 0.05 * len(x))
+    _alike(working.hu, middle, left - middle, front - middle, x, a, angles, bone_hu, alike)
     alike = ndimage.gaussian_filter1d(alike, SMOOTH_MM / STEP_MM, axis=0, mode="nearest")
     alike -= UPRIGHT_SHARE * (angles / np.radians(30.0)) ** 2
     path = _path(alike)
@@ -61,6 +53,30 @@ def turned(working: Working, canal: Canal, bone_hu: float) -> tuple[Canal, float
     left = canal.left * cos - canal.anterior * sin
     anterior_turned = canal.anterior * cos + canal.left * sin
     return replace(canal, left=left, anterior=anterior_turned), float(np.degrees(np.abs(turn).max()))
+
+
+@njit_parallel
+def _alike(
+    hu: NDArray[np.float32], middle: Array, to_left: Array, to_front: Array, lateral: Array, anterior: Array,
+    angles: Array, bone_hu: float, out: Array,
+) -> None:  # fmt: skip
+    """How much of the bone beside each place (lateral, anterior mm) is mirrored, at each angle: 0 to 1."""
+    for s in prange(middle.shape[0]):
+        side = np.empty(2)
+        for n in range(len(angles)):
+            cos, sin = np.cos(angles[n]), np.sin(angles[n])
+            both, either = 0.0, 0.0
+            for p in range(len(lateral)):
+                for mirrored in range(2):
+                    across = -lateral[p] if mirrored else lateral[p]
+                    left, front = across * cos + anterior[p] * sin, anterior[p] * cos - across * sin
+                    z = middle[s, 0] + left * to_left[s, 0] + front * to_front[s, 0]
+                    y = middle[s, 1] + left * to_left[s, 1] + front * to_front[s, 1]
+                    x = middle[s, 2] + left * to_left[s, 2] + front * to_front[s, 2]
+                    side[mirrored] = min(max((value_at(hu, z, y, x) - bone_hu) / BONE_RANGE_HU, 0.0), 1.0)
+                both += min(side[0], side[1])
+                either += max(side[0], side[1])
+            out[s, n] = both / max(either, 0.05 * len(lateral))
 
 
 @njit

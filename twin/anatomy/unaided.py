@@ -50,6 +50,8 @@ from twin.scan.relabel import mapped
 from twin.scan.volume import Grid, LabelMap, Volume
 
 BESIDE_ILIUM = (1, 2)  # vertebrae above the sacrum
+DISC_MM, DISC_HALF_MM = (7.0, 48.0), 30.0  # in front of the canal, and to either side: where a disc's space is sought
+DISC_MARGIN_MM = 5.0  # about the box of its corners, since the canal is curved
 DISC_RISE_HU = (70, 40)  # of thin slices; of thick ones, in which endplates blur into the disc
 SURE, NEVER = 255, 254
 LEAST_BONE_ML = 1.0
@@ -195,15 +197,13 @@ def _disc_space(coarse: Working, canal: Canal, chain: tuple[discs.Disc, ...]) ->
     """Working voxels between the endplates of a disc, a millimetre kept from either."""
     out = np.zeros(coarse.hu.shape, dtype=np.bool_)
     for disc in chain:
-        middle = canal.points(np.array([disc.along_mm, 0.0, 22.0]))
-        low = np.clip(np.floor(coarse.index_from_patient(middle - 45.0)[[0, 1, 2]]).astype(int), 0, coarse.hu.shape)
-        high = np.clip(np.ceil(coarse.index_from_patient(middle + 45.0)).astype(int), 0, coarse.hu.shape)
-        z, y, x = np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high, strict=True)), indexing="ij")
-        zyx = np.column_stack([z.ravel(), y.ravel(), x.ravel()])
+        left, front = np.array(list(product((-DISC_HALF_MM, DISC_HALF_MM), DISC_MM))).T
+        rim = [np.column_stack([plate(left, front), left, front]) for plate in (disc.lower_at, disc.upper_at)]
+        zyx = coarse.around(canal.points(np.concatenate(rim)), DISC_MARGIN_MM)
         at = canal.coordinates(coarse.patient_from_index(zyx))
         inside = at[:, 0] < disc.upper_at(at[:, 1], at[:, 2]) - 1.0
         inside &= at[:, 0] > disc.lower_at(at[:, 1], at[:, 2]) + 1.0
-        inside &= (at[:, 2] > 7.0) & (at[:, 2] < 48.0) & (np.abs(at[:, 1]) < 30.0)
+        inside &= (at[:, 2] > DISC_MM[0]) & (at[:, 2] < DISC_MM[1]) & (np.abs(at[:, 1]) < DISC_HALF_MM)
         out[tuple(zyx[inside].T)] = True
     return out
 

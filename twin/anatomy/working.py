@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spatial.compiled import njit_parallel, prange
+from spatial.compiled import njit, njit_parallel, prange
 from spatial.rigid import Array
 from twin.scan.volume import Grid, Volume
 
@@ -32,6 +32,15 @@ class Working:
     def index_from_patient(self, xyz_mm: Array) -> Array:
         """Fractional indices (..., 3) in array order z, y, x of patient points (..., 3)."""
         return np.asarray(((xyz_mm - self.origin_mm) / self.spacing_mm)[..., ::-1])
+
+    def around(self, xyz_mm: Array, margin_mm: float = 0.0) -> NDArray[np.int64]:
+        """Indices (N, 3), array order z, y, x, of the voxels in the box that holds patient points (..., 3)."""
+        index = self.index_from_patient(xyz_mm).reshape(-1, 3)
+        margin = margin_mm / self.spacing_mm
+        low = np.clip(np.floor(index.min(axis=0) - margin).astype(np.int64), 0, self.hu.shape)
+        high = np.clip(np.ceil(index.max(axis=0) + margin).astype(np.int64) + 1, low, self.hu.shape)
+        zyx = np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high, strict=True)), indexing="ij")
+        return np.column_stack([axis.ravel() for axis in zyx])
 
     def sample(self, xyz_mm: Array) -> Array:
         """HU (...) at patient points (..., 3), trilinear; air outside."""
@@ -168,20 +177,25 @@ def _nearest_along(
 
 @njit_parallel
 def _interpolate(field: NDArray[np.float32], zyx: Array, out: Array) -> None:
-    nz, ny, nx = field.shape
     for n in prange(zyx.shape[0]):
-        z, y, x = zyx[n, 0], zyx[n, 1], zyx[n, 2]
-        if x < -0.5 or y < -0.5 or z < -0.5 or x > nx - 0.5 or y > ny - 0.5 or z > nz - 0.5:
-            out[n] = -1024.0
-            continue
-        x, y, z = min(max(x, 0.0), nx - 1.0), min(max(y, 0.0), ny - 1.0), min(max(z, 0.0), nz - 1.0)
-        i, j, k = min(int(x), max(nx - 2, 0)), min(int(y), max(ny - 2, 0)), min(int(z), max(nz - 2, 0))
-        i1, j1, k1 = min(i + 1, nx - 1), min(j + 1, ny - 1), min(k + 1, nz - 1)
-        a, b, c = x - i, y - j, z - k
-        lower = (field[k, j, i] * (1 - a) + field[k, j, i1] * a) * (1 - b) + (
-            field[k, j1, i] * (1 - a) + field[k, j1, i1] * a
-        ) * b
-        upper = (field[k1, j, i] * (1 - a) + field[k1, j, i1] * a) * (1 - b) + (
-            field[k1, j1, i] * (1 - a) + field[k1, j1, i1] * a
-        ) * b
-        out[n] = lower * (1 - c) + upper * c
+        out[n] = value_at(field, zyx[n, 0], zyx[n, 1], zyx[n, 2])
+
+
+@njit
+def value_at(field: NDArray[np.float32], z: float, y: float, x: float) -> float:
+    """Trilinear value of a field at a fractional index; air outside."""
+    nz, ny, nx = field.shape
+    if x < -0.5 or y < -0.5 or z < -0.5 or x > nx - 0.5 or y > ny - 0.5 or z > nz - 0.5:
+        return -1024.0
+    x, y, z = min(max(x, 0.0), nx - 1.0), min(max(y, 0.0), ny - 1.0), min(max(z, 0.0), nz - 1.0)
+    i, j, k = min(int(x), max(nx - 2, 0)), min(int(y), max(ny - 2, 0)), min(int(z), max(nz - 2, 0))
+    i1, j1, k1 = min(i + 1, nx - 1), min(j + 1, ny - 1), min(k + 1, nz - 1)
+    a, b, c = x - i, y - j, z - k
+    lower = (field[k, j, i] * (1 - a) + field[k, j, i1] * a) * (1 - b) + (
+        field[k, j1, i] * (1 - a) + field[k, j1, i1] * a
+    ) * b
+    upper = (field[k1, j, i] * (1 - a) + field[k1, j, i1] * a) * (1 - b) + (
+        field[k1, j1, i] * (1 - a) + field[k1, j1, i1] * a
+    ) * b
+    value: float = lower * (1 - c) + upper * c
+    return value
