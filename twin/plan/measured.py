@@ -170,7 +170,10 @@ def _measured(name: str, marks: Marks, formula: Formula) -> Measured:
         return Measured(name, None, None, fault.message)
     variance, silent = 0.0, ""
     for key in sorted(fresh.read):
-        share, why = _share(formula, fresh, key, value)
+        try:
+            share, why = _share(formula, fresh, key, value)
+        except Unmeasured as fault:  # as it stands it can be measured, a hair beside it no longer
+            return Measured(name, value, None, fault.message)
         variance += share
         silent = silent or why
     return Measured(name, value, None if silent else math.sqrt(variance), silent)
