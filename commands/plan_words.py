@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from commands.cut_words import consequence_report, consequence_words
+
 if TYPE_CHECKING:
     from twin.anatomy.twin import Twin
     from twin.case import Case
@@ -87,13 +89,14 @@ def osteotomy_report(case: Case, cut: Osteotomy) -> dict[str, Any]:
         "cranial_ml": done.pieces.moving.volume_ml,
         "caudal_ml": done.pieces.staying.volume_ml,
         "wedge_ml": wedge.volume_ml if len(wedge.triangles) else 0.0,
-        "removed_ml": done.pieces.removed_ml,
+        "removed_ml": done.removed_ml,
         "passes_through": [{"name": s.name, "role": s.role} for s in through],
         "moving": list(done.moving),
         "fixed": list(done.fixed),
         "planned_from_patient": done.planned_from_patient.to_json(),
         "alignment": {"before": before.to_json(), "after": after.to_json()},
         "lordosis_change_deg": None if was is None or will is None else will - was,
+        **consequence_report(case.twin, cut),
     }
 
 
@@ -101,9 +104,12 @@ def osteotomy_words(report: dict[str, Any]) -> list[str]:
     """An osteotomy's report in lines."""
     change = report["lordosis_change_deg"]
     gain = "unknown (landmarks are missing)" if change is None else f"{change:+.1f} degrees"
+    high = report["wedge_height_mm"]
+    wedge = f", wedge {high:.1f} mm high at {report['depth_mm']:.1f} mm from the hinge" if high else ""
+    spine = f"; lordosis {gain}" if report["is_spine"] else ""
     return [
-        f"{report['id']}: {report['angle_deg']:g} degrees, wedge {report['wedge_height_mm']:.1f} mm high at "
-        f"{report['depth_mm']:.1f} mm from the hinge, {report['removed_ml']:.1f} mL taken out; lordosis {gain}",
+        f"{report['id']}: {report['words']}{wedge}, {report['removed_ml']:.1f} mL taken out{spine}",
         *(f"  {note}" for note in report["notes"]),
         *(f"  the cut passes through {s['name']} ({s['role']})" for s in report["passes_through"]),
+        *consequence_words(report),
     ]

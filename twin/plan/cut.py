@@ -15,9 +15,11 @@ import numpy as np
 from spatial.faults import Fault
 from spatial.frames import A, Patient
 from spatial.mesh import TriangleMesh
-from spatial.rigid import Array
+from spatial.rigid import Array, Points
 from spatial.shapes import Plane
 from twin.plan import cut_kernels as kernels
+
+FLAT_MM = 1e-9
 
 
 class NotCut(Fault):
@@ -27,7 +29,8 @@ class NotCut(Fault):
 def cut_mesh(mesh: TriangleMesh[A], plane: Plane[A]) -> tuple[TriangleMesh[A], TriangleMesh[A]]:
     """The closed pieces above (where the normal shows to) and below; a piece is empty when the plane misses the bone.
 
-    A corner on the plane counts as below it. Raises NotCut when the mesh is not closed and manifold.
+    A corner on the plane counts as below it; what would be left flat, without any volume, is no piece. Raises NotCut
+    when the mesh is not closed and manifold.
     """
     check_closed(mesh)
     vertices, triangles = mesh.vertices_mm, mesh.triangles
@@ -43,14 +46,13 @@ def cut_mesh(mesh: TriangleMesh[A], plane: Plane[A]) -> tuple[TriangleMesh[A], T
     new_mm = kernels.crossings(vertices, distance, ends_up, ends_down)
     cap = _cap(new_mm, path, starts, plane)
     below = len(triangles) - whole - len(rows)
-    return (
-        TriangleMesh[A](
-            *kernels.half(vertices, triangles, side, number, rows, edge_of, new_mm, cap, 1, whole)
-        ),
-        TriangleMesh[A](
-            *kernels.half(vertices, triangles, side, number, rows, edge_of, new_mm, cap, 0, below)
-        ),
-    )  # fmt: skip
+    pieces = [
+        TriangleMesh[A](*kernels.half(vertices, triangles, side, number, rows, edge_of, new_mm, cap, wanted, uncut))
+        for wanted, uncut in ((1, whole), (0, below))
+    ]
+    if float(np.abs(distance).min()) <= FLAT_MM:  # the plane runs through a corner, perhaps along a whole face
+        pieces = [_without_flat(piece, plane) for piece in pieces]
+    return pieces[0], pieces[1]
 
 
 def outlines(mesh: TriangleMesh[A], plane: Plane[A]) -> tuple[list[Array], Array]:
@@ -90,16 +92,6 @@ class Pieces:
     staying: TriangleMesh[Patient]
     wedge: TriangleMesh[Patient]
     loose: TriangleMesh[Patient]
-
-    @property
-    def cranial(self) -> TriangleMesh[Patient]:
-        """The moving piece of a vertebra."""
-        return self.moving
-
-    @property
-    def caudal(self) -> TriangleMesh[Patient]:
-        """The staying piece of a vertebra."""
-        return self.staying
 
     @property
     def removed_ml(self) -> float:
@@ -206,6 +198,14 @@ def _is_inside(point: Array, ring: Array) -> bool:
 def _of_side(mesh: TriangleMesh[A], side: Any, wanted: int) -> TriangleMesh[A]:
     mine = side[mesh.triangles[:, 0]] == wanted if len(mesh.triangles) else np.zeros(0, bool)
     return mesh if mine.all() and len(mine) else _picked(mesh, mine)
+
+
+def _without_flat(mesh: TriangleMesh[A], plane: Plane[A]) -> TriangleMesh[A]:
+    part, count = kernels.parts(mesh.triangles, len(mesh.vertices_mm))
+    off = np.abs(plane.signed_distance_mm(Points[A](mesh.vertices_mm)))[mesh.triangles].max(axis=1)
+    thick = np.zeros(count, bool)
+    thick[part[off > FLAT_MM]] = True
+    return mesh if thick.all() else _picked(mesh, thick[part])
 
 
 def _picked(mesh: TriangleMesh[A], rows: Any) -> TriangleMesh[A]:

@@ -192,7 +192,9 @@ class Osteotomy:
         return pso(twin, bone, angle_rad, height_mm=height_mm)
 
     @classmethod
-    def make(cls, twin: Twin, kind: str, bone: str, angle_rad: float, *, height_mm: float = 0.0) -> Osteotomy:
+    def make(
+        cls, twin: Twin, kind: str, bone: str, angle_rad: float | None = None, *, height_mm: float | None = None
+    ) -> Osteotomy:
         """Any kind with its usual hinge and level; see `making.make`, which takes every option."""
         from twin.plan.making import make
 

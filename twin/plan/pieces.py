@@ -32,7 +32,9 @@ def pieces_of(twin: Twin, cut: Osteotomy, bone: str, mesh: TriangleMesh[Patient]
         taken, rest = cut_region(whole, [behind, first.flipped() if mine else second])
         return Pieces(rest if mine else nothing, nothing if mine else rest, taken, nothing)
     if cut.kind == "PAO":
-        return _in_two(*cut_region(whole, [first, second, *cut.more]))
+        fragment, rest = cut_region(whole, [first, second, *cut.more])
+        moving, loose = main_part(fragment)
+        return Pieces(moving, rest, nothing, joined(loose))  # the planes may part the rest, which the operation doesn't
     if cut.outline_mm is not None:
         return cut_within(whole, cut.bisector, cut.outline_mm, cut.kerf_mm)
     if cut.more:

@@ -130,7 +130,10 @@ def test_a_screw_in_a_pedicle_that_the_wedge_takes_is_pointed_out(case):
 
 def test_words_without_json(case):
     assert "grade A" in run(case, "screw", "--bone", "vertebrae_L3", "--side", "left", "--auto").stdout
-    assert "25 degrees" in run(case, "osteotomy", "--kind", "PSO", "--bone", "vertebrae_L3", "--angle-deg", "25").stdout
+    assert (
+        "25.0\u00b0 extension"
+        in run(case, "osteotomy", "--kind", "PSO", "--bone", "vertebrae_L3", "--angle-deg", "25").stdout
+    )
     assert "L3-left" in run(case, "assess").stdout
     assert "Undone" in run(case, "undo").stdout
 
