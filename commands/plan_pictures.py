@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,16 +22,19 @@ if TYPE_CHECKING:
     from render.plate import Panel
     from render.scene import Scene
     from spatial.frames import Patient
+    from spatial.rigid import Array
     from twin.anatomy.bone import Side
     from twin.case import Case
     from twin.plan.alignment_lines import Polyline
     from twin.plan.effects import Effects
     from twin.plan.grade import ScrewGrade
+    from twin.plan.measured import Measured
     from twin.plan.plan import Plan
     from twin.scan.volume import Volume
 
 HIGH_PX = 860
 SLICE_PX, SLICE_MM = 520, 90.0
+CLOSE_MM = 65.0
 LEGS = ("femur", "tibia", "fibula", "patella", "hip")
 
 
@@ -236,15 +240,20 @@ def _osteotomy(case: Case, plan: Plan, one: str, standing: Standing, screen: Off
     in_spine = level_of(cut.bone) is not None
     was, will = (line_parts(_told(alignment_lines(case.twin, cuts), cut.bone, in_spine)) for cuts in ((), [cut]))
     before = Scene[Patient](meshes=(*bone_parts(case.twin, names=names), *drawn.meshes), lines=(*drawn.lines, *was[0]))
-    moved = planned_parts(case.twin, alone, made, names=names)
+    moved = planned_parts(case.twin, alone, names=names)
     after = Scene[Patient](meshes=moved.meshes, lines=(*moved.lines, *will[0]))
     side, words = ("left", "from the left") if in_spine else ("anterior", "from the front")
     found = effects(case.twin, [cut])
     panels = [
-        _panel(screen, before, was[1], side, f"before, {words}", after),
-        _panel(screen, after, will[1], side, f"after, {words}", before),
+        _panel(screen, before, was[1], side, f"before, {words}: {_values(found, cut.bone, False)}", after),
+        _panel(screen, after, will[1], side, f"after: {_values(found, cut.bone, True)}", before),
     ]
-    return framed_page(f"{one}: {_change(found, cut.bone)}", panels, standing)
+    if not in_spine:
+        near = Scene[Patient](meshes=moved.meshes)
+        met_mm = case.twin.bone(cut.bone).surface.section(cut.planes[0]).reshape(-1, 3)
+        middle_mm = met_mm.mean(axis=0) if len(met_mm) else cut.hinge.point_mm
+        panels.append(_panel(screen, near, [], side, "after, the cut", around_mm=middle_mm))
+    return framed_page(f"{one}: {cut.kind} of {math.degrees(cut.angle_rad):g}\u00b0", panels, standing)
 
 
 def _told(lines: Mapping[str, Polyline], bone: str, in_spine: bool) -> dict[str, Polyline]:
@@ -257,23 +266,27 @@ def _told(lines: Mapping[str, Polyline], bone: str, in_spine: bool) -> dict[str,
     return {name: line for name, line in lines.items() if name in kept}
 
 
-def _change(found: Effects, bone: str) -> str:
-    """The parameter that a cut of this bone is made for, before and after."""
+def _values(found: Effects, bone: str, is_after: bool) -> str:
+    """The parameters that a cut of this bone is made for."""
     from twin.plan.levels import level_of
 
     side: Side = "left" if bone.endswith("left") else "right"
     if level_of(bone):
         told = [("LL", "lumbar_lordosis_deg"), ("PT", "pelvic_tilt_deg"), ("SVA", "sagittal_vertical_axis_mm")]
-        before, after = found.before.measures, found.after.measures
+        measures = (found.after if is_after else found.before).measures
     else:
-        told = [("HKA", "hka_deg"), ("load line", "weight_bearing_line_percent"), ("MPTA", "mpta_deg")]
-        before, after = found.legs_before.get(side, {}), found.legs_after.get(side, {})
-    lines = [
-        f"{word} {before[name].words()} \u2192 {after[name].words()}"
-        for word, name in told
-        if name in before and before[name].value is not None and before[name].value != after[name].value
-    ]
-    return "; ".join(lines) or "alignment not measured"
+        told = [("HKA", "hka_deg"), ("MPTA", "mpta_deg"), ("load line", "weight_bearing_line_percent")]
+        measures = (found.legs_after if is_after else found.legs_before).get(side, {})
+    lines = [f"{word} {measures[n].words()}" for word, n in told if n in measures and measures[n].value is not None]
+    return ", ".join(lines).replace(" (\u00b1 not known)", "") + _unknown(measures, [n for _, n in told])
+
+
+def _unknown(measures: Mapping[str, Measured], names: list[str]) -> str:
+    """Says once that the spread of these is not known, or that nothing was measured."""
+    values = [measures[n] for n in names if n in measures and measures[n].value is not None]
+    if not values:
+        return "alignment not measured"
+    return "; \u00b1 not known" if any(m.sd is None for m in values) else ""
 
 
 def _screw(
@@ -350,8 +363,11 @@ def _panel(
     title: str,
     within: Scene[Patient] | None = None,
     high_px: int = HIGH_PX,
+    around_mm: Array | None = None,
 ) -> Panel:
-    """The scene from one side, as large as its shape allows; at the scale that shows `within` too, where given."""
+    """The scene from one side, as large as its shape allows; at the scale that shows `within` too, where given;
+    of `around_mm` (3,) only the neighbourhood.
+    """
     from dataclasses import replace
 
     import numpy as np
@@ -362,6 +378,8 @@ def _panel(
 
     bounds = [one.bounds_mm() for one in (scene, within) if one is not None]
     ends = np.min([low for low, _ in bounds], axis=0), np.max([high for _, high in bounds], axis=0)
+    if around_mm is not None:
+        ends = around_mm - CLOSE_MM, around_mm + CLOSE_MM
     corners = np.array([[ends[a][0], ends[b][1], ends[c][2]] for a in (0, 1) for b in (0, 1) for c in (0, 1)])
     span = ends[1] - ends[0]
     flat = span[1] if side in ("left", "right") else span[0]

@@ -69,7 +69,7 @@ def anatomy_pictures(twin: Twin, plan: Plan, folder: Path, grades: Mapping[str, 
     )
     screws, _ = screw_parts(plan.screws.values(), grades)
     before = Scene[Patient](meshes=(*bone_parts(twin, names=spine), *screws), labels=bone_labels(twin, names=spine))
-    after = planned_parts(twin, plan, made, names=spine, grades=grades)
+    after = planned_parts(twin, plan, names=spine, grades=grades)
     shots = [("twin", side, f"The twin, {side} view", bones, whole[side]) for side in ("anterior", "posterior", "left")]
     shots += [
         ("plan", side, f"Screws and cuts, {side} view", clear, close[side]) for side in ("posterior", "left", "oblique")

@@ -13,17 +13,17 @@ from render.panels import Name
 from render.scene import Anchor, LinePart, Material, MeshPart, Mode, Rgb, TextPart
 from render.slices import Outline, Stroke
 from render.solids import cylinder_mesh, pose_along, screw_mesh, square_mesh, tube_mesh
-from spatial.frames import Patient
+from spatial.frames import Patient, Planned
 from spatial.mesh import TriangleMesh
 from spatial.rigid import Array, Rigid, Similarity
 from spatial.shapes import Plane
+from twin.anatomy.bone import Landmark
 from twin.anatomy.skin import Skin
 from twin.anatomy.twin import Twin
 from twin.plan.alignment_lines import Polyline
 from twin.plan.approach import WayIn
-from twin.plan.chain import in_turn, part_names, place_moves
 from twin.plan.plan import Plan
-from twin.plan.reduction import Fragments
+from twin.plan.reduction import Fragments, carry_out, motion_of
 from twin.plan.rod import Rod
 from twin.plan.screw import Screw
 
@@ -198,38 +198,30 @@ def plan_parts(
 def planned_parts(
     twin: Twin,
     plan: Plan,
-    made: Sequence[Fragments],
     *,
     names: Collection[str] | None = None,
     mode: Mode = "lit",
     opacity: float = 1.0,
     grades: Mapping[str, str] | None = None,
 ) -> Parts:
-    """The spine after the osteotomies: wedges gone, what is cranial turned about the hinges, screws riding along."""
-    chosen = list(twin.bones if names is None else names)
-    cut = {name: fragments for fragments in made for name in (*fragments.also, fragments.osteotomy.bone)}
-    moves = {name: _motion(name, made) for name in chosen}
-    whole = [name for name in chosen if name not in cut]
-    meshes = list(
-        bone_parts(twin, names=whole, mode=mode, opacity=opacity, patient_from_planned={n: moves[n] for n in whole})
-    )
-    for name in chosen:
-        if name in cut:
-            own = cut[name]
-            pieces = own.pieces if name == own.osteotomy.bone else own.also[name]
-            material = Material(bone_rgb(name), opacity, mode)
-            poses = (moves[name] @ _in_patient(own), moves[name])
-            both = zip(part_names(own.osteotomy), (pieces.moving, pieces.staying), poses, strict=True)
-            meshes += [
-                MeshPart(f"{name}:{part}", mesh, pose, material, "bones")
-                for part, mesh, pose in both
-                if len(mesh.triangles)
-            ]
+    """The bones after all osteotomies: wedges gone, what moves has moved, screws ride along. Raises NoBone, NotCut."""
+    cuts = list(plan.osteotomies.values())
+    chosen = set(twin.bones if names is None else names)
+    bodies = [body for body in carry_out(twin, cuts) if body.bone in chosen and body.role != "removed"]
+    whole = {body.bone: _in_patient(body.planned_from_patient) for body in bodies if body.role == "whole"}
+    meshes = list(bone_parts(twin, names=list(whole), mode=mode, opacity=opacity, patient_from_planned=whole))
+    meshes += [
+        MeshPart(
+            body.name, body.mesh, _in_patient(body.planned_from_patient),
+            Material(bone_rgb(body.bone), opacity, mode), "bones",
+        )
+        for body in bodies
+        if body.role != "whole" and len(body.mesh.triangles)
+    ]  # fmt: skip
     screws = []
     for screw in plan.screws.values():
-        motion = _motion(screw.bone, made)
-        if screw.bone in cut and place_moves(cut[screw.bone].osteotomy, screw.bone, screw.entry):
-            motion = motion @ _in_patient(cut[screw.bone])
+        place = Landmark("entry", screw.bone, screw.side, screw.entry, None, None)
+        motion = _in_patient(motion_of(twin, cuts, place))
         screws.append(replace(screw, entry=motion @ screw.entry, target=motion @ screw.target))
     meshes += screw_parts(screws, grades)[0]
     return Parts(tuple(meshes))
@@ -245,17 +237,6 @@ def _about_section(plane: Plane[Patient], met_mm: Array) -> tuple[Plane[Patient]
     return Plane[Patient](on_plane, plane.normal), 0.5 * float((high - low).max()) + 6.0
 
 
-def _in_patient(made: Fragments) -> Rigid[Patient, Patient]:
+def _in_patient(motion: Rigid[Planned, Patient]) -> Rigid[Patient, Patient]:
     """The plan's motion drawn in the patient's world: Planned has the same axes."""
-    turn = made.planned_from_patient
-    return Rigid[Patient, Patient](turn.rotation, turn.translation_mm)
-
-
-def _motion(bone: str, made: Sequence[Fragments]) -> Rigid[Patient, Patient]:
-    """All turns that a whole bone takes part in, each about its hinge while that is still in place."""
-    motion: Rigid[Patient, Patient] = Rigid.identity()
-    by_id = {fragments.osteotomy.id: fragments for fragments in made}
-    for cut in in_turn(fragments.osteotomy for fragments in made):
-        if bone in by_id[cut.id].moving:
-            motion = _in_patient(by_id[cut.id]) @ motion
-    return motion
+    return Rigid[Patient, Patient](motion.rotation, motion.translation_mm)

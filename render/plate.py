@@ -37,7 +37,8 @@ def framed_page(title: str, panels: Sequence[Panel], standing: Standing) -> NDAr
     """Panels side by side under a title, over the line that says what this is not, and who confirmed the levels."""
     high_px = max(panel.picture.height for panel in panels)
     footer_px = sum(font(18).getlength(text) for text in (standing.words, CAUTION)) + 80
-    needed_px = max(footer_px, *(font(17).getlength(panel.title) + 40 for panel in panels))
+    title_px = font(26, "SemiBold").getlength(title) + 40
+    needed_px = max(footer_px, title_px, *(font(17).getlength(panel.title) + 40 for panel in panels))
     wide_px = max(sum(panel.picture.width for panel in panels), round(needed_px))
     page = Image.new("RGB", (wide_px, HEADER_PX + high_px + FOOTER_PX), bytes_of(BACK_RGB))
     pen = ImageDraw.Draw(page)
