@@ -7,21 +7,26 @@ the numbers and the reference stand beside each other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from spatial.frames import Patient
+from spatial.shapes import Line
 from twin.anatomy.bone import Side
-from twin.anatomy.twin import Twin
+from twin.anatomy.twin import NoLandmark, Twin
 from twin.plan import leg_angles
 from twin.plan.cora import POPULATION, Cora, Limb, Usual, find_cora, of_other_leg
 from twin.plan.leg_angles import LEG_FORMULAS, LEG_WORDS, METHODS, LegFormula
-from twin.plan.leg_hinge import usual_hinge
+from twin.plan.limb_cuts import HingeSide, wedge
 from twin.plan.measured import Formula, Marks, Measured, Unmeasured, measure, measure_change, why_unknown
-from twin.plan.wedge_angle import WANTED_PERCENT, BadTarget, Correction, propose
+from twin.plan.osteotomy import BadOsteotomy
+from twin.plan.wedge_angle import WANTED_PERCENT, BadTarget, Correction, coronal_normal, propose
 
 MIDDLE_PERCENT = 50.0
+SOME_DEG = 5.0  # a wedge's hinge and cut do not depend on its angle
 STRAIGHT_DEG = 2.0  # less is called straight
 LOAD_NOTE = METHODS["load"]
 REFERENCES = ("population", "other-leg")
@@ -243,20 +248,21 @@ def _corrections(
     notes: list[str] = []
     if len(chosen) > 1:
         notes.append("both bones are at fault: each wedge is given as if it alone were done; two share the angle")
+    normal = coronal_normal(marks, side)
     for limb in chosen:
-        mesh = twin.bone(f"{limb}_{side}").surface
         for opening in (True, False):
             # toward valgus the medial side opens about a lateral hinge, or the lateral closes about a medial one
-            at = "lateral" if opening == toward_valgus else "medial"
+            at: HingeSide = "lateral" if opening == toward_valgus else "medial"
+            kind = "open-wedge" if opening else "close-wedge"
             try:
-                hinge = usual_hinge(mesh, marks, side, limb, at)
-                made = propose(
-                    marks, side, limb, opening, hinge.point_mm, hinge.length_mm, percent=percent, slack=slack
-                )
-            except Unmeasured as fault:
+                cut = wedge(twin, kind, f"{limb}_{side}", math.radians(SOME_DEG), hinge_side=at)
+                way = cut.hinge.direction if cut.hinge.direction @ normal > 0 else -cut.hinge.direction
+                hinge = Line[Patient](cut.hinge.point_mm, way)
+                made = propose(marks, side, limb, opening, hinge, cut.depth_mm, percent=percent, slack=slack)
+            except (Unmeasured, BadOsteotomy, NoLandmark) as fault:
                 notes.append(f"no {'opening' if opening else 'closing'} wedge of the {limb}: {fault.message}")
                 continue
-            found.append(made)
+            found.append(replace(made, notes=(*made.notes, *cut.notes)))
     return tuple(found), tuple(notes)
 
 

@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from spatial.rigid import Array
+from spatial.rigid import Array, skew
 from twin.anatomy.bone import Side
 from twin.plan.measured import Formula, Marks
 
@@ -39,7 +39,7 @@ class LegAxes:
         up = up / np.linalg.norm(up)
         aside = across - (across @ up) * up
         aside = aside / np.linalg.norm(aside)
-        return cls(aside, up, np.cross(up, aside) * (1.0 if side == "left" else -1.0))
+        return cls(aside, up, skew(up) @ aside * (1.0 if side == "left" else -1.0))
 
     def rise(self, way: Array) -> float:
         """How steeply a lateral way rises in the coronal plane, rad."""

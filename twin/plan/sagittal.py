@@ -24,7 +24,8 @@ SUPERIOR, INFERIOR = "endplate_superior", "endplate_inferior"
 
 def sagittal_axes(marks: Marks) -> Array:
     """Rows anterior and cranial (2, 3) of the sagittal plane; the scanner's when a femoral head is missing."""
-    return np.array([np.cross(CRANIAL, right_axis(marks)), CRANIAL])
+    right = right_axis(marks)
+    return np.array([[-right[1], right[0], 0.0], CRANIAL])  # cranial x right, which is level
 
 
 def right_axis(marks: Marks) -> Array:

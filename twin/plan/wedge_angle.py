@@ -29,6 +29,7 @@ from twin.plan.measured import Key, Marks, Measured, Unmeasured, measure
 
 WANTED_PERCENT = 62.5
 NORMAL_JLCA_DEG = 2.0
+SECANTS = 8
 
 
 class BadTarget(Misuse):
@@ -71,10 +72,36 @@ def turn_to_ray(fixed: Array, turned: Array, target: Array, hinge: Array) -> flo
     return math.atan2(float(a[0] * b[1] - a[1] * b[0]), float(a @ b))
 
 
-def wedge_angle_rad(marks: Marks, side: Side, limb: Limb, hinge_mm: Array, percent: float = WANTED_PERCENT) -> float:
-    """The turn of what lies below the cut about the hinge (3,), + toward valgus. Raises Unmeasured, BadTarget."""
+def wedge_angle_rad(
+    marks: Marks, side: Side, limb: Limb, hinge: Line[Patient], percent: float = WANTED_PERCENT
+) -> float:
+    """The turn of what lies below the cut about the hinge line, + toward valgus. Raises Unmeasured, BadTarget.
+
+    The closed form turns in the leg's coronal plane. A hinge that runs straight back in the bone's own frame leaves
+    that plane by the leg's torsion, so the last hundredths are found by turning the leg about the hinge as it is.
+    """
     if not 0.0 <= percent <= 100.0:
         raise BadTarget(f"the weight-bearing line at {percent:g} %; the plateau goes from 0 (medial) to 100 (lateral)")
+    angle = in_coronal_plane_rad(marks, side, limb, hinge.point_mm, percent)
+    normal = coronal_normal(marks, side)
+    if abs(abs(float(normal @ hinge.direction)) - 1.0) < 1e-12:
+        return angle * math.copysign(1.0, float(normal @ hinge.direction))
+
+    def off(turn: float) -> float:
+        return leg_angles.load_percent(turned(marks, side, limb, hinge, turn), side) - percent
+
+    before, angle = angle, angle * 1.001 + 1e-4
+    was, now = off(before), off(angle)
+    for _ in range(SECANTS):
+        if abs(now) < 1e-10 or now == was:
+            break
+        before, angle, was = angle, angle - now * (angle - before) / (now - was), now
+        now = off(angle)
+    return angle
+
+
+def in_coronal_plane_rad(marks: Marks, side: Side, limb: Limb, hinge_mm: Array, percent: float) -> float:
+    """The same in closed form, the hinge (3,) running square to the leg's coronal plane. Raises Unmeasured."""
     axes, bone = leg_axes(marks, side), f"tibia_{side}"
     inner, outer = (axes.coronal(marks.point(f"plateau_edge_{n}", bone)) for n in ("medial", "lateral"))
     target = inner + 0.01 * percent * (outer - inner)
@@ -85,16 +112,20 @@ def wedge_angle_rad(marks: Marks, side: Side, limb: Limb, hinge_mm: Array, perce
     return -turn_to_ray(foot, top, target, hinge)
 
 
+def coronal_normal(marks: Marks, side: Side) -> Array:
+    """The way (3,) about which a positive turn brings what lies below into valgus."""
+    axes = leg_axes(marks, side)
+    return np.cross(axes.across, axes.up)
+
+
 def wedge_mm(length_mm: float, angle_rad: float) -> float:
     """How high a wedge is at a distance from its hinge, along the cut face: the chord."""
     return 2.0 * length_mm * math.sin(abs(angle_rad) / 2.0)
 
 
-def turned(marks: Marks, side: Side, limb: Limb, hinge_mm: Array, angle_rad: float) -> Marks:
-    """The leg after the turn about the coronal plane's normal through the hinge; composed with what the marks have."""
-    axes = leg_axes(marks, side)
-    axis = np.cross(axes.across, axes.up)
-    turn = Line[Patient](hinge_mm, axis).rotation(angle_rad)
+def turned(marks: Marks, side: Side, limb: Limb, hinge: Line[Patient], angle_rad: float) -> Marks:
+    """The leg after a turn about the hinge line; composed with what the marks have."""
+    turn = hinge.rotation(angle_rad)
     motions: dict[Key, Rigid[Planned, Patient]] = dict(marks.motions)
     for name, bone in marks.by_key:
         if not _is_below(name, bone, side, limb):
@@ -122,8 +153,7 @@ class Correction:
     limb: Limb
     side: Side
     technique: str
-    hinge_mm: Array
-    axis: Array
+    hinge: Line[Patient]
     angle: Measured
     length_mm: float
     wanted_percent: float
@@ -147,10 +177,11 @@ class Correction:
     def to_json(self) -> dict[str, Any]:
         """As `plan deformity --json` prints it; `angle_deg` + toward valgus."""
         return {
-            "bone": f"{self.limb}_{self.side}", "technique": self.technique, "hinge_mm": self.hinge_mm.tolist(),
-            "axis": self.axis.tolist(), "angle_deg": self.angle.to_json(), "wedge_mm": self.height_mm,
-            "hinge_to_cortex_mm": self.length_mm, "wanted_percent": self.wanted_percent,
-            "jlca_correction": self.slack, "jlca_correction_status": SLACKS[self.slack].status,
+            "bone": f"{self.limb}_{self.side}", "technique": self.technique,
+            "hinge_mm": self.hinge.point_mm.tolist(), "axis": self.hinge.direction.tolist(),
+            "angle_deg": self.angle.to_json(), "wedge_mm": self.height_mm, "hinge_to_cortex_mm": self.length_mm,
+            "wanted_percent": self.wanted_percent, "jlca_correction": self.slack,
+            "jlca_correction_status": SLACKS[self.slack].status,
             "after": {name: m.to_json() for name, m in self.after.items()}, "notes": list(self.notes),
             "words": self.words(),
         }  # fmt: skip
@@ -165,10 +196,12 @@ STEEP_DEG = 5.0
 
 
 def propose(
-    marks: Marks, side: Side, limb: Limb, opening: bool, hinge_mm: Array, length_mm: float,
+    marks: Marks, side: Side, limb: Limb, opening: bool, hinge: Line[Patient], length_mm: float,
     *, percent: float = WANTED_PERCENT, slack: str = "none",
 ) -> Correction:  # fmt: skip
-    """The wedge about a given hinge. `opening` or closing; the hinge's side must suit, which is the caller's choice.
+    """The wedge about a given hinge, whose direction makes a turn toward valgus positive.
+
+    `opening` or closing; the hinge's side must suit, which is the caller's choice.
 
     Raises Unmeasured and BadTarget.
     """
@@ -176,7 +209,7 @@ def propose(
         raise BadTarget(f"no correction {slack!r} for the joint line's opening; there are {', '.join(SLACKS)}")
 
     def angle_deg(m: Marks) -> float:
-        found = math.degrees(wedge_angle_rad(m, side, limb, hinge_mm, percent))
+        found = math.degrees(wedge_angle_rad(m, side, limb, hinge, percent))
         if not SLACKS[slack].share or found <= 0.0:  # a valgus knee does not lean on its lateral ligaments
             return found
         excess = max(0.0, math.degrees(leg_angles.jlca(m, side)) - NORMAL_JLCA_DEG)
@@ -186,8 +219,7 @@ def propose(
     if angle.value is None:
         raise Unmeasured(angle.reason)
     turn = math.radians(angle.value)
-    axes = leg_axes(marks, side)
-    moved = turned(marks, side, limb, hinge_mm, turn)
+    moved = turned(marks, side, limb, hinge, turn)
     after = {
         name: measure(name, leg_angles.of_side(leg_angles.LEG_FORMULAS[name], side), moved) for name in SHOWN_AFTER
     }
@@ -204,9 +236,8 @@ def propose(
         notes.append(f"leaves the joint line {abs(line):.1f}° oblique: more than {STEEP_DEG:g}° (unverified)")
     if slack != "none":
         notes.append(f"{SLACKS[slack].words} ({SLACKS[slack].status})")
-    axis = np.cross(axes.across, axes.up)
     return Correction(
-        limb, side, technique, hinge_mm, axis, angle, length_mm, percent, slack, MappingProxyType(after), tuple(notes)
+        limb, side, technique, hinge, angle, length_mm, percent, slack, MappingProxyType(after), tuple(notes)
     )  # fmt: skip
 
 

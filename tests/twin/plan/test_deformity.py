@@ -5,6 +5,7 @@ it was made, and a real cadaver against five raters.
 import json
 import math
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from scipy.optimize import brentq
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.rigid import rotation_exp
+from spatial.shapes import Line
 from tests.data import shared_data
 from tests.twin.plan.standing import bent, leg
 from twin.anatomy import landmarks
@@ -25,7 +27,9 @@ from twin.anatomy.twin import Levels, Twin
 from twin.plan import leg_angles
 from twin.plan.cora import POPULATION, Cora, Usual, find_cora, of_other_leg
 from twin.plan.deformity import analyse, leg_measures, length_differences, shared_out
+from twin.plan.effects import effects
 from twin.plan.leg_angles import LEG_FORMULAS, leg_axes
+from twin.plan.limb_cuts import wedge
 from twin.plan.measured import Marks
 from twin.plan.wedge_angle import BadTarget, propose, turn_to_ray, turned, wedge_angle_rad, wedge_mm
 
@@ -77,10 +81,11 @@ def test_a_turn_about_a_hinge_meets_the_ray():
 HINGES = {"tibia": ((30.0, -20.0), (-30.0, -20.0)), "femur": ((30.0, 45.0), (-28.0, 45.0))}
 
 
-def hinge_at(marks, side, offset):
-    """A point lateral and above the femur's knee centre by (2,) in the leg's coronal plane."""
+def hinge_at(marks, side, offset, aslant_deg=0.0):
+    """A hinge that runs from front to back, or aslant, lateral and above the femur's knee centre by (2,)."""
     axes = leg_axes(marks, side)
-    return leg_angles.knee(marks, side) + offset[0] * axes.across + offset[1] * axes.up
+    point = leg_angles.knee(marks, side) + offset[0] * axes.across + offset[1] * axes.up
+    return Line(point, rotation_exp(math.radians(aslant_deg) * axes.up) @ np.cross(axes.across, axes.up))
 
 
 def by_search(marks, side, limb, hinge, percent):
@@ -98,8 +103,8 @@ def by_search(marks, side, limb, hinge, percent):
 @pytest.mark.parametrize(("mpta", "percent"), [(80.0, 62.5), (84.0, 50.0), (95.0, 40.0)])
 def test_the_closed_form_is_what_a_search_finds_and_puts_the_load_there(side, limb, mpta, percent):
     marks = Marks.of(leg(side, mpta=mpta, turn_deg=6.0))
-    for offset in HINGES[limb]:
-        hinge = hinge_at(marks, side, offset)
+    for offset, aslant_deg in product(HINGES[limb], (0.0, 11.0)):
+        hinge = hinge_at(marks, side, offset, aslant_deg)
         found = wedge_angle_rad(marks, side, limb, hinge, percent)
         assert math.degrees(found) == pytest.approx(
             math.degrees(by_search(marks, side, limb, hinge, percent)), abs=1e-6
@@ -301,6 +306,22 @@ def test_a_real_leg_is_plausible_and_its_answer_readable(side):
         assert made.after["weight_bearing_line_percent"].value == pytest.approx(62.5, abs=1e-6)
         assert 30.0 < made.length_mm < 80.0
     json.dumps(found.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize(("side", "percent"), [("left", 30.0), ("right", 80.0)])
+def test_the_cut_that_is_proposed_puts_the_load_there_when_it_is_carried_out(side, percent):
+    """The other way round: planes, fragments and landmarks as a plan moves them, then the same leg measured."""
+    for made in analyse(cadaver(), side, percent=percent).corrections:
+        base, _, kind = made.technique.partition(" ")
+        cut = wedge(
+            cadaver(), "open-wedge" if kind.startswith("opening") else "close-wedge", f"{made.limb}_{side}",
+            math.radians(abs(made.angle.value)), hinge_side="lateral" if base == "medial" else "medial",
+        )  # fmt: skip
+        done = effects(cadaver(), [cut])
+        assert done.legs_after[side]["weight_bearing_line_percent"].value == pytest.approx(percent, abs=1e-6)
+        other = "right" if side == "left" else "left"
+        assert all(abs(m.value) < 1e-9 for m in done.leg_changes[other].values() if m.value is not None)
+        assert 2.0 * cut.depth_mm * math.sin(cut.angle_rad / 2) == pytest.approx(made.height_mm, abs=0.01)
 
 
 def test_both_legs_of_the_cadaver_are_nearly_alike():
