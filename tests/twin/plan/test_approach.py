@@ -22,9 +22,9 @@ RADII_MM = np.array([120.0, 90.0])  # of the trunk, an elliptic tube along z
 SLEEVE = Instrument("sleeve", sleeve_mm=10.0, reach_mm=100.0, marker_mm=150.0)
 
 
-def trunk(*, padded=False, gas=False, shift_mm=0.0):
+def trunk(*, padded=False, gas=False, shift_mm=0.0, slices=50):
     """A tube of muscle in air, on a table, its CT 2 x 2 x 3 mm; `shift_mm` moves it out of the field of view."""
-    size, spacing = np.array([160, 140, 50]), np.array([2.0, 2.0, 3.0])
+    size, spacing = np.array([160, 140, slices]), np.array([2.0, 2.0, 3.0])
     origin = -spacing * (size - 1) / 2
     x, y, z = (origin[a] + spacing[a] * np.arange(size[a]) for a in range(3))
     zz, yy, xx = np.meshgrid(z, y, x, indexing="ij")
@@ -35,7 +35,7 @@ def trunk(*, padded=False, gas=False, shift_mm=0.0):
     hu[(yy > 96) & (yy < 100)] = 200  # a table behind the back
     if padded:
         hu[np.hypot(xx, yy) > 110] = -3024
-    grid = Grid((160, 140, 50), spacing, origin, np.eye(3))
+    grid = Grid((160, 140, slices), spacing, origin, np.eye(3))
     return Volume(grid, hu.astype(np.int16))
 
 
