@@ -22,11 +22,11 @@ from twin.journal import Entry, JournalBroken
 from twin.plan.approval import REVIEWED, SAVED, WITHDRAWN, authors, objections_to, standing
 from twin.plan.edits import APPROVED, EDIT_KINDS, START_VARIANT, edit_of, fold
 from twin.plan.places import places
-from twin.plan.proposals import DECIDED, proposals
+from twin.plan.proposals import DECIDED, REQUESTED, proposals
 from twin.plan.undoing import UNDO
 from twin.plan.variants import names
 
-OF_PLANS = (*EDIT_KINDS, UNDO, DECIDED, REVIEWED, APPROVED, WITHDRAWN)
+OF_PLANS = (*EDIT_KINDS, UNDO, REQUESTED, DECIDED, REVIEWED, APPROVED, WITHDRAWN)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +151,8 @@ def _words(entry: Entry, entries: Sequence[Entry]) -> str:
         return _edit_words(entry)
     if entry.kind == DECIDED:
         return f"{said['decision']} the proposal of {said['noun']} {said['id']}"
+    if entry.kind == REQUESTED:
+        return f"asked the program for a {said['request']['procedure'].replace('_', ' ')}"
     if entry.kind == REVIEWED:
         return "reviewed the plan"
     if entry.kind == APPROVED:

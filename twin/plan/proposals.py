@@ -20,6 +20,7 @@ from twin.plan.edits import START_VARIANT, counted, edit_of, fold
 from twin.plan.plan import NOUNS, Item, Plan, noun_of
 
 DECIDED = "proposal_decided"
+REQUESTED = "plan_requested"  # what was asked for, before the proposals that answer it
 Verdict = Literal["accepted", "changed", "refused"]
 Stand = Literal["as proposed", "changed", "removed"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
