@@ -74,6 +74,7 @@ def caution(twin: Twin) -> list[str]:
 def osteotomy_report(case: Case, cut: Osteotomy) -> dict[str, Any]:
     """The osteotomy carried out on its own: volumes, who moves, and the alignment before and after."""
     from twin.plan.alignment import measure_alignment
+    from twin.plan.chain import is_spine
     from twin.plan.clearance import crossed
     from twin.plan.reduction import fragments, planned_landmarks
 
@@ -82,12 +83,14 @@ def osteotomy_report(case: Case, cut: Osteotomy) -> dict[str, Any]:
     after = measure_alignment(planned_landmarks(case.twin, [cut]))
     was, will = before.lumbar_lordosis_deg, after.lumbar_lordosis_deg
     wedge = done.pieces.wedge
+    moved, stayed = done.pieces.moving.volume_ml, done.pieces.staying.volume_ml
     through = crossed(case.twin, cut.bone, cut.planes)
     return {
         **cut.to_json(),
         "wedge_height_mm": cut.wedge_height_mm,
-        "cranial_ml": done.pieces.moving.volume_ml,
-        "caudal_ml": done.pieces.staying.volume_ml,
+        "moving_ml": moved,
+        "staying_ml": stayed,
+        **({"cranial_ml": moved, "caudal_ml": stayed} if is_spine(cut.bone) else {}),
         "wedge_ml": wedge.volume_ml if len(wedge.triangles) else 0.0,
         "removed_ml": done.removed_ml,
         "passes_through": [{"name": s.name, "role": s.role} for s in through],
