@@ -9,6 +9,7 @@ from commands.plan_approve import approve, decide, review, withdraw
 from commands.plan_auto import auto
 from commands.plan_corridor import corridor
 from commands.plan_cuts import osteotomy
+from commands.plan_guide_block import guide_block
 from commands.plan_history import undo
 from commands.plan_measure import assess, deformity
 from commands.plan_pictures import pictures
@@ -29,5 +30,6 @@ for one in (screw, auto, corridor, rod, osteotomy, assess, deformity, undo, appr
     app.command()(one)
 for one in (decide, review, approve, withdraw, compare, merge, request):
     app.command()(one)
+app.command("guide-block")(guide_block)
 app.command("list")(listed)
 app.add_typer(variant, name="variant")
