@@ -64,7 +64,7 @@ def test_approach_without_a_ct_says_that_the_skin_is_not_known(tmp_path):
 def test_a_plan_that_is_not_there_or_empty_is_refused(case, tmp_path, name, options):
     options = [o.format(tmp_path) for o in options]
     assert "no plan 'other'" in run(case, name, *options, "--plan", "other", code=2).stderr
-    place = ("--entry", "12,60,4", "--target", "12,-10,4", "--diameter", "6", "--length", "40")
+    place = ("--entry", "12,60,42", "--target", "12,-10,42", "--diameter", "6", "--length", "40")
     run(case, "screw", "--bone", "vertebrae_L2", "--side", "left", *place, "--plan", f"gone-{name}")
     run(case, "undo", "--plan", f"gone-{name}")
     assert f"gone-{name}" in run(case, name, *options, "--plan", f"gone-{name}", code=1).stderr
