@@ -80,13 +80,61 @@ def test_metal_is_found_and_bone_closes_over_a_shaft_alone() -> None:
     assert found is not None
     assert found.volume_ml == pytest.approx(rod.sum() * SPACING_MM**3 / 1000.0)
     assert found.mask[rod].all()
-    inside = metal.closed_over(bone & ~rod, found, SPACING_MM)
+    inside = metal.inside_bone(bone & ~rod, found, SPACING_MM)
     deep, out = np.linalg.norm(at, axis=-1) < 20.0, np.linalg.norm(at, axis=-1) > 30.0
     assert inside[rod & deep].all()
     assert not inside[out].any()
-    assert (metal.without(working, found).hu[found.mask] < 100.0).all()
-    assert found.rise_hu()[rod].min() > found.rise_hu()[(at[..., 0] > 20.0) & ~bone].max()
+    assert (metal.replaced(working, found, metal.IN_JOINT_HU).hu[found.mask] < 100.0).all()
     assert metal.find(Volume(volume.grid, np.where(bone, np.int16(1800), np.int16(40))), as_working(hu)) is None
+
+
+def test_bone_surrounds_a_stem_and_marrow_behind_the_metals_hole_is_filled() -> None:
+    hu, at = painted((120.0, 90.0, 150.0))
+    canal = straight_canal(120.0)
+    x, y, z = at[..., 0] - 40.0, at[..., 1], at[..., 2]
+    tube = (np.hypot(x, y) < 15.0) & (np.hypot(x, y) > 11.0) & (z < 20.0)
+    tube |= (np.hypot(x, y) < 15.0) & (np.abs(z - 18.0) < 2.0) & (np.hypot(x, y) > 8.0)  # the lid, with a hole
+    stem = (np.hypot(x, y) < 6.5) & (z > -40.0) & (z < 50.0)
+    hu[:] = 40.0
+    hu[tube] = 900.0
+    hu[stem] = 3071.0
+    volume = Volume(Grid(hu.shape[::-1], np.full(3, SPACING_MM), np.zeros(3), np.eye(3)), hu.astype(np.int16))
+    found = metal.find(volume, as_working(hu))
+    assert found is not None
+    nothing = np.zeros(hu.shape, np.bool_)
+    tube[:3] |= np.hypot(x, y)[:3] < 15.0  # its lower end
+    sure, never = metal.settled(tube, nothing, nothing, nothing, found, as_working(hu), canal, ())
+    assert sure[stem & (z < 14.0)].all()
+    marrow = (np.hypot(x, y) < 10.0) & ~found.mask & (z > -50.0) & (z < 10.0)
+    assert sure[marrow].mean() > 0.95
+    assert never[stem & (z > 24.0)].all()
+    assert not (never & sure).any()
+
+
+def test_a_ball_in_its_cup_is_a_prosthetic_head_and_no_bone() -> None:
+    hu, at = painted((150.0, 120.0, 300.0))
+    centre = np.array([90.0, 5.0, -20.0])
+    d = at - centre
+    far = np.linalg.norm(d, axis=-1)
+    opening = np.array([0.7, 0.3, -0.65])
+    cup = (far < 26.0) & (far > 21.5) & (d @ opening < 0.0)
+    hu[:] = 40.0
+    hu[(far < 16.0) | cup] = 3071.0
+    working = as_working(hu)
+    volume = Volume(Grid(hu.shape[::-1], np.full(3, SPACING_MM), np.zeros(3), np.eye(3)), hu.astype(np.int16))
+    found = metal.find(volume, working)
+    (head,) = metal.heads_beside(working, found, 0.0, 60.0)
+    assert found is not None
+    assert head.prosthetic
+    assert head.side == "left"
+    assert np.linalg.norm(head.centre_mm - centre) < 1.0
+    assert head.radius_mm == pytest.approx(26.0, abs=1.5)
+    bone = (far > 26.0) & (far < 34.0) & (d @ opening < 0.0)
+    nothing = np.zeros(hu.shape, np.bool_)
+    sure, never = metal.settled(bone, nothing, nothing, nothing, found, working, straight_canal(150.0), (head,))
+    assert never[far < 24.0].all()
+    assert not sure[far < 24.0].any()
+    assert not never[(far > 29.0) & bone].any()
 
 
 def test_an_outline_takes_dark_marrow_in_and_leaves_a_bright_vessel_out() -> None:

@@ -35,7 +35,7 @@ def test_a_lumbar_scan_of_thick_slices_is_parted_and_named() -> None:
     found = segmentation.segment(volume)
     for level, floor in FLOORS.items():
         assert dice(found, truth, f"vertebrae_{level}") > floor, level
-    assert dice(found, truth, "hip_left") > 0.86
+    assert dice(found, truth, "hip_left") > 0.87
     assert found.confidence > 0.9
     assert found.transitional is None
     assert "sacrum seen" in found.evidence[0]
@@ -43,7 +43,10 @@ def test_a_lumbar_scan_of_thick_slices_is_parted_and_named() -> None:
     assert found.settings["metal_ml"] == pytest.approx(11.6, abs=0.1)
     metal = volume.hu > 2500
     labelled: NDArray[np.bool_] = np.asarray(found.labels.labels != 0)
-    assert labelled[metal].mean() < 0.15
+    # the lag screw in neck and head is within the femur; the nail where the trochanter is broken away is not
+    assert labelled[metal].mean() < 0.4
+    named = {found.labels.names[int(n)] for n in np.unique(np.asarray(found.labels.labels)[metal]) if n}
+    assert named == {"femur_left"}
     assert any("metal" in warning for warning in found.warnings)
 
 

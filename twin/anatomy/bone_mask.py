@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ THICK_MM = 1.5  # voxels larger than this leave the cortex open: it is closed be
 CLOSING_MM = 4.5
 CANAL_MM = 8.0  # about the canal's centre nothing is closed
 CRACK_MM = 1.6
+FRONT_MM, BODY_MM = 2.0, 52.0  # bodies and pedicles: before the canal's middle no joint gap is as narrow as a crack
+CRACKED_MM = 25.0  # from metal
 SPINE_MM = 55.0  # to either side of the canal: every transverse process
 MOST_HOLE_MM2 = 1200.0  # a marrow cavity that the end of the scan cuts open: a shaft, never the pelvic ring
 
@@ -37,6 +40,20 @@ class Soft:
         return float(np.clip(round(self.muscle_hu + NOISES_ABOVE_SOFT * self.noise_hu), *BONE_HU))
 
 
+@dataclass(frozen=True, eq=False)
+class Halo:
+    """What metal does to the threshold beside it: where it is `solid` it closes a bone's cavity, about it bone only
+    begins `rise_hu` higher.
+    """
+
+    solid: NDArray[np.bool_]
+    rise_hu: NDArray[np.uint8]
+
+    def on(self, finer: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> Halo:
+        """The same on another grid; `finer` brings a field there."""
+        return Halo(finer(self.solid.view(np.uint8)).view(np.bool_), finer(self.rise_hu))
+
+
 def soft_tissue(volume: Volume) -> Soft:
     """Read from every few slices."""
     rows = volume.hu[:: max(1, volume.hu.shape[0] // 40)]
@@ -49,11 +66,21 @@ def soft_tissue(volume: Volume) -> Soft:
     return Soft(muscle, float(np.median(np.abs(step)) / 0.6745 / np.sqrt(2.0)))
 
 
-def above(hu: NDArray[Any], threshold_hu: float, spacing_kji_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
-    """Bone with its marrow: above the threshold, cavities filled, also those that the first or last slice cuts open."""
+def above(
+    hu: NDArray[Any],
+    threshold_hu: float,
+    spacing_kji_mm: tuple[float, float, float],
+    halo: Halo | None = None,
+) -> NDArray[np.bool_]:
+    """Bone with its marrow: above the threshold (in the halo of metal above what that says), cavities filled, also
+    those that metal closes or that the first or last slice cuts open.
+    """
     from scipy import ndimage
 
     bone = brighter(hu, threshold_hu)
+    if halo is not None:
+        bone &= hu > threshold_hu + halo.rise_hu
+        bone |= halo.solid
     pixel_mm2 = spacing_kji_mm[1] * spacing_kji_mm[2]
     lids = []
     for k, inner in ((0, 1), (-1, -2)) if len(bone) > 2 else ():
@@ -91,9 +118,17 @@ def closed(bone: NDArray[np.bool_], coarse: Working, canal: Canal) -> NDArray[np
     return closed
 
 
-def hollows(bone: NDArray[np.bool_], coarse: Working, canal: Canal) -> NDArray[np.bool_]:
-    """Marrow of the spine that a thin cortex encloses but for cracks: no wider than CRACK_MM on either side."""
+def hollows(
+    bone: NDArray[np.bool_], coarse: Working, canal: Canal, metal_away_mm: NDArray[np.float32] | None = None
+) -> NDArray[np.bool_]:
+    """Marrow of the spine that a thin cortex encloses but for cracks: no wider than CRACK_MM on either side.
+
+    With `metal_away_mm`, how far metal is: marrow of all bones, and in bodies and pedicles near metal every crack.
+    """
     import edt
+
+    if metal_away_mm is not None:
+        return _hollows_beside_metal(bone, coarse, canal, metal_away_mm)
 
     mm = (coarse.spacing_mm,) * 3
     ends = coarse.index_from_patient(canal.centre_mm)
@@ -111,4 +146,27 @@ def hollows(bone: NDArray[np.bool_], coarse: Working, canal: Canal) -> NDArray[n
     at = canal.coordinates(coarse.patient_from_index(zyx))
     beside = (np.hypot(at[:, 1], at[:, 2]) < CANAL_MM) | (np.abs(at[:, 1]) > SPINE_MM) | (at[:, 0] < 0.0)
     out[tuple(zyx[~beside].T)] = True
+    return out
+
+
+def _hollows_beside_metal(
+    bone: NDArray[np.bool_], coarse: Working, canal: Canal, metal_away_mm: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    import edt
+
+    mm = (coarse.spacing_mm,) * 3
+    thick = edt.edt(~bone, anisotropy=mm) <= CRACK_MM
+    whole = fill_cavities(thick)
+    caves = whole & ~thick
+    out = np.zeros_like(bone)
+    if caves.any():
+        zyx = np.argwhere((edt.edt(~caves, anisotropy=mm) <= CRACK_MM + coarse.spacing_mm) & ~bone)
+        at = canal.coordinates(coarse.patient_from_index(zyx))
+        out[tuple(zyx[(np.hypot(at[:, 1], at[:, 2]) >= CANAL_MM) | (at[:, 0] < 0.0)].T)] = True
+    whole &= metal_away_mm < CRACKED_MM + CRACK_MM
+    zyx = np.argwhere((edt.edt(whole, anisotropy=mm) > CRACK_MM) & ~bone)
+    at = canal.coordinates(coarse.patient_from_index(zyx))
+    across = np.hypot(at[:, 1], at[:, 2])
+    front = (at[:, 2] > FRONT_MM) & (across < BODY_MM) & (across >= CANAL_MM) & (at[:, 0] > 0.0)
+    out[tuple(zyx[front].T)] = True
     return out

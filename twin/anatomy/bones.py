@@ -136,7 +136,8 @@ def _cortex(volume: Volume, rough: Mapping[str, TriangleMesh[Patient]]) -> edges
     by_size = sorted(rough, key=lambda name: -len(rough[name].triangles))
     found = []
     for is_spine, count in zip((True, False), CALIBRATED_ON, strict=True):
-        telling = [name for name in by_size if name.startswith("vertebrae") == is_spine][:count]
+        telling = [name for name in by_size if name.startswith("vertebrae") == is_spine]
+        telling = [name for name in telling if not _beside_metal(volume, rough[name])][:count] or telling[:count]
         said = edges.calibrate([rough[name] for name in telling], volume.hu, volume.grid)
         if said is not None:
             found.append(said)
@@ -145,6 +146,11 @@ def _cortex(volume: Volume, rough: Mapping[str, TriangleMesh[Patient]]) -> edges
     return edges.Cortex(
         float(np.mean([said.cortex_hu for said in found])), float(np.mean([said.blur_mm for said in found]))
     )
+
+
+def _beside_metal(volume: Volume, mesh: TriangleMesh[Patient]) -> bool:
+    block = voxels.block_of(volume.grid, mesh)
+    return block is not None and bool((volume.hu[block[0]] > edges.METAL_HU).any())
 
 
 def _with_detail(name: str, mesh: TriangleMesh[Patient]) -> Bone:

@@ -44,7 +44,7 @@ Sphere = tuple[float, Array, float]  # score, centre (3,) mm, radius mm
 @dataclass(frozen=True, eq=False)
 class Head:
     """A femoral head: side, centre (3,) mm Patient, radius, the share of its sphere that was seen, and how clear its
-    boundary is all around (0 to 1).
+    boundary is all around (0 to 1). A `prosthetic` one is as large as its cup's outside.
     """
 
     side: Side
@@ -52,6 +52,7 @@ class Head:
     radius_mm: float
     share: float
     score: float = 0.0
+    prosthetic: bool = False
 
 
 def neck_axis(side: str) -> Array:

@@ -23,7 +23,6 @@ from twin.anatomy import (
     body,
     bone_mask,
     discs,
-    heads,
     hips,
     levels,
     markers,
@@ -31,11 +30,13 @@ from twin.anatomy import (
     parting,
     ribs,
     spineless,
+    streaks,
     turning,
     working,
 )
 from twin.anatomy import canal as canals
 from twin.anatomy import naming as names_of
+from twin.anatomy.bone_mask import Halo
 from twin.anatomy.canal import Canal, NoSpine
 from twin.anatomy.hips import Pelvis
 from twin.anatomy.levels import Segment
@@ -105,10 +106,11 @@ def _correct(bone: NDArray[np.bool_], hu: NDArray[Any], threshold: float, word: 
 def segment(volume: Volume, progress: Progress) -> Segmented:
     """Label the bones of a CT; raises NoBones, NoSpine."""
     progress("finding the spinal canal", 0.0)
+    volume, stain = streaks.cleared(volume)
     coarse = body.patient(working.prepare(volume))
     implant = metal.find(volume, coarse)
     if implant is not None:
-        coarse = metal.without(coarse, implant)
+        coarse = metal.replaced(coarse, implant, metal.IN_BONE_HU)
     soft = bone_mask.soft_tissue(volume)
     try:
         canal, turn_deg = turning.turned(coarse, canals.find(coarse, soft.muscle_hu, soft.noise_hu), soft.bone_hu)
@@ -120,12 +122,13 @@ def segment(volume: Volume, progress: Progress) -> Segmented:
     spine = levels.segments(coarse, canal, chain, soft.bone_hu)
     threshold = soft.bone_hu
     open_shells = float(np.cbrt(np.prod(volume.grid.spacing_mm))) > bone_mask.THICK_MM
-    bone = bone_mask.above(coarse.hu, threshold, (coarse.spacing_mm,) * 3)
+    halo = None if implant is None else metal.halo(implant, stain, coarse)
+    bone = bone_mask.above(coarse.hu, threshold, (coarse.spacing_mm,) * 3, halo)
     if open_shells:
         bone = bone_mask.closed(bone, coarse, canal)
-    known = _known(coarse, canal, chain, spine, bone, implant, threshold, open_shells)
+    pelvis = _pelvis(coarse, canal, spine, implant)
+    known = _known(coarse, canal, chain, spine, bone, implant, pelvis, open_shells)
     known.correct(bone, coarse.hu, threshold, lambda field: field)
-    pelvis = _pelvis(coarse, canal, spine)
     if open_shells and pelvis is not None:
         bone |= hips.spongiosa(coarse, bone, canal, pelvis)
     seeds = _seeds(coarse, canal, spine, bone, pelvis)
@@ -135,7 +138,7 @@ def segment(volume: Volume, progress: Progress) -> Segmented:
     keys = sorted({m.bone for m in seeds if len(m.zyx)})
     marks = _marks(seeds, keys, bone.shape)
     box, grid = _around(coarse, bone, marks, volume.grid)
-    parted = _parted(volume.hu[box], grid, coarse, bone, open_shells, known, marks, keys, pelvis, threshold)
+    parted = _parted(volume.hu[box], grid, coarse, bone, open_shells, known, marks, keys, pelvis, threshold, halo)
     progress("naming the bones", 0.85)
     names, naming = _named(parted, grid, _ends_mm(volume.grid), canal, spine, keys)
     parted, found = _relabelled(parted, keys, names, grid.voxel_ml)
@@ -168,29 +171,18 @@ def _known(
     spine: tuple[Segment, ...],
     bone: NDArray[np.bool_],
     implant: Metal | None,
-    threshold: float,
+    pelvis: Pelvis | None,
     open_shells: bool,
 ) -> Known:
     between = _disc_space(coarse, canal, chain)
     sure, never = bodies.fill_and_clear(coarse, canal, bodies.find(coarse, canal, spine))
     rise = np.where(between, np.uint8(DISC_RISE_HU[open_shells]), np.uint8(0))
     if implant is not None:
-        rise = np.maximum(rise, _beside_spine(implant.rise_hu(), coarse, canal))
-        bone = bone & ~((rise > 0) & (coarse.hu < threshold + rise))
-        shafts = metal.closed_over(bone | sure, implant, coarse.spacing_mm)
-        sure, never = sure | shafts, never | (implant.mask & ~shafts)
-    if not open_shells:
+        sockets = () if pelvis is None else pelvis.heads
+        sure, never = metal.settled(bone, sure, never, between, implant, coarse, canal, sockets)
+    elif not open_shells:
         sure |= bone_mask.hollows((bone | sure) & ~never & ~between, coarse, canal) & ~never & ~between
     return Known.of(sure, never, rise)
-
-
-def _beside_spine(rise: NDArray[np.uint8], coarse: Working, canal: Canal) -> NDArray[np.uint8]:
-    """The rise in thresholds where dark marrow is filled by other means: not in the pelvis and the legs."""
-    zyx = np.argwhere(rise > 0)
-    at = canal.coordinates(coarse.patient_from_index(zyx))
-    off = (np.hypot(at[:, 1], at[:, 2]) > bone_mask.SPINE_MM) | (at[:, 0] < 0.0)
-    rise[tuple(zyx[off].T)] = 0
-    return rise
 
 
 def _disc_space(coarse: Working, canal: Canal, chain: tuple[discs.Disc, ...]) -> NDArray[np.bool_]:
@@ -208,13 +200,13 @@ def _disc_space(coarse: Working, canal: Canal, chain: tuple[discs.Disc, ...]) ->
     return out
 
 
-def _pelvis(coarse: Working, canal: Canal, spine: tuple[Segment, ...]) -> Pelvis | None:
+def _pelvis(coarse: Working, canal: Canal, spine: tuple[Segment, ...], implant: Metal | None) -> Pelvis | None:
     """Where the pelvis stands; None without a sacrum."""
     if not (spine and spine[0].is_sacrum and spine[0].above is not None):
         return None
     top = spine[0].above
     s1 = canal.points(np.array([top.lower_mm, 0.0, 22.0]))
-    found = heads.find(coarse, float(s1[0]), float(s1[2]) - 30.0)
+    found = metal.heads_beside(coarse, implant, float(s1[0]), float(s1[2]) - 30.0)
     return Pelvis.under(canal, top, spine[min(2, len(spine) - 1)].below or top, found)
 
 
@@ -278,11 +270,13 @@ def _parted(
     keys: list[str],
     pelvis: Pelvis | None,
     threshold: float,
+    halo: Halo | None,
 ) -> NDArray[np.uint8]:
     """The number of each voxel's key, at full resolution; 0 is no bone."""
     hu = np.ascontiguousarray(hu)
     spacing = (float(grid.spacing_mm[2]), float(grid.spacing_mm[1]), float(grid.spacing_mm[0]))
-    fine = bone_mask.above(hu, threshold, spacing)
+    beside = None if halo is None else halo.on(lambda field: working.on_grid(field, coarse, grid))
+    fine = bone_mask.above(hu, threshold, spacing, beside)
     if open_shells:
         fine |= working.on_grid(bone.astype(np.uint8), coarse, grid) > 0
     known.correct(fine, hu, threshold, lambda field: working.on_grid(field, coarse, grid))
