@@ -13,7 +13,7 @@ from commands.plan_desk import AsJson, CaseFolder, PlanName, folded, volume_of
 from spatial.faults import Fault
 
 if TYPE_CHECKING:
-    from twin.plan.approach import CameraView, Meeting, WayIn
+    from twin.plan.approach import CameraView, CutWay, Meeting, WayIn
     from twin.plan.plan import Plan
     from twin.plan.theatre import Theatre
 
@@ -38,7 +38,7 @@ def approach(
     """How to get there: skin entries, depth, reach, what is in the way, camera, tray list, minutes."""
     from twin.anatomy.skin import NoSkin, Skin
     from twin.case import Case
-    from twin.plan.approach import camera_views, meetings, midline_incision_mm, way_in
+    from twin.plan.approach import camera_views, meetings, midline_incision_mm, way_in, way_to_cut
     from twin.plan.theatre import load_theatre
 
     brought = load_theatre(theatre)
@@ -58,12 +58,14 @@ def approach(
         except NoSkin as fault:
             say(f"{fault.message}; depths and reach are left out.")
     ways = [way_in(case.twin, s, brought.instrument(s.kind), skin) for _, s in sorted(plan.screws.items())]
+    cuts = {} if skin is None else {o.id: way_to_cut(case.twin, o, skin) for _, o in sorted(plan.osteotomies.items())}
     crossing = meetings(ways)
     views = camera_views(ways, brought, skin)
     counts = counts_of(plan)
     report: dict[str, Any] = {
         "plan": name,
         "ways": [way.to_json() for way in ways],
+        "cuts": [way.to_json() for way in cuts.values() if way is not None],
         "meetings": [{"screws": m.screws, "overlap_mm": m.overlap_mm, "above_mm": m.above_mm} for m in crossing],
         "camera": [
             {"name": v.name, "hidden": dict(v.hidden), "worst_incidence_deg": v.worst_incidence_deg} for v in views
@@ -81,6 +83,7 @@ def approach(
         emit(report)
         return
     tell(*(_way_words(way) for way in ways))
+    tell(*(_cut_words(name, way) for name, way in cuts.items()))
     tell(*(_meeting_words(m) for m in crossing), *(_view_words(v, len(ways)) for v in views))
     if report["midline_incision_mm"] is not None:
         tell(f"Open through the midline: {report['midline_incision_mm']:.0f} mm of skin over the spinous processes.")
@@ -131,6 +134,12 @@ def _way_words(way: WayIn) -> str:
     hit = [o for o in way.obstacles if o.distance_mm < 0]
     beside = "".join(f"; IN THE WAY: {o.name} by {-o.distance_mm:.1f} mm, {o.above_mm:.0f} mm above" for o in hit)
     return f"{way.screw.id}: {depth}; {lean}{beside}"
+
+
+def _cut_words(name: str, way: CutWay | None) -> str:
+    if way is None:
+        return f"{name}: {UNSEEN}"
+    return f"{name}: the cut lies {way.shallow_mm:.0f} to {way.deep_mm:.0f} mm below the nearest skin"
 
 
 def _meeting_words(m: Meeting) -> str:

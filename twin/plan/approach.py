@@ -22,6 +22,7 @@ from spatial.rigid import Array, Directions, Points
 from spatial.shapes import Line
 from twin.anatomy.skin import SPREAD_MM, Skin
 from twin.anatomy.twin import NoLandmark, Twin
+from twin.plan.osteotomy import Osteotomy
 from twin.plan.screw import Screw
 from twin.plan.theatre import Instrument, Theatre
 
@@ -154,6 +155,41 @@ def way_in(twin: Twin, screw: Screw, instrument: Instrument, skin: Skin | None) 
         spare_reach_mm=None if depth is None else instrument.reach_mm - depth - HAND_MM,
         obstacles=_obstacles(twin, screw, radius, long),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class CutWay:
+    """How deep a cut lies: the depth below the skin of its edge's shallowest and deepest place, and the skin above the
+    shallowest.
+    """
+
+    osteotomy: str
+    shallow_mm: float
+    deep_mm: float
+    skin: Points[Patient]
+
+    def to_json(self) -> dict[str, Any]:
+        """As the command prints it."""
+        return {
+            "osteotomy": self.osteotomy,
+            "shallow_mm": round(self.shallow_mm, 1),
+            "deep_mm": round(self.deep_mm, 1),
+            "depth_sd_mm": SPREAD_MM,
+            "skin_mm": [round(v, 2) for v in self.skin.mm.tolist()],
+        }
+
+
+def way_to_cut(twin: Twin, cut: Osteotomy, skin: Skin) -> CutWay | None:
+    """The way to where the cut's planes meet the bone; None where they miss it or the skin above is not in the scan."""
+    surface = twin.bone(cut.bone).surface
+    edge = np.concatenate([surface.section(plane).reshape(-1, 3) for plane in (*cut.planes, *cut.more)])
+    if not len(edge):
+        return None
+    depth = skin.depth_mm(Points[Patient](edge))
+    near = Points[Patient](edge[int(depth.argmin())])
+    outward = Directions[Patient](skin.grid.gradient(near))
+    found = skin.out_of(near, outward)
+    return None if found is None else CutWay(cut.id, float(depth.min()), float(depth.max()), found[0])
 
 
 def meetings(ways: Sequence[WayIn]) -> tuple[Meeting, ...]:

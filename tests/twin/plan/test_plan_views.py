@@ -42,6 +42,12 @@ def test_approach_tells_the_way_to_each_screw(case):
         assert way["depth_mm"] == pytest.approx(skin_y - REAR, abs=1.5)
         assert abs(way["axial_deg"]) < 0.1
         assert way["depth_sd_mm"] > 0
+    (cut,) = found["cuts"]
+    around = np.radians(np.linspace(0, 360, 3601))
+    skin = np.column_stack([RADII_MM[0] * np.cos(around), RADII_MM[1] * np.sin(around)])
+    corner = np.array([22.3, REAR + 0.2])  # of the arch's rear wall
+    assert cut["shallow_mm"] == pytest.approx(np.linalg.norm(skin - corner, axis=1).min(), abs=0.5)
+    assert cut["deep_mm"] > cut["shallow_mm"] + 20
     sizes = [(s["diameter_mm"], s["length_mm"], s["planned"], s["count"]) for s in found["tray"]["screws"]]
     assert sizes == [(6.0, 40.0, 2, 3)]
     assert found["minutes"]["least"] < found["minutes"]["usual"] < found["minutes"]["most"]
