@@ -17,7 +17,7 @@ import numpy as np
 
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
-from spatial.rigid import Array, rotation_exp, rotation_log
+from spatial.rigid import Array, Points, rotation_exp, rotation_log
 from spatial.shapes import Line, Plane, angle_between_rad
 from twin.anatomy.bone import Side
 from twin.anatomy.limbs import shaft_axis
@@ -34,7 +34,8 @@ About = Literal["shaft", "mechanical"]
 HingeSide = Literal["medial", "lateral"]
 BRIDGE_MM = 8.0  # bone left beyond the hinge; 5 to 10 mm are usual
 BIPLANAR_DEG = 110.0  # of the ascending cut against the cut behind it
-TUBERCLE_MM = 15.0  # of bone in front of the ascending cut
+TUBERCLE_MM = (12.0, 11.0, 10.0, 9.0, 8.0, 7.0, 6.0)  # of bone in front of the ascending cut, the thickest that fits
+LEAST_BELOW_MM = 10.0  # of the plateau, where the ascending cut comes out
 STEEP_DEG = 60.0  # beyond this a cut's face runs along the shaft rather than across it
 # kind and bone: the hinge's side, its level and that of the opposite cortex
 WEDGES: Mapping[tuple[str, str], tuple[HingeSide, float, float]] = MappingProxyType(
@@ -169,14 +170,16 @@ def wedge(
     else:
         planes = [Plane[Patient](hinge, rotation_exp(axis * sign * angle_rad / 2) @ normal) for sign in (-1.0, 1.0)]
     more: tuple[Plane[Patient], ...] = ()
+    notes: list[str] = []
     if biplanar:
         if not (opens and limb.kind == "tibia"):
             raise BadOsteotomy("a biplanar cut is planned for the opening wedge of the tibia")
-        more = (_ascending(limb, planes[1], hinge, out),)
+        ascending, words = _ascending(limb, planes[1], hinge)
+        more, notes = (ascending,), [words]
     level = f"hinge {hinge_at:g} mm and far cortex {entry_at:g} mm from the knee"
     return Osteotomy(
         f"{bone}-{kind}", kind, bone, (planes[0], planes[1]), Line[Patient](hinge, axis), angle_rad, depth,
-        (f"{level}, {bridge_mm:g} mm of bone beyond the hinge: starting values, not verified",),
+        (f"{level}, {bridge_mm:g} mm of bone beyond the hinge: starting values, not verified", *notes),
         kerf_mm=kerf_mm, more=more,
     )  # fmt: skip
 
@@ -283,13 +286,32 @@ def _single(
     return with_kerf(made, kerf_mm) if kerf_mm > 0 else made
 
 
-def _ascending(limb: Limb, cut: Plane[Patient], hinge: Array, out: Array) -> Plane[Patient]:
-    """Behind the tubercle, BIPLANAR_DEG against the cut behind it; its normal shows forward, to what stays distal."""
+def _ascending(limb: Limb, cut: Plane[Patient], hinge: Array) -> tuple[Plane[Patient], str]:
+    """Behind the tubercle, seen from the side BIPLANAR_DEG against the way back; the normal shows forward, to what
+    stays distal.
+
+    Of the thicknesses the first one whose cut comes out far enough below the plateau; and what is to be said of it.
+    """
     front = -limb.axes.back
     section = Section.of(limb.surface, cut, hinge)
     middle = section.centroid_mm
-    edge = middle + (section.reach_mm(middle, front) - TUBERCLE_MM) * front
     angle = math.radians(BIPLANAR_DEG)
-    rise = -math.cos(angle) * front - math.sin(angle) * cut.normal
-    normal = np.cross(out, rise)
-    return Plane[Patient](edge, normal if float(normal @ front) > 0 else -normal)
+    rise = -math.cos(angle) * front + math.sin(angle) * limb.axes.up
+    normal = np.cross(limb.axes.across, rise)
+    normal = normal if float(normal @ front) > 0 else -normal
+    words = ""
+    for thick in TUBERCLE_MM:
+        ascending = Plane[Patient](middle + (section.reach_mm(middle, front) - thick) * front, normal)
+        below = _comes_out_mm(limb, cut, ascending)
+        words = f"{thick:g} mm of bone at the tubercle, the ascending cut comes out {below:.0f} mm below the plateau"
+        if below >= LEAST_BELOW_MM:
+            return ascending, words
+    return ascending, f"{words}: too near to the joint, lower the cut"
+
+
+def _comes_out_mm(limb: Limb, cut: Plane[Patient], ascending: Plane[Patient]) -> float:
+    """How far below the plateau the bone in front of the ascending cut ends."""
+    points = Points[Patient](limb.surface.vertices_mm)
+    flange = (cut.signed_distance_mm(points) < 0) & (ascending.signed_distance_mm(points) > 0)
+    below = (limb.knee_mm - limb.surface.vertices_mm) @ limb.axes.up
+    return float(below[flange].min()) if flange.any() else float((limb.knee_mm - ascending.point_mm) @ limb.axes.up)
