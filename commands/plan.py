@@ -14,6 +14,7 @@ from commands.plan_history import undo
 from commands.plan_measure import assess, deformity
 from commands.plan_pictures import pictures
 from commands.plan_request import request
+from commands.plan_reveal import reveal
 from commands.plan_rods import rod
 from commands.plan_screws import screw
 from commands.plan_variants import compare, listed, merge, variant
@@ -26,7 +27,7 @@ def plan() -> None:
     """Screws and osteotomies, graded on the twin."""
 
 
-for one in (screw, auto, corridor, rod, osteotomy, assess, deformity, undo, approach, pictures):
+for one in (screw, auto, reveal, corridor, rod, osteotomy, assess, deformity, undo, approach, pictures):
     app.command()(one)
 for one in (decide, review, approve, withdraw, compare, merge, request):
     app.command()(one)

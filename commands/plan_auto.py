@@ -8,7 +8,9 @@ import typer
 
 from commands.console import command, progress_bar
 from commands.plan_desk import AsJson, Author, CaseFolder, PlanName, volume_of
+from commands.plan_reveal import refuse_while_sealed, seal
 from commands.plan_screws import place
+from spatial.faults import Misuse
 
 if TYPE_CHECKING:
     from spatial.progress import Progress
@@ -23,6 +25,9 @@ def auto(
     folder: CaseFolder,
     levels: Annotated[str, typer.Option(help="L1-S1, or L1,L2,L4.")],
     rods: Annotated[bool, typer.Option("--rods", help="Bend a rod along the heads of each side as well.")] = False,
+    sealed: Annotated[
+        bool, typer.Option("--sealed", help="Keep the proposals unread until your own screws are there (plan reveal).")
+    ] = False,
     name: PlanName = "plan",
     author: Author = "planner",
     as_json: AsJson = False,
@@ -32,11 +37,18 @@ def auto(
     from twin.plan.levels import levels_between
 
     asked = levels_between(levels)
+    if sealed and rods:
+        raise Misuse("--sealed proposals have no rods yet; leave --rods until they are revealed")
     case = Case.open(folder)
+    if not sealed:
+        refuse_while_sealed(case, name, asked)
     volume = volume_of(case)
     with progress_bar("plan auto") as progress:
         proposals = proposed(case, asked, volume, progress)
-    place(case, name, author, proposals, as_json, "plan auto", rods=rods)
+    if sealed:
+        seal(case, name, author, proposals, as_json)
+    else:
+        place(case, name, author, proposals, as_json, "plan auto", rods=rods)
 
 
 def proposed(case: Case, levels: tuple[str, ...], volume: Volume | None, progress: Progress) -> list[Proposal]:

@@ -25,6 +25,7 @@ from twin.anatomy.bone import Side
 from twin.anatomy.twin import NoLandmark, Twin
 from twin.plan.clearance import Clearance, clearances, nearest_critical
 from twin.plan.grade import ANTERIOR_KEEP_MM, OffBone, ScrewGrade, anterior_cortex_mm, entry_on_bone, grade_screw
+from twin.plan.ladder import Rung, alternatives
 from twin.plan.levels import level_of
 from twin.plan.pedicle import Aim, Pedicle, PedicleOutside
 from twin.plan.screw import Screw
@@ -76,7 +77,8 @@ class Alternative:
 class Proposal:
     """A screw with its grade, or why there is none and what could be done instead.
 
-    `limits` says what kept it from being thicker, longer, or elsewhere; `alternatives` are ranked, best first.
+    `limits` says what kept it from being thicker, longer, or elsewhere; `alternatives` are ranked, best first. `rungs`:
+    what to do where no screw fits, best first.
     """
 
     bone: str
@@ -87,6 +89,7 @@ class Proposal:
     instead: str | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
     alternatives: tuple[Alternative, ...] = ()
+    rungs: tuple[Rung, ...] = ()
 
     def __post_init__(self) -> None:
         """Freeze."""
@@ -100,7 +103,13 @@ class Proposal:
 
     def refusal(self) -> dict[str, Any]:
         """The answer of a pedicle that takes no screw."""
-        return {"bone": self.bone, "side": self.side, "reason": self.reason, "instead": self.instead}
+        return {
+            "bone": self.bone,
+            "side": self.side,
+            "reason": self.reason,
+            "instead": self.instead,
+            "alternatives": [rung.to_json() for rung in self.rungs],
+        }
 
 
 def fitting_diameter_mm(width_mm: float, diameters_mm: Sequence[float] = DIAMETERS_MM) -> float | None:
@@ -137,10 +146,10 @@ def propose_screw(
     """
     pedicle = pedicle_of(twin, bone, side)
     if isinstance(pedicle, Refusal):
-        return refused(bone, side, pedicle)
+        return refused(bone, side, pedicle, alternatives(twin, bone, side, volume))
     found = sized(twin, pedicle, pedicle.best(Aim())[0], diameters_mm, lengths_mm)
     if isinstance(found, Refusal):
-        return refused(bone, side, found)
+        return refused(bone, side, found, alternatives(twin, bone, side, volume))
     grade = grade_screw(twin, found.screw, volume, patient_from_bone=pedicle.frame)
     return Proposal(bone, side, found.screw, grade, limits=found.limits)
 
@@ -155,9 +164,9 @@ def pedicle_of(twin: Twin, bone: str, side: Side) -> Pedicle | Refusal:
         return Refusal(fault.message, "check the landmarks of this bone")
 
 
-def refused(bone: str, side: Side, why: Refusal) -> Proposal:
+def refused(bone: str, side: Side, why: Refusal, rungs: tuple[Rung, ...] = ()) -> Proposal:
     """The answer without a screw."""
-    return Proposal(bone, side, None, None, why.reason, why.instead)
+    return Proposal(bone, side, None, None, why.reason, why.instead, rungs=rungs)
 
 
 def sized(

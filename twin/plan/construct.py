@@ -34,6 +34,7 @@ from twin.plan.autoplan import (
 from twin.plan.corridor import BACK_MM
 from twin.plan.grade import ScrewGrade, grade_screw
 from twin.plan.implants import Library, load_library
+from twin.plan.ladder import alternatives as ladder
 from twin.plan.levels import rank
 from twin.plan.pedicle import Aim, Pedicle
 from twin.plan.screw import Screw
@@ -87,7 +88,9 @@ def propose_construct(
     alternatives: int = 3,
     progress: Progress = silent,
 ) -> list[Proposal]:
-    """A proposal for each pedicle, in the order given, with up to so many alternatives each. Raises NoBone."""
+    """A proposal for each pedicle, in the order given, with up to so many alternatives each (0: nor what to do where
+    no screw fits). Raises NoBone.
+    """
     head_mm = (library or load_library()).screws().head.height_mm / 2.0
     sizes = tuple(diameters_mm), tuple(lengths_mm)
     places: dict[int, _Place] = {}
@@ -96,7 +99,7 @@ def propose_construct(
         progress(f"searching {bone} {side}", 0.7 * n / len(pedicles))
         place = _alone(twin, bone, side, volume, head_mm, sizes)
         if isinstance(place, Refusal):
-            found[n] = refused(bone, side, place)
+            found[n] = refused(bone, side, place, ladder(twin, bone, side, volume) if alternatives else ())
         else:
             places[n] = place
     keep = keep_mm(twin)

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from tests.twin.plan.bodies import block_spine
+from tests.twin.plan.bodies import block_spine, block_twin
 from tests.twin.plan.phantom_twin import phantom_twin
 from twin.journal import canonical_json
 from twin.plan.autoplan import LEAST_MARGIN_MM, propose_screw
@@ -90,3 +90,11 @@ def test_a_refused_pedicle_keeps_its_place_in_the_answer():
     found = propose_construct(block_spine(), [("vertebrae_L2", "left"), ("implant", "left"), ("vertebrae_L3", "left")])
     assert [p.screw is None for p in found] == [False, True, False]
     assert "pedicle_left" in found[1].reason
+
+
+def test_where_no_screw_fits_the_ways_out_are_ranked():
+    found = propose_construct(block_twin(2.2), [("vertebrae_L4", "right")])[0]
+    ways = found.refusal()["alternatives"]
+    assert [one["rank"] for one in ways] == list(range(1, len(ways) + 1))
+    assert {"hook", "skip"} <= {one["way"] for one in ways}
+    assert found.instead
