@@ -19,6 +19,7 @@ from spatial.frames import Patient
 from spatial.progress import Progress
 from spatial.rigid import Array, Points
 from twin.anatomy import (
+    articulations,
     bodies,
     body,
     bone_mask,
@@ -138,7 +139,9 @@ def segment(volume: Volume, progress: Progress) -> Segmented:
     keys = sorted({m.bone for m in seeds if len(m.zyx)})
     marks = _marks(seeds, keys, bone.shape)
     box, grid = _around(coarse, bone, marks, volume.grid)
-    parted = _parted(volume.hu[box], grid, coarse, bone, open_shells, known, marks, keys, pelvis, threshold, halo)
+    parted = _parted(
+        volume.hu[box], grid, coarse, bone, open_shells, known, marks, keys, canal, pelvis, threshold, halo
+    )
     progress("naming the bones", 0.85)
     names, naming = _named(parted, grid, _ends_mm(volume.grid), canal, spine, keys)
     parted, found = _relabelled(parted, keys, names, grid.voxel_ml)
@@ -268,6 +271,7 @@ def _parted(
     known: Known,
     marks: NDArray[np.uint8],
     keys: list[str],
+    canal: Canal,
     pelvis: Pelvis | None,
     threshold: float,
     halo: Halo | None,
@@ -280,12 +284,17 @@ def _parted(
     if open_shells:
         fine |= working.on_grid(bone.astype(np.uint8), coarse, grid) > 0
     known.correct(fine, hu, threshold, lambda field: working.on_grid(field, coarse, grid))
-    valley = parting.valleys(hu, parting.marrow(hu, fine, threshold), spacing)
+    marrow = parting.marrow(hu, fine, threshold)
+    valley = parting.valleys(hu, marrow, spacing)
+    arches = None if open_shells else articulations.Arches.of(hu, marrow, valley, grid, canal)
     sockets = () if pelvis is None else pelvis.heads
     for head in sockets:
         hips.deepen(valley, grid, head)
-    del hu
+    del hu, marrow
     parted = parting.part(fine, valley, working.on_grid(marks, coarse, grid), spacing)
+    if arches is not None:
+        places = {n: int(key[8:]) for n, key in enumerate(keys, 1) if key.startswith("segment")}
+        articulations.settle(parted, arches, grid, canal, places)
     for head in sockets:
         if not {f"femur_{head.side}", f"hip_{head.side}"} <= set(keys):
             continue  # a head, but too little of either bone to mark
