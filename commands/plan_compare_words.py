@@ -37,7 +37,7 @@ def rows_of(report: Mapping[str, Any]) -> list[Row]:
         _row("Grades", plans, lambda p: "  ".join(f"{n} {g}" for g, n in p["grades"].items()) or NONE),
         _row("Worst breach", plans, _worst),
         _row("Least wall margin", plans, _margin),
-        _row("Least hold, best guess", plans, _hold),
+        _row("Least hold (unverified)", plans, _hold),
         _row("Bone taken out", plans, lambda p: f"{p['removed_ml']:.1f} mL"),
     ]
     rows += _alignment_rows(plans, report["before"])

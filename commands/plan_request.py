@@ -11,6 +11,7 @@ import typer
 
 from commands.console import command, emit, progress_bar, say, tell
 from commands.plan_desk import AsJson, Author, CaseFolder, PlanName, append, volume_of
+from commands.plan_rods import rod_words
 from commands.plan_words import caution, conflicts, intrusions, osteotomy_report, screw_report, screw_words, uncertainty
 from spatial.faults import Misuse
 
@@ -88,6 +89,7 @@ def _place(case: Case, name: str, author: str, asked: Request, found: Answer) ->
 
 
 def _report(case: Case, found: Answer, name: str) -> dict[str, Any]:
+    from twin.plan.answer import rod_binding
     from twin.plan.plan import Plan
 
     plan = Plan(name, case.twin.twin_id)
@@ -109,6 +111,7 @@ def _report(case: Case, found: Answer, name: str) -> dict[str, Any]:
             if found.way is not None
         ],
         "screws": screws,
+        "rods": [{**one.to_json(), "binding": rod_binding(one)} for one in found.rods],
         "refused": [held.proposal.refusal() for held in found.screws if held.proposal.screw is None],
         "others": [way.to_json() for way in found.others],
         "notes": list(found.notes),
@@ -122,6 +125,7 @@ def _tell(case: Case, report: dict[str, Any], found: Answer) -> None:
         tell(f"Proposed: {found.way.words}; bound by {found.way.binding}.")
     tell(*(goal.words() for goal in found.goals))
     tell(*(f"{screw_words(one)}; bound by {one['binding']}" for one in report["screws"]))
+    tell(*(line for one in report["rods"] for line in rod_words(one)))
     tell(*(f"{r['bone']} {r['side']}: no screw: {r['reason']}\n  instead: {r['instead']}" for r in report["refused"]))
     for way in found.others[:3]:
         short = (

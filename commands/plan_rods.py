@@ -49,7 +49,7 @@ def place_rods(case: Case, name: str, author: str, plan: Plan) -> list[dict[str,
     from twin.plan.rods import plan_rods
 
     found = plan_rods(case.twin, plan.screws)
-    append(case, name, author, [one.rod for one in found])
+    append(case, name, author, [one.rod for one in found], {one.rod.id: {"by": "plan auto"} for one in found})
     return [one.to_json() for one in found]
 
 

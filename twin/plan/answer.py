@@ -23,10 +23,12 @@ from twin.plan.measured import Measured
 from twin.plan.osteotomy import Osteotomy
 from twin.plan.plan import Item
 from twin.plan.request import OF_SPINE, BadRequest, Goal, Request
+from twin.plan.rods import RodPlan, plan_rods
 from twin.scan.volume import Volume
 
 TAKES_PEDICLES = ("PSO", "VCR")
 SIDES: tuple[Side, Side] = ("left", "right")
+NEAR_LIMIT = 1.05  # a bend within this of the tightest one is at its limit
 WALLS = ("medial", "lateral", "superior", "inferior")
 
 
@@ -80,6 +82,7 @@ class Answer:
     others: tuple[Way, ...]
     goals: tuple[Reached, ...]
     screws: tuple[Held, ...]
+    rods: tuple[RodPlan, ...]
     notes: tuple[str, ...]
 
     @property
@@ -90,14 +93,15 @@ class Answer:
     @property
     def items(self) -> tuple[Item, ...]:
         """All that is proposed."""
-        return (*self.cuts, *(held.proposal.screw for held in self.screws if held.proposal.screw is not None))
+        screws = (held.proposal.screw for held in self.screws if held.proposal.screw is not None)
+        return (*self.cuts, *screws, *(one.rod for one in self.rods))
 
     @property
     def bindings(self) -> Mapping[str, str]:
         """What binds each thing that is proposed, by its id."""
         cuts = {} if self.way is None else {cut.id: self.way.binding for cut in self.way.cuts}
         screws = {held.proposal.screw.id: held.binding for held in self.screws if held.proposal.screw is not None}
-        return cuts | screws
+        return cuts | screws | {one.rod.id: rod_binding(one) for one in self.rods}
 
 
 def answer(twin: Twin, request: Request, volume: Volume | None = None, *, progress: Progress = silent) -> Answer:
@@ -128,9 +132,12 @@ def answer(twin: Twin, request: Request, volume: Volume | None = None, *, progre
         Reached(name, goal, before[name], measured_after(twin, name, side, cuts)) for name, goal in goals.items()
     )
     screws = _screws(guarded, request, fixed, cuts, volume, progress) if request.procedure in OF_SPINE else ()
+    rods = () if cuts else _rods(twin, screws)
+    if screws and cuts:
+        notes.append("no rod is bent: the cuts move its screws against each other")
     if way is not None and way.short_by:
         notes.append(f"the nearest way falls short by {way.short_by:.1f}: {way.binding}")
-    return Answer(request, way, tuple(one for one in ways if one is not way), reached, screws, tuple(notes))
+    return Answer(request, way, tuple(one for one in ways if one is not way), reached, screws, rods, tuple(notes))
 
 
 def _ways(twin: Twin, request: Request, fixed: Sequence[str], side: Side | None) -> list[tuple[Part, ...]]:
@@ -205,6 +212,19 @@ def _screws(
             why = _absent(twin, place[0], taken)
             found[place] = Held(refused(*place, why), why.reason, ())
     return tuple(found[place] for place in places)
+
+
+def _rods(twin: Twin, screws: Sequence[Held]) -> tuple[RodPlan, ...]:
+    placed = {held.proposal.screw.id: held.proposal.screw for held in screws if held.proposal.screw is not None}
+    return tuple(plan_rods(twin, placed))
+
+
+def rod_binding(found: RodPlan) -> str:
+    """What keeps a rod from lying nearer in its heads: how tightly it may be bent, else the head that is most off."""
+    if found.rod.radius_mm <= NEAR_LIMIT * found.least_radius_mm:
+        return f"bent no tighter than {found.least_radius_mm:.0f} mm"
+    worst = max(found.seats, key=lambda seat: seat.residual_mm)
+    return f"head of {worst.screw}, {worst.residual_mm:.1f} mm off the rod"
 
 
 def _absent(twin: Twin, bone: str, taken: Mapping[str, str]) -> Refusal:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from spatial.faults import Misuse
+from twin.anatomy.canal_tube import NAME as CANAL
 from twin.anatomy.twin import Twin
 from twin.plan.edits import Skipped
 from twin.plan.proposals import ensure_reason
@@ -14,6 +15,7 @@ from twin.plan.proposals import ensure_reason
 GRADES = "ABCDE"
 WORST_GRADE = "B"  # C and beyond ask for a reason
 LEAST_MARGIN_MM = 1.0
+OPENS_CANAL = ("SPO", "PSO", "VCR")  # go through the canal by their nature
 LEAST_BRIDGE_MM = 5.0  # clinical practice, not verified against a paper
 
 
@@ -53,10 +55,10 @@ def findings(
             words = f"{cut['id']}: {bridge:.1f} mm of bone remain at the hinge; it may break"
             found.append(Finding(f"{cut['id']}:hinge", words, bridge, LEAST_BRIDGE_MM, "mm"))
         for one in cut.get("passes_through", ()):
-            if one["role"] == "critical":
+            if one["role"] == "critical" and not (cut["kind"] in OPENS_CANAL and one["name"] == CANAL):
                 words = f"{cut['id']}: the cut passes through {one['name']} (critical)"
                 found.append(Finding(f"{cut['id']}:{one['name']}", words))
-    found += [Finding(f"plan:conflict-{n}", words) for n, words in enumerate(conflicts, start=1)]
+    found += [Finding(f"{words.split()[0]}:conflict", words) for words in conflicts]  # they begin with the item's id
     found += [Finding(f"plan:skipped-{n}", f"{s.kind}: {s.reason}") for n, s in enumerate(skipped, start=1)]
     if twin.fitness is not None and not twin.fitness.plan.fit:
         found.append(Finding("scan:unfit", f"the scan is not fit for planning: {'; '.join(twin.fitness.plan.reasons)}"))

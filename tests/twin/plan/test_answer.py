@@ -184,6 +184,15 @@ def test_a_side_and_a_missing_level_are_answered():
     assert "sacrum is not in this twin" in found.screws[1].proposal.reason
 
 
+def test_a_fixation_bends_a_rod_a_side_and_a_correction_none():
+    found = answer(spine(), fixation("L3,L4"))
+    assert [one.rod.id for one in found.rods] == ["rod-left", "rod-right"]
+    assert set(found.bindings) == {item.id for item in found.items}
+    moved = answer(spine(), correction(goals={"pi_minus_ll_deg": {"at_most": 10}}))
+    assert moved.rods == ()
+    assert any("no rod is bent" in note for note in moved.notes)
+
+
 def test_nothing_comes_near_a_no_go_structure_whatever_its_role():
     plate = spine().landmark("pedicle_left", "vertebrae_L3").position.mm
     ball = to_mesh(block((-4, -4, -4), (4, 4, 4)).translate((PEDICLE_X, float(plate[1]) - 6.0, float(plate[2]))))

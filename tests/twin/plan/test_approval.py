@@ -12,10 +12,11 @@ from commands.plan_desk import append
 from spatial.frames import Patient
 from spatial.rigid import Points
 from tests.twin.plan.bodies import REAR, block_spine
+from twin.anatomy.twin import SideEvidence
 from twin.case import Case
 from twin.journal import Entry
 from twin.plan.approval import authors, same_person, standing
-from twin.plan.findings import Finding, NotOverridden, overridden
+from twin.plan.findings import Finding, NotOverridden, findings, overridden
 from twin.plan.places import OtherPlaces, ensure_same, places
 from twin.plan.plan import Plan
 from twin.plan.proposals import NoReason, proposals
@@ -303,6 +304,23 @@ def test_an_override_is_for_what_was_found_and_says_why():
             overridden(found, [wrong])
     with pytest.raises(NoReason):
         overridden(found, ["a:margin=..."])
+
+
+def test_a_thin_hinge_a_cut_vessel_and_a_doubtful_side_are_findings_and_an_opened_canal_is_not():
+    passed = [{"name": "spinal_canal", "role": "critical"}, {"name": "aorta", "role": "critical"}]
+    cuts = [
+        {"id": "L3-PSO", "kind": "PSO", "bridge_mm": None, "passes_through": passed},
+        {"id": "tibia_left-open-wedge", "kind": "open-wedge", "bridge_mm": 4.2, "passes_through": passed[:1]},
+    ]
+    sure = SideEvidence("order", True, "left bones lie left")
+    doubt = SideEvidence("laterality", False, "the scan says the other side")
+    twin = replace(block_spine(), sides=(sure, doubt))
+    found = {f.key: f for f in findings(twin, [], cuts, ["L3-left sits in a pedicle that L3-PSO takes out"], [])}
+    assert set(found) == {
+        "L3-PSO:aorta", "tibia_left-open-wedge:hinge", "tibia_left-open-wedge:spinal_canal", "L3-left:conflict",
+        "sides:laterality",
+    }  # fmt: skip
+    assert (found["tibia_left-open-wedge:hinge"].value, found["tibia_left-open-wedge:hinge"].limit) == (4.2, 5.0)
 
 
 def test_an_entry_about_another_plan_changes_nothing():
