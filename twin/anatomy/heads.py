@@ -229,10 +229,10 @@ def _score(
 ) -> None:
     """Mean over the directions of how clearly the HU change just outside each radius, less what varies inside."""
     for n in prange(centres.shape[0]):
+        p = np.empty(7)
         for m in range(radii.shape[0]):
             total = 0.0
             for w in range(ways.shape[0]):
-                p = np.empty(7)
                 for s in range(7):
                     d = -6.0 + 2.0 * s if s < 3 else -0.5 + 1.5 * (s - 3)  # -6 -4 -2 | -0.5 1 2.5 4
                     t = (radii[m] + d) / spacing_mm

@@ -151,8 +151,8 @@ def deepen(valley: NDArray[np.int16], grid: Grid, head: Head) -> None:
     """Count the joint space around a femoral head as a valley, except toward the neck."""
     around = _around(grid, head, head.radius_mm + GAP_MM[1])
     if around is not None:
-        box, d, far = around
-        shell = (far > head.radius_mm + GAP_MM[0]) & (d @ neck_axis(head.side) < NECK_COSINE * far)
+        box, far, toward_neck = around
+        shell = (far > head.radius_mm + GAP_MM[0]) & (toward_neck < NECK_COSINE * far)
         block = valley[box]
         block[shell] = np.maximum(block[shell], GAP_VALLEY_HU)
 
@@ -167,9 +167,9 @@ def seat(labels: NDArray[np.uint8], grid: Grid, head: Head, femur: int, hip: int
     around = _around(grid, head, head.radius_mm + SOCKET_MM)
     if around is None:
         return
-    box, d, far = around
+    box, far, toward_neck = around
     block = labels[box]
-    neck = d @ neck_axis(head.side) > NECK_COSINE * far
+    neck = toward_neck > NECK_COSINE * far
     block[(block == hip) & (far < head.radius_mm)] = femur
     fine = float(grid.spacing_mm.max()) < FINE_MM
     outside = far > head.radius_mm + (ROUGH_MM if fine else GAP_MM[0])
@@ -186,14 +186,16 @@ def seat(labels: NDArray[np.uint8], grid: Grid, head: Head, femur: int, hip: int
 
 
 def _around(grid: Grid, head: Head, reach_mm: float) -> tuple[tuple[slice, slice, slice], Array, Array] | None:
-    """The box (k, j, i) about a head, its voxels' offsets (..., 3) from the centre and their lengths (mm)."""
+    """The box (k, j, i) about a head; how far its voxels lie from the centre, and how far toward the neck (mm)."""
     centre = grid.index_from_patient(Points[Patient](head.centre_mm))
     reach = reach_mm / grid.spacing_mm
     low = np.clip(np.floor(centre - reach), 0, grid.size).astype(int)
     high = np.clip(np.ceil(centre + reach) + 1, 0, grid.size).astype(int)
     if (high <= low).any():
         return None
-    k, j, i = np.meshgrid(*(np.arange(low[a], high[a]) for a in (2, 1, 0)), indexing="ij")
-    d = grid.patient_from_index(np.stack([i, j, k], axis=-1)).mm - head.centre_mm
+    k, j, i = np.ogrid[low[2] : high[2], low[1] : high[1], low[0] : high[0]]
+    along = [(n - centre[a]) * grid.spacing_mm[a] for a, n in enumerate((i, j, k))]
+    neck = neck_axis(head.side) @ grid.axes
     box = (slice(low[2], high[2]), slice(low[1], high[1]), slice(low[0], high[0]))
-    return box, d, np.linalg.norm(d, axis=-1)
+    far = np.sqrt(sum(d**2 for d in along))
+    return box, far, sum(d * share for d, share in zip(along, neck, strict=True))

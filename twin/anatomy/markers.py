@@ -53,6 +53,13 @@ def around(working: Working, canal: Canal, bone: NDArray[np.bool_]) -> Spine:
     return Spine(zyx, canal.coordinates(points))
 
 
+def column(spine: Spine) -> Spine:
+    """Those of them that may be marked as a vertebra's."""
+    _, lateral, anterior = spine.at.T
+    near = (np.abs(lateral) < TRANSVERSE_MM[1][1]) & (anterior > ARCH_MM[0][0]) & (anterior < BODY_MM[0][1])
+    return Spine(spine.zyx[near], spine.at[near])
+
+
 def vertebral(spine: Spine, segment: Segment, name: str, *, beside_ilium: bool = False) -> list[Marker]:
     """Body, pedicles and arch of one vertebra; the body alone of the sacrum. Empty when the scan holds too little
     of it. The transverse processes are marked as well where they come near the ilium.

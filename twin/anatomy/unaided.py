@@ -218,10 +218,11 @@ def _seeds(
 ) -> list[Marker]:
     """Markers under keys: `segment_N` (counted from below), `rib_N` (pieces), hips and femora by name."""
     near = markers.around(coarse, canal, bone)
+    column = markers.column(near)
     seeds: list[Marker] = []
     for n, segment_ in enumerate(spine):
         seeds += markers.vertebral(
-            near, segment_, f"segment_{n:02d}", beside_ilium=spine[0].is_sacrum and n in BESIDE_ILIUM
+            column, segment_, f"segment_{n:02d}", beside_ilium=spine[0].is_sacrum and n in BESIDE_ILIUM
         )
     lowest = canal.along_mm[0] - 60.0
     top = spine[0].above

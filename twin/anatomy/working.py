@@ -97,18 +97,23 @@ def interpolate(field: NDArray[np.float32], zyx: Array) -> Array:
 
 @njit_parallel
 def _averaged(hu: NDArray[np.int16], fk: int, fj: int, fi: int) -> NDArray[np.float32]:
-    nk, nj, ni = max(1, hu.shape[0] // fk), max(1, hu.shape[1] // fj), max(1, hu.shape[2] // fi)
+    fk, fj, fi = min(fk, hu.shape[0]), min(fj, hu.shape[1]), min(fi, hu.shape[2])
+    nk, nj, ni = hu.shape[0] // fk, hu.shape[1] // fj, hu.shape[2] // fi
     out = np.empty((nk, nj, ni), dtype=np.float32)
     for k in prange(nk):
+        total = np.empty(hu.shape[2], dtype=np.int32)
         for j in range(nj):
+            total[:] = 0
+            for c in range(fk):
+                for b in range(fj):
+                    row = hu[k * fk + c, j * fj + b]
+                    for i in range(len(row)):
+                        total[i] += row[i]
             for i in range(ni):
-                total, count = 0.0, 0
-                for c in range(k * fk, min((k + 1) * fk, hu.shape[0])):
-                    for b in range(j * fj, min((j + 1) * fj, hu.shape[1])):
-                        for a in range(i * fi, min((i + 1) * fi, hu.shape[2])):
-                            total += hu[c, b, a]
-                            count += 1
-                out[k, j, i] = total / max(count, 1)
+                of_cell = 0
+                for a in range(fi):
+                    of_cell += total[i * fi + a]
+                out[k, j, i] = of_cell / (fk * fj * fi)
     return out
 
 
