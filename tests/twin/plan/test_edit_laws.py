@@ -97,7 +97,7 @@ def test_every_noun_of_a_plan_is_tried_here():
     assert set(MAKE) == set(NOUNS)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 20))
 def test_undoing_two_hundred_edits_gives_back_the_same_bytes_and_redoing_them_too(seed, before):
     dice = random.Random(seed)
@@ -120,7 +120,7 @@ def test_undoing_two_hundred_edits_gives_back_the_same_bytes_and_redoing_them_to
     assert redoable(entries, "p") is None
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(st.integers(0, 2**32 - 1))
 def test_edits_undos_and_redos_in_any_order_are_what_two_stacks_of_documents_say(seed):
     dice = random.Random(seed)
