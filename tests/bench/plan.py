@@ -1,4 +1,4 @@
-"""Distances, rays, cuts and grades."""
+"""Distances, rays and grades; cuts and measures have files of their own."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from spatial.distance import DistanceGrid
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.rigid import Directions, Points
-from spatial.shapes import Plane
+from tests.bench import plan_cuts, plan_measure
 from tests.bench.measure import Job, Judgement, Side
 from tests.bench.patient import BONE, as_open3d, plan, twin
-from twin.plan.cut import cut_mesh
 from twin.plan.grade import ScrewGrade, grade_screw
 
 POINTS, RAYS = 20_000, 100_000
@@ -31,8 +30,9 @@ def jobs() -> Iterator[Job]:
     grid = DistanceGrid[Patient].from_mesh(mesh)
     yield lookup(mesh, scene, grid)
     yield rays(mesh, scene, grid)
-    yield cut(mesh)
     yield grading()
+    yield from plan_cuts.jobs()
+    yield from plan_measure.jobs()
 
 
 def building(mesh: TriangleMesh[Patient], scene: Any) -> Job:
@@ -114,39 +114,6 @@ def rays(mesh: TriangleMesh[Patient], scene: Any, grid: DistanceGrid[Patient]) -
         "plan", f"first hit of {RAYS // 1000}k rays",
         Side("DistanceGrid.trace", lambda: grid.trace(origins, directions)),
         Side("open3d RaycastingScene (Embree)", lambda: scene.cast_rays(both)["t_hit"].numpy()), judge,
-    )  # fmt: skip
-
-
-def cut(mesh: TriangleMesh[Patient]) -> Job:
-    """A vertebra in two: ours closes both pieces, open3d leaves them open and has to clip twice."""
-    middle = mesh.centroid_mm
-    normal = np.array([0.1, 0.3, 1.0]) / np.linalg.norm([0.1, 0.3, 1.0])
-    plane = Plane[Patient](middle, normal)
-    tensor = o3d.t.geometry.TriangleMesh.from_legacy(as_open3d(mesh))
-
-    def clip() -> list[TriangleMesh[Any]]:
-        pieces = []
-        for way in (normal, -normal):
-            piece = tensor.clip_plane(middle.astype(np.float32), way.astype(np.float32))
-            points, faces = piece.vertex.positions.numpy(), piece.triangle.indices.numpy()
-            pieces.append(TriangleMesh[Any](points.astype(float), faces.astype(np.int32)))
-        return pieces
-
-    def judge(ours: Any, peer: Any) -> Judgement:
-        off = 0.0
-        for a, b in zip(ours, peer, strict=True):
-            corners = a.vertices_mm[a.triangles]
-            skin = (np.abs((corners - middle) @ normal) > 1e-6).any(axis=1)  # without the cap
-            area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-            off = max(off, abs(area[skin].sum() / 200.0 / b.area_cm2 - 1.0))
-        closed = all(piece.is_closed for piece in ours)
-        words = f"outer surfaces equal to {off:.0e}; ours {'closed' if closed else 'NOT CLOSED'}, the peer's open"
-        return Judgement(bool(off < 1e-4 and closed), words, {"area_off": off})
-
-    return Job(
-        "plan", f"cut {len(mesh.triangles) // 1000}k triangles in two",
-        Side("cut_mesh (with caps)", lambda: cut_mesh(mesh, plane)),
-        Side("open3d clip_plane, twice (no caps)", clip), judge,
     )  # fmt: skip
 
 

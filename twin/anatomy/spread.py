@@ -68,6 +68,7 @@ SPREADS = {
     "facet": Spread(0.95, 0.14, 6.0, 2.0),
     "spinous_tip": Spread(0.165, 0.10, by_slice=True),
     "promontory": Spread(0.14, 0.045, by_slice=True),
+    "posterior_corner": Spread(0.18, 0.10, by_slice=True),
     "asis": Spread(0.27, 0.075, by_slice=True),
     "femoral_head": Spread(0.075, 0.038),
 }
