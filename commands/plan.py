@@ -11,6 +11,7 @@ from commands.plan_corridor import corridor
 from commands.plan_cuts import osteotomy
 from commands.plan_guide_block import guide_block
 from commands.plan_history import undo
+from commands.plan_implant import implant
 from commands.plan_measure import assess, deformity
 from commands.plan_pictures import pictures
 from commands.plan_request import request
@@ -31,6 +32,7 @@ for one in (screw, auto, reveal, corridor, rod, osteotomy, assess, deformity, un
     app.command()(one)
 for one in (decide, review, approve, withdraw, compare, merge, request):
     app.command()(one)
+app.command()(implant)
 app.command("guide-block")(guide_block)
 app.command("list")(listed)
 app.add_typer(variant, name="variant")
