@@ -17,9 +17,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from spatial.frames import Patient
+from spatial.mesh import TriangleMesh
 from spatial.rigid import Array
+from twin.anatomy import sections
 from twin.anatomy.bone import Side
 from twin.plan import leg_angles
+from twin.plan.leg_angles import LegAxes
 from twin.plan.measured import Marks, Measured, Unmeasured, measure
 
 Status = Literal["verified", "unverified"]
@@ -27,6 +31,8 @@ Limb = Literal["femur", "tibia"]
 BEYOND = 0.08  # of the bone's length: how far outside it the lines may meet and still count as one level
 LEAST_DEG = 2.0
 NEAR_JOINT = 0.12  # of the bone's length
+SHAFT = (0.38, 0.62)  # the share of a tibia between whose sections its own line is drawn
+SHAFT_SD_DEG = 1.0  # how far a straight tibia's shaft may lean from its mechanical axis
 UNSURE = 0.25  # of the bone's length: a place that is less sure than this is not named
 
 
@@ -82,6 +88,7 @@ class Cora:
     """One bend: angle (varus +), how far below the bone's upper joint centre it lies, and that as a share of the bone.
 
     `place` is the point (3,) in Patient on the bone's coronal plane. `within`: whether the lines meet inside the bone.
+    `levels`: of how many bends of this bone it is one.
     """
 
     bone: str
@@ -90,6 +97,7 @@ class Cora:
     share: float
     place_mm: tuple[float, float, float]
     within: bool
+    levels: int = 1
 
     @property
     def is_placed(self) -> bool:
@@ -100,13 +108,13 @@ class Cora:
     def words(self) -> str:
         """In a line: angle, one level or two, where."""
         value = self.angle.value or 0.0
-        bend = f"{self.bone.split('_')[0]} {'varus' if value > 0 else 'valgus'} {abs(value):.1f}°"
+        bend = f"{self.bone.split('_')[0]} {bend_words(value)}"
         if not self.is_placed:
             spread = "unknown" if self.below.sd is None else f"± {2.0 * self.below.sd:.0f} mm"
             return f"{bend} between its ends' usual angles; at which level is not sure ({spread})"
         if not self.within:
             return f"{bend}, the axes meet outside the bone: two levels, or a shift"
-        return f"{bend} at one level: {self.where()}"
+        return f"{bend} at one level{'' if self.levels == 1 else ' of two'}: {self.where()}"
 
     def where(self) -> str:
         """The place in words."""
@@ -125,8 +133,13 @@ class Cora:
         return {
             "bone": self.bone, "angle_deg": self.angle.to_json(), "below_joint_mm": self.below.to_json(),
             "share_of_bone": self.share, "place_mm": list(self.place_mm), "within_bone": self.within,
-            "placed": self.is_placed, "words": self.words(),
+            "placed": self.is_placed, "levels": self.levels, "words": self.words(),
         }  # fmt: skip
+
+
+def bend_words(varus_deg: float) -> str:
+    """`varus 3.1°`."""
+    return f"{'varus' if varus_deg >= 0 else 'valgus'} {abs(varus_deg):.1f}°"
 
 
 def find_cora(marks: Marks, side: Side, limb: Limb, usual: Mapping[str, Usual] = POPULATION) -> Cora | str:
@@ -141,7 +154,7 @@ def find_cora(marks: Marks, side: Side, limb: Limb, usual: Mapping[str, Usual] =
         return angle.reason
     sd = angle.sd if angle.sd is not None else math.hypot(usual[upper].sd, usual[lower].sd)
     if abs(angle.value) < max(LEAST_DEG, 2.0 * sd):
-        return f"the {limb} is bent by {angle.value:.1f}°, no more than the error of {2.0 * sd:.1f}°: nothing to place"
+        return f"{limb} {bend_words(angle.value)}, no more than the error of {2.0 * sd:.1f}°: nothing to place"
     below = _with_usual("below_joint_mm", marks, lambda m, off: lines(m, off)[1], usual[upper].sd, usual[lower].sd)
     _, _, share, place = lines(marks)
     within = -BEYOND <= share <= 1.0 + BEYOND
@@ -159,6 +172,65 @@ def _with_usual(
     slopes = [(formula(marks, off) - found.value) / step for off in ((step, 0.0), (0.0, step))]
     own = 0.0 if found.sd is None else found.sd
     return Measured(name, found.value, math.hypot(own, slopes[0] * first, slopes[1] * second), "")
+
+
+def two_levels(
+    mesh: TriangleMesh[Patient], marks: Marks, side: Side, usual: Mapping[str, Usual] = POPULATION
+) -> tuple[Cora, Cora] | None:
+    """Both bends of a tibia whose shaft follows neither end's axis; None where one level explains it all.
+
+    The shaft's own line (the middles of its sections, SHAFT) is the third axis: a tibia's runs parallel to its
+    mechanical axis, a femur's does not. Raises Unmeasured.
+    """
+    axes = leg_angles.tibia_axes(marks, side)
+    top, foot = leg_angles.tibial_knee(marks, side), leg_angles.ankle(marks, side)
+    shaft = _shaft(mesh, axes, top, foot)
+    if shaft is None:
+        return None
+    middle, own = shaft
+    start, end = axes.coronal(top), axes.coronal(foot)
+    depth = float(np.mean([top @ axes.back, foot @ axes.back]))
+    found = []
+    for name, joint, sign in (("mpta_deg", start, 1.0), ("ldta_deg", end, -1.0)):
+        value = math.degrees((leg_angles.mpta if name == "mpta_deg" else leg_angles.ldta)(marks, side))
+        turn = math.radians(usual[name].normal - value)
+        bend = math.degrees(sign * (turn - own))
+        sd = math.hypot(usual[name].sd, SHAFT_SD_DEG)
+        if abs(bend) < 2.0 * sd:
+            return None
+        meet = _meet(joint, turn, middle, own)
+        # an end's axis that is off by its sd meets the shaft that much nearer or farther
+        spread = math.radians(sd) * float(np.linalg.norm(meet - joint)) / abs(math.sin(math.radians(bend)))
+        place = meet[0] * axes.across + meet[1] * axes.up + depth * axes.back
+        below = float(start[1] - meet[1])
+        share = below / float(start[1] - end[1])
+        found.append(
+            Cora(
+                f"tibia_{side}", Measured("cora_angle_deg", bend, sd), Measured("below_joint_mm", below, spread), share,
+                (float(place[0]), float(place[1]), float(place[2])), -BEYOND <= share <= 1.0 + BEYOND, 2,
+            )
+        )  # fmt: skip
+    return found[0], found[1]
+
+
+def _shaft(mesh: TriangleMesh[Patient], axes: LegAxes, top: Array, foot: Array) -> tuple[Array, float] | None:
+    """The shaft's line in the coronal plane: its middle (2,) and its turn from up, from lateral toward up, rad."""
+    middles = []
+    for share in np.linspace(*SHAFT, 9):
+        outlines = sections.loops(mesh, top + share * (foot - top), axes.up)
+        if not outlines:
+            return None
+        middles.append(axes.coronal(max(outlines, key=lambda loop: loop.area_mm2).centroid_mm))
+    points = np.array(middles)
+    slope, _ = np.polyfit(points[:, 1], points[:, 0], 1)
+    return points.mean(axis=0), -math.atan(float(slope))
+
+
+def _meet(first: Array, turn: float, second: Array, other: float) -> Array:
+    """Where two lines (2,) meet whose upward ways are turned from up by these angles, from lateral toward up."""
+    a, b = (np.array([-math.sin(t), math.cos(t)]) for t in (turn, other))
+    along, _ = np.linalg.solve(np.column_stack([a, -b]), second - first)
+    return np.asarray(first + along * a)
 
 
 def _lines(
@@ -181,10 +253,7 @@ def _lines(
     if abs(bend) < math.radians(0.01):
         raise Unmeasured(f"the axes of the {limb} are parallel")
     start, end = axes.coronal(top), axes.coronal(foot)
-    down = np.array([math.sin(first), -math.cos(first)])
-    up = np.array([-math.sin(second), math.cos(second)])
-    along, _ = np.linalg.solve(np.column_stack([down, -up]), end - start)
-    meet = start + along * down
+    meet = _meet(start, first, end, second)
     depth = float(np.mean([top @ axes.back, foot @ axes.back]))
     place = meet[0] * axes.across + meet[1] * axes.up + depth * axes.back
     below = float(start[1] - meet[1])

@@ -16,9 +16,9 @@ from typing import Any
 from spatial.frames import Patient
 from spatial.shapes import Line
 from twin.anatomy.bone import Side
-from twin.anatomy.twin import NoLandmark, Twin
+from twin.anatomy.twin import NoBone, NoLandmark, Twin
 from twin.plan import leg_angles
-from twin.plan.cora import POPULATION, Cora, Limb, Usual, find_cora, of_other_leg
+from twin.plan.cora import POPULATION, Cora, Limb, Usual, bend_words, find_cora, of_other_leg, two_levels
 from twin.plan.leg_angles import LEG_FORMULAS, LEG_WORDS, METHODS, LegFormula
 from twin.plan.limb_cuts import HingeSide, wedge
 from twin.plan.measured import Formula, Marks, Measured, Unmeasured, measure, measure_change, why_unknown
@@ -50,7 +50,7 @@ class Share:
     def words(self) -> str:
         """`varus 7.5° in the proximal tibia`."""
         unsure = "" if self.sure else " (within the error)"
-        return f"{_bend(self.varus_deg)} in the {self.part}{unsure}"
+        return f"{bend_words(self.varus_deg)} in the {self.part}{unsure}"
 
     def to_json(self) -> dict[str, Any]:
         """As `plan deformity --json` prints it."""
@@ -91,7 +91,7 @@ class Deformity:
         at_fault = [s for s in self.shares if s.outside]
         where = " and ".join(s.words() for s in at_fault)
         if abs(deviation) < STRAIGHT_DEG and not at_fault:
-            return f"{leg}: straight ({_bend(deviation)})"
+            return f"{leg}: straight ({bend_words(deviation)})"
         total = Measured("hka_deg", abs(deviation), self.measures["hka_deg"].sd, self.measures["hka_deg"].reason)
         kind = "varus" if deviation > 0 else "valgus"
         said = f"outside {self._reference()}: {where}" if where else f"no angle lies outside {self._reference()}"
@@ -162,8 +162,7 @@ def analyse(
     usual = POPULATION if reference == "population" else of_other_leg(marks, side)
     measures = leg_measures(marks, side)
     shares = shared_out(measures, usual)
-    limbs: tuple[Limb, ...] = ("femur", "tibia")
-    bends = tuple(_bend_of(marks, side, limb, usual) for limb in limbs)
+    bends = (_bend_of(marks, side, "femur", usual), *_tibial_bends(twin, marks, side, usual))
     corrections, notes = _corrections(twin, marks, side, shares, measures, percent, slack)
     return Deformity(
         side, measures, usual, shares, bends, corrections, length_differences(marks, side), (*notes, LOAD_NOTE)
@@ -215,6 +214,15 @@ def shared_out(measures: Mapping[str, Measured], usual: Mapping[str, Usual]) -> 
     return tuple(found)
 
 
+def _tibial_bends(twin: Twin, marks: Marks, side: Side, usual: Mapping[str, Usual]) -> tuple[Cora | str, ...]:
+    """Two where the shaft follows neither end, else the one that the ends' axes meet in."""
+    try:
+        both = two_levels(twin.bone(f"tibia_{side}").surface, marks, side, usual)
+    except (Unmeasured, NoBone):
+        both = None
+    return both or (_bend_of(marks, side, "tibia", usual),)
+
+
 def _bend_of(marks: Marks, side: Side, limb: Limb, usual: Mapping[str, Usual]) -> Cora | str:
     try:
         return find_cora(marks, side, limb, usual)
@@ -264,7 +272,3 @@ def _corrections(
                 continue
             found.append(replace(made, notes=(*made.notes, *cut.notes)))
     return tuple(found), tuple(notes)
-
-
-def _bend(varus_deg: float) -> str:
-    return f"{'varus' if varus_deg >= 0 else 'valgus'} {abs(varus_deg):.1f}°"

@@ -25,7 +25,7 @@ from twin.anatomy.bone import Bone
 from twin.anatomy.build import twin_from_meshes
 from twin.anatomy.twin import Levels, Twin
 from twin.plan import leg_angles
-from twin.plan.cora import POPULATION, Cora, Usual, find_cora, of_other_leg
+from twin.plan.cora import POPULATION, Cora, Usual, find_cora, of_other_leg, two_levels
 from twin.plan.deformity import analyse, leg_measures, length_differences, shared_out
 from twin.plan.effects import effects
 from twin.plan.leg_angles import LEG_FORMULAS, leg_axes
@@ -195,6 +195,46 @@ def test_two_levels_that_undo_each_other_meet_outside_the_bone():
     assert found.angle.value == pytest.approx(7.0, abs=1e-6)
     assert not found.within
     assert "two levels" in found.words()
+
+
+def rings(stations, radius_mm=11.0, n=40):
+    """A closed tube with its middles at the stations, from the lowest up, its rings level."""
+    around = np.linspace(0.0, 2 * np.pi, n, endpoint=False)
+    circle = radius_mm * np.column_stack([np.cos(around), np.sin(around), np.zeros(n)])
+    points = np.concatenate([*(s + circle for s in stations), stations[:1], stations[-1:]])
+    k, m = n * len(stations), len(stations)
+    faces = []
+    for i in range(n):
+        j = (i + 1) % n
+        faces += [[k, j, i], [k + 1, (m - 1) * n + i, (m - 1) * n + j]]
+        for r in range(m - 1):
+            a, b, c, d = r * n + i, r * n + j, (r + 1) * n + i, (r + 1) * n + j
+            faces += [[a, b, c], [b, d, c]]
+    return TriangleMesh[Patient](points, np.array(faces, np.int32))
+
+
+@pytest.mark.parametrize(("high_deg", "low_deg"), [(10.0, 12.0), (14.0, -11.0)])
+def test_a_shaft_that_follows_neither_end_shows_both_levels(high_deg, low_deg):
+    """Broken a quarter down and again at three quarters: the middle piece is a line of its own."""
+    straight = leg("left", mldfa=90.0, mpta=90.0, jlca=0.0, ldta=90.0, lpfa=90.0)
+    marks = Marks.of(straight)
+    top, foot = leg_angles.tibial_knee(marks, "left"), leg_angles.ankle(marks, "left")
+    high, low = (top + share * (foot - top) for share in (0.25, 0.75))
+    turn = rotation_exp(np.array([0.0, math.radians(high_deg), 0.0]))
+    there = high + turn @ (low - high)
+    once = bent(straight, "left", "tibia", high[2], high_deg, high)
+    twice = bent(once, "left", "tibia", there[2] + 3.0, low_deg, there)
+    end = leg_angles.ankle(Marks.of(twice), "left")
+    found = two_levels(rings(np.array([end, there, high, top])), Marks.of(twice), "left", own(mpta=90.0, ldta=90.0))
+    assert found is not None
+    for bend, degrees, place in zip(found, (high_deg, low_deg), (high, there), strict=True):
+        assert bend.angle.value == pytest.approx(degrees, abs=0.05)
+        assert np.linalg.norm(np.array(bend.place_mm) - place) < 0.5
+        assert "of two" in bend.words() or not bend.is_placed
+    single = bent(straight, "left", "tibia", high[2], high_deg, high)
+    alone = leg_angles.ankle(Marks.of(single), "left")
+    bone = rings(np.array([alone, high, top]))
+    assert two_levels(bone, Marks.of(single), "left", own(mpta=90.0, ldta=90.0)) is None
 
 
 def test_a_bend_within_its_error_has_no_place():
