@@ -19,6 +19,7 @@ from twin.anatomy.build import build_twin
 from twin.anatomy.working import Working
 from twin.plan.autoplan import propose_screw
 from twin.plan.osteotomy import Osteotomy
+from twin.plan.reduction import carry_out
 from twin.scan.orientation import patient_from_index
 from twin.scan.phantom.patient import Phantom
 from twin.scan.phantom.scanner import voxelise
@@ -43,7 +44,7 @@ def warm() -> None:
     few = np.eye(3)
     placings(few, few, block, Grid((6, 6, 6), np.full(3, 4.0), np.zeros(3), np.eye(3)), 1)
     proposal = propose_screw(twin, "vertebrae_L2", "left")
-    Osteotomy.pso(twin, "vertebrae_L3", math.radians(30.0))
+    carry_out(twin, [Osteotomy.pso(twin, "vertebrae_L3", math.radians(30.0))])
     phantom.distance_mm("vertebrae_L3", np.zeros((1, 3)))
     voxelise(Phantom.make(1, metal="screws"), 5.0, 3.0, crop_mm="vertebrae_L4")
     if proposal.screw is not None:
