@@ -10,7 +10,7 @@ is paid for out of spare room only. Nothing is random.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,7 +40,7 @@ from twin.plan.pedicle import Aim, Pedicle
 from twin.plan.screw import Screw
 from twin.scan.volume import Volume
 
-LATERAL, SAGITTAL = 0.06, 0.02  # mm of wall distance a square millimetre that a head is off its neighbours' line
+LATERAL, SAGITTAL = 0.04, 0.015  # mm of wall distance a square millimetre that a head is off its neighbours' line
 SPARE_MM = 2.0  # bone around the thread beyond which more is worth nothing
 SLACK_MM = 0.05  # between the walls as points and as rays
 SWEEPS = 12
@@ -63,6 +63,7 @@ class _Place:
     x: Array
     head_mm: float
     middle_mm: Array
+    counted_mm: float
 
     @property
     def diameter_mm(self) -> float:
@@ -131,7 +132,7 @@ def _alone(
         return first
     right = pedicle.frame.rotation[:, 0]
     middle = pedicle.isthmus_mm - ((pedicle.isthmus_mm - pedicle.frame.translation_mm) @ right) * right
-    return _Place(pedicle, aim, x, first, x, head_mm, middle)
+    return _Place(pedicle, aim, x, first, x, head_mm, middle, pedicle.counted_mm(x))
 
 
 def _align(chain: list[_Place], keep: float) -> None:
@@ -154,8 +155,15 @@ def _align(chain: list[_Place], keep: float) -> None:
 
 
 def _pulled(place: _Place, pulls: Array, keep: float) -> Aim:
+    """What the pedicle is to aim at beside its neighbours. The nearest wall keeps the least margin, and the medial and
+    the inferior one their extra as far as the pedicle alone has it.
+    """
     thread = place.diameter_mm / 2.0
-    return place.aim.pulled(pulls, place.head_mm, thread + SPARE_MM, thread + keep + SLACK_MM)
+    floor = thread + keep + SLACK_MM
+    return replace(
+        place.aim, pulls=pulls, head_mm=place.head_mm, enough_mm=thread + SPARE_MM, floor_mm=floor,
+        counted_floor_mm=min(place.counted_mm - SLACK_MM, floor),
+    )  # fmt: skip
 
 
 def _pulls(chain: list[_Place], heads: list[Array], n: int) -> Array:

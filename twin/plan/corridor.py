@@ -27,7 +27,7 @@ STATIONS = 9
 WINDOW_MM = 6.0
 REACH_MM = 14.5  # of the wall points around the isthmus: across the window as far as the widest shift needs them
 BACK_MM = 60.0  # an entry is no further behind the isthmus
-UNSAFE = -1000.0  # what an axis nearer to a wall than the floor is worth, plus that wall's distance
+UNSAFE = -1000.0  # what an axis nearer to a wall than a floor is worth, plus that wall's counted distance
 FIRST_MM, FIRST_RAD = 1.0, 0.05
 LAST_SCALE = 0.05
 STARTS = np.array(
@@ -167,9 +167,9 @@ def axis_worth(
 ) -> float:
     """What an axis is worth in mm. The arrays are those of an `Aim` (`twin.plan.aim`)."""
     near, counted, body = nearest_walls(values, origin, spacing, walls, frame, extra_mm, x)
-    enough, floor, head_mm, joint_mm, joint_cost, hu_worth = limits
-    if min(near, body) < floor:
-        return float(UNSAFE + min(near, body))
+    enough, floor, counted_floor, head_mm, joint_mm, joint_cost, hu_worth = limits
+    if min(near, body) < floor or counted < counted_floor:
+        return float(UNSAFE + min(counted, body))
     worth = min(enough, counted, body) - SHIFT_COST * (x[0] ** 2 + x[1] ** 2) - TURN_COST * (x[2] ** 2 + x[3] ** 2)
     if len(pulls) == 0 and len(joints) == 0 and hu_worth == 0.0:
         return float(worth)

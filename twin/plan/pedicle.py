@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,8 @@ def _none(columns: int) -> Array:
 class Aim:
     """What is asked of an axis beyond room.
 
-    `enough_mm`: wall distance beyond which more is worth nothing; `floor_mm`: the least that is taken. `pulls` (P, 13):
+    `enough_mm`: wall distance beyond which more is worth nothing; `floor_mm`: the least that is taken, and
+    `counted_floor_mm` the least with the extras of each direction counted off. `pulls` (P, 13):
     the head's coefficient, what it should make up (3), and a quadratic form (3, 3) in mm per square millimetre;
     `head_mm`: of the head's centre before the entry. `joints` (J, 3) mm: middles of facet joints. `hu` (k, j, i) with
     `index_from_patient` (3, 4): the CT, or nothing of it.
@@ -56,15 +57,12 @@ class Aim:
 
     enough_mm: float = ENOUGH_MM
     floor_mm: float = -1e6
+    counted_floor_mm: float = -1e6
     head_mm: float = 0.0
     pulls: Array = field(default_factory=lambda: _none(13))
     joints: Array = field(default_factory=lambda: _none(3))
     hu: NDArray[np.int16] = field(default_factory=lambda: np.zeros((0, 0, 0), np.int16))
     index_from_patient: Array = field(default_factory=lambda: np.zeros((3, 4)))
-
-    def pulled(self, pulls: Array, head_mm: float, enough_mm: float, floor_mm: float) -> Aim:
-        """The same, and a head near its rod."""
-        return replace(self, pulls=pulls, head_mm=head_mm, enough_mm=enough_mm, floor_mm=floor_mm)
 
     @classmethod
     def of(cls, twin: Twin, bone: str, side: Side, volume: Volume | None) -> Aim:
@@ -79,9 +77,10 @@ class Aim:
 
     @property
     def limits(self) -> Array:
-        """The numbers of the kernel: enough, floor, head, joint's distance and cost, worth of a HU."""
+        """The numbers of the kernel: enough, both floors, head, joint's distance and cost, worth of a HU."""
         dense = HU_WORTH if self.hu.size else 0.0
-        return np.array([self.enough_mm, self.floor_mm, self.head_mm, JOINT_MM, JOINT_COST, dense])
+        floors = self.floor_mm, self.counted_floor_mm
+        return np.array([self.enough_mm, *floors, self.head_mm, JOINT_MM, JOINT_COST, dense])
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,10 +139,10 @@ class Pedicle:
             )
         )  # fmt: skip
 
-    def room_mm(self, x: Array) -> float:
-        """The nearest wall of an axis, or surface in the body."""
-        near, _, body = nearest_walls(*self._field, self.walls, self.rows, EXTRA, x)
-        return float(min(near, body))
+    def counted_mm(self, x: Array) -> float:
+        """The nearest wall of an axis, or surface in the body, with the extras of each direction counted off."""
+        _, counted, body = nearest_walls(*self._field, self.walls, self.rows, EXTRA, x)
+        return float(min(counted, body))
 
     def lattice(self, steps: Sequence[Array], depth_mm: float, least_mm: float) -> tuple[Array, Array]:
         """The axes (N, 4) of a lattice with at least so much room, and their room (N,).
