@@ -43,6 +43,11 @@ def say(*lines: str) -> None:
         sys.stderr.write(line + "\n")
 
 
+def at_keyboard() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty()
+
+
 def command(function: Callable[..., R]) -> Callable[..., R]:
     """Turn faults and Ctrl-C into one line and an exit code; reads the function's `as_json` argument."""
 

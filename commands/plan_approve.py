@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from commands import console
 from commands.console import command, emit, say, tell
 from commands.plan_desk import AsJson, CaseFolder, PlanName, assessed, folded, is_saved
 from commands.plan_words import conflicts, screw_words
@@ -238,7 +238,7 @@ def _left(left: Sequence[Proposal]) -> str:
 
 def _typed(name: str, screws: Sequence[dict[str, Any]], plan: Plan) -> str:
     """Asked at the keyboard, under the plan in words; without one the option is needed."""
-    if not sys.stdin.isatty():
+    if not console.at_keyboard():
         raise Misuse("--confirm is needed: each level with its side, typed again, such as 'L4 left, L4 right, L3'")
     say(f"Plan {name}:", *(f"  {screw_words(one)}" for one in screws))
     say(*(f"  {one.id}: {one.kind} of {one.bone}" for one in plan.osteotomies.values()))

@@ -62,9 +62,10 @@ def assess(
     from twin.plan.edits import fold
     from twin.plan.effects import effects
     from twin.plan.grade import grade_screw
+    from twin.plan.variants import names
 
     case = Case.open(folder)
-    if name not in case.plan_names:
+    if name not in names(case.journal.entries()):
         case.load_plan(name)  # raises, and says which plans there are
     found, skipped = fold(case.journal.entries(), name, case.twin.twin_id)
     now = standing(case.journal.entries(), name)

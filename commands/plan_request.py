@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from commands import console
 from commands.console import command, emit, progress_bar, say, tell
 from commands.plan_desk import AsJson, Author, CaseFolder, PlanName, append, volume_of
 from commands.plan_rods import rod_words
@@ -160,7 +160,7 @@ def _dictate(
         raise Misuse("--yes writes the request, so it needs --out FILE")
     made = read_answer(ask(endpoint, messages(text), model, patience_s=patience_s))
     say("The model reads your sentence as:", *(f"  {line}" for line in made.to_yaml().splitlines()))
-    agreed = yes or (out is not None and sys.stdin.isatty() and typer.confirm("Is this what you mean?", err=True))
+    agreed = yes or (out is not None and console.at_keyboard() and typer.confirm("Is this what you mean?", err=True))
     written = out if agreed else None
     if written is not None:
         with written.open("x", encoding="utf-8") as file:

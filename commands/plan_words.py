@@ -29,10 +29,9 @@ def uncertainty(twin: Twin) -> str:
 
 def conflicts(found: Plan) -> list[str]:
     """What of a plan does not go together."""
-    taken = {o.bone: o.id for o in found.osteotomies.values() if o.kind == "PSO"}
-    return [
-        f"{s.id} sits in a pedicle that {taken[s.bone]} takes out" for s in found.screws.values() if s.bone in taken
-    ]
+    from twin.plan.coherence import conflicts as incoherent
+
+    return incoherent(found)
 
 
 def intrusions(screws: list[dict[str, Any]]) -> list[str]:
@@ -47,7 +46,7 @@ def intrusions(screws: list[dict[str, Any]]) -> list[str]:
 
 def screw_report(screw: Screw, grade: ScrewGrade) -> dict[str, Any]:
     """A screw with its grade."""
-    return {**screw.to_json(), **grade.to_json()}
+    return {**screw.to_json(), "kind": screw.kind, "family": screw.family_name, **grade.to_json()}
 
 
 def screw_words(s: dict[str, Any]) -> str:
@@ -63,7 +62,20 @@ def screw_words(s: dict[str, Any]) -> str:
         for c in near
     )
     size = f"{s['diameter_mm']:g} x {s['length_mm']:g} mm"
-    return f"{s['id']}: {size}, grade {s['grade']}{breach}; margins mm{sd}: {margins}{beside}"
+    return f"{s['id']}: {size}, grade {s['grade']}{breach}; margins mm{sd}: {margins}{beside}{_facet_and_hold(s)}"
+
+
+def _facet_and_hold(s: dict[str, Any]) -> str:
+    """A violated facet joint, and the hold with its interval and what it is worth."""
+    facet, hold = s.get("facet"), s.get("hold_n")
+    words = f"; {facet['violated_by']} in the facet joint with {facet['neighbour']}" if _violated(facet) else ""
+    if hold is not None:
+        words += f"; hold {hold[1]:.0f} N ({hold[0]:.0f} to {hold[2]:.0f}; {s['hold_status']})"
+    return words
+
+
+def _violated(facet: dict[str, Any] | None) -> bool:
+    return facet is not None and facet["violated_by"] is not None
 
 
 def caution(twin: Twin) -> list[str]:

@@ -14,6 +14,13 @@ from twin.plan.proposals import ensure_reason
 
 GRADES = "ABCDE"
 WORST_GRADE = "B"  # C and beyond ask for a reason
+INTO = {  # of the whole screw's breaches; the pedicle's own and the front have their rules
+    "canal": "canal",
+    "foramen_superior": "foramen above",
+    "foramen_inferior": "foramen below",
+    "body_lateral": "tissue beside the body",
+    "disc": "disc",
+}
 LEAST_MARGIN_MM = 1.0
 OPENS_CANAL = ("SPO", "PSO", "VCR")  # go through the canal by their nature
 LEAST_BRIDGE_MM = 5.0  # clinical practice, not verified against a paper
@@ -104,6 +111,10 @@ def _of_screw(screw: Mapping[str, Any]) -> Iterable[Finding]:
         yield Finding(
             f"{name}:anterior", f"{name}: the tip stands {-ahead:.1f} mm in front of the bone", ahead, 0.0, "mm"
         )
+    for place, depth_mm in (screw.get("breach_whole_mm") or {}).items():
+        if place in INTO and depth_mm > 0:
+            words = f"{name}: {depth_mm:.1f} mm of the thread stand in the {INTO[place]}"
+            yield Finding(f"{name}:{place}", words, depth_mm, 0.0, "mm")
     for one in screw["structures"]:
         if one["role"] == "critical" and one["distance_mm"] < 0:
             words = f"{name} enters {one['name']} (critical) by {-one['distance_mm']:.1f} mm"

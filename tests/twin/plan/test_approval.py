@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
+from commands import console
 from commands.plan import app
 from commands.plan_desk import append
 from spatial.frames import Patient
@@ -14,12 +15,15 @@ from spatial.rigid import Points
 from tests.twin.plan.bodies import REAR, block_spine
 from twin.anatomy.twin import SideEvidence
 from twin.case import Case
+from twin.case_document import CaseCorrupt
 from twin.journal import Entry
 from twin.plan.approval import authors, same_person, standing
+from twin.plan.coherence import conflicts
 from twin.plan.findings import Finding, NotOverridden, findings, overridden
 from twin.plan.places import OtherPlaces, ensure_same, places
 from twin.plan.plan import Plan
 from twin.plan.proposals import NoReason, proposals
+from twin.plan.rods import plan_rod
 from twin.plan.screw import Screw
 
 AUTO = {"by": "plan auto", "binding": "medial"}
@@ -179,6 +183,19 @@ def test_without_a_keyboard_the_places_have_to_be_given(case):
     assert "--confirm is needed" in refused(case, "approve", *ANN, code=2)
 
 
+def test_at_a_keyboard_the_plan_is_shown_and_the_places_are_asked_for(case, monkeypatch):
+    decide_both(case)
+    answer(case, "review", *BOB)
+    monkeypatch.setattr(console, "at_keyboard", lambda: True)
+    wrong = CliRunner().invoke(app, ["approve", str(case), *ANN], input="L3 left\n")
+    assert wrong.exit_code == 2
+    assert "1 of the plan's 2 places" in wrong.stderr
+    right = CliRunner().invoke(app, ["approve", str(case), *ANN], input="L3 left, L3 right\n")
+    assert right.exit_code == 0, right.output
+    assert "L3-left: 6 x 40 mm, grade A" in right.stderr
+    assert "Plan plan: approved by Ann Lee (surgeon)" in right.stdout
+
+
 def test_each_proposal_takes_its_own_decision_with_a_reason(case):
     one = ("--by", "Ann Lee", "--item", "L3-left")
     assert "reason in words" in refused(case, "decide", *one, "--as", "accepted", "--reason", "ok", code=2)
@@ -223,7 +240,7 @@ def test_a_threshold_takes_a_written_override_of_its_own(case):
     run(case, "undo")
     run(case, "undo")
     with Case.open(case) as opened:  # in a round pedicle of 10 mm: 9 mm thick, and 3 mm thick at its medial wall
-        append(opened, "plan", "Eve", [screw("L3-left", 12.3, 9.0), screw("L3-right", 8.8, 3.0)])
+        append(opened, "plan", "Eve", [screw("L3-left", 12.3, 9.0), screw("L3-right", 9.2, 3.0)])
     answer(case, "review", *BOB)
     found = {f["key"]: f for f in answer(case, "approve", *ANN, "--check")["findings"]}
     assert set(found) == {"L3-left:margin", "L3-right:margin"}
@@ -245,7 +262,7 @@ def test_a_medial_breach_of_grade_c_is_a_finding(case):
     with Case.open(case) as opened:
         append(opened, "plan", "Eve", [screw("L3-left", 8.3)])
     keys = {f["key"]: f["words"] for f in answer(case, "approve", *ANN, "--check")["findings"]}
-    assert set(keys) == {"L3-left:grade", "L3-left:margin"}
+    assert set(keys) == {"L3-left:grade", "L3-left:margin", "L3-left:canal"}
     assert "grade C, breach 2.0 mm medial" in keys["L3-left:grade"]
 
 
@@ -321,6 +338,37 @@ def test_a_thin_hinge_a_cut_vessel_and_a_doubtful_side_are_findings_and_an_opene
         "sides:laterality",
     }  # fmt: skip
     assert (found["tibia_left-open-wedge:hinge"].value, found["tibia_left-open-wedge:hinge"].limit) == (4.2, 5.0)
+
+
+def test_a_rod_whose_screw_went_or_moved_away_is_a_conflict():
+    plan = Plan("p", "t").plus(screw("L2-left")).plus(screw("L3-left")).plus(screw("L4-left"))
+    plan = plan.plus(plan_rod(block_spine(), plan.screws.values(), "left").rod)
+    assert conflicts(plan) == []
+    assert conflicts(plan.without("screw", "L4-left")) == [
+        "rod-left joins L4-left, which is not in the plan: bend it anew"
+    ]
+    (line,) = conflicts(plan.plus(screw("L3-left", 22.3)))
+    assert line.startswith("rod-left passes the head of L3-left by 1")
+
+
+def test_threads_in_the_canal_or_a_foramen_are_findings():
+    whole = {"canal": 0.4, "foramen_superior": 0.0, "foramen_inferior": 1.1, "pedicle_lateral": 2.0, "disc": 0.0}
+    report = {
+        "id": "a", "grade": "A", "breach_mm": 0.0, "breach_direction": None, "structures": [],
+        "margin_mm": {"medial": 2.0, "anterior": -0.5}, "breach_whole_mm": whole,
+    }  # fmt: skip
+    found = findings(block_spine(), [report], [], [], [])
+    assert [f.key for f in found] == ["a:anterior", "a:canal", "a:foramen_inferior"]
+
+
+def test_a_plan_of_another_twin_is_refused(case, tmp_path):
+    other = Case.create(tmp_path / "other", replace(block_spine(), twin_id="another"), None, None, ())
+    document = Case.open(case).load_plan("plan")
+    with pytest.raises(CaseCorrupt, match="another twin"), other:
+        other.save_plan("plan", document)
+    (tmp_path / "other" / "plans" / "plan.json").write_bytes((case / "plans" / "plan.json").read_bytes())
+    assert "not in the journal" in refused(tmp_path / "other", "assess")
+    assert "not in the journal" in refused(tmp_path / "other", "review", *BOB)
 
 
 def test_an_entry_about_another_plan_changes_nothing():
