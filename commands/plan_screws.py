@@ -1,4 +1,4 @@
-"""`osteotwin plan screw`: one screw by hand or proposed, graded."""
+"""`osteotwin plan screw`: one screw by hand, by a rule, or proposed; graded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from commands.console import command, emit, say, tell
+from commands.plan_along import Asked, aim_of, placed
 from commands.plan_desk import AsJson, Author, CaseFolder, PlanName, append, point_of, volume_of
 from commands.plan_words import caution, conflicts, intrusions, screw_report, screw_words, uncertainty
 from spatial.faults import Misuse
@@ -30,16 +31,38 @@ def screw(
     ] = None,
     diameter: Annotated[float | None, typer.Option(metavar="MM", help="Outer thread diameter.")] = None,
     length: Annotated[float | None, typer.Option(metavar="MM", help="From the entry to the tip.")] = None,
+    along: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="axis (of the pedicle), cbt (cortical bone trajectory), s2ai (sacrum into ilium), "
+            "lag (any bone: --entry, --target, --diameter).",
+        ),
+    ] = None,
+    family: Annotated[str | None, typer.Option(help="Of the implant library; else the usual one.")] = None,
+    fracture: Annotated[
+        str | None, typer.Option(metavar="X,Y,Z,NX,NY,NZ", help="With lag: the thread lies beyond this plane.")
+    ] = None,
     name: PlanName = "plan",
     author: Author = "planner",
     as_json: AsJson = False,
 ) -> None:
-    """Place one pedicle screw: proposed (--auto) or given by entry, target, diameter and length."""
+    """Place one screw: proposed (--auto), by a rule (--along), or given by entry, target, diameter and length."""
     from twin.case import Case
     from twin.plan.autoplan import propose_screw
 
     if side not in ("left", "right"):
         raise Misuse(f"side {side!r}; left or right")
+    if along is not None:
+        if auto:
+            raise Misuse("--auto and --along are two ways to find a screw; give one")
+        which: Side = "left" if side == "left" else "right"
+        asked = Asked(along, bone, which, entry, target, diameter, length, family, fracture)
+        case = Case.open(folder)
+        place(case, name, author, [_by_rule(case, asked)], as_json, f"plan screw --along {along}")
+        return
+    if fracture is not None or family is not None:
+        raise Misuse("--fracture and --family belong to --along")
     given = {"--entry": entry, "--target": target, "--diameter": diameter, "--length": length}
     if auto and any(value is not None for value in given.values()):
         raise Misuse(
@@ -75,7 +98,7 @@ def place(
     after = append(case, name, author, [p.screw for p in proposals if p.screw is not None], origins)
     bent = place_rods(case, name, author, after) if rods else []
     screws = [
-        {**screw_report(p.screw, p.grade), **p.reasons()}
+        {**screw_report(p.screw, p.grade), **aim_of(case.twin, p.screw), **p.reasons()}
         for p in proposals
         if p.screw is not None and p.grade is not None
     ]
@@ -99,6 +122,24 @@ def place(
     tell(*(line for rod in bent for line in rod_words(rod)))
     tell(*(f"{r['bone']} {r['side']}: no screw: {r['reason']}\n  instead: {r['instead']}" for r in refused))
     tell(*against, *(caution(case.twin) if screws else ()))
+
+
+def _by_rule(case: Case, asked: Asked) -> Proposal:
+    """The rule's screw, or the refusal with what can be done instead."""
+    from twin.plan.autoplan import Proposal
+    from twin.plan.grade import OffBone, grade_screw
+    from twin.plan.ladder import alternatives
+    from twin.plan.placements import NoRoom
+
+    volume = volume_of(case)
+    try:
+        made = placed(case.twin, asked)
+    except (NoRoom, OffBone) as fault:
+        if asked.rule not in ("axis", "cbt"):
+            return Proposal(asked.bone, asked.side, None, None, fault.message, "another entry, target or size")
+        rungs = alternatives(case.twin, asked.bone, asked.side, volume)
+        return Proposal(asked.bone, asked.side, None, None, fault.message, rungs[0].reason, rungs=rungs)
+    return Proposal(asked.bone, asked.side, made, grade_screw(case.twin, made, volume))
 
 
 def _by_hand(

@@ -67,15 +67,12 @@ def screw_words(s: dict[str, Any]) -> str:
 
 def _facet_and_hold(s: dict[str, Any]) -> str:
     """A violated facet joint, and the hold with its interval and what it is worth."""
-    facet, hold = s.get("facet"), s.get("hold_n")
-    words = f"; {facet['violated_by']} in the facet joint with {facet['neighbour']}" if _violated(facet) else ""
+    facet: dict[str, Any] = s.get("facet") or {}
+    hold = s.get("hold_n")
+    words = f"; {facet['violated_by']} in the facet joint with {facet['neighbour']}" if facet.get("violated_by") else ""
     if hold is not None:
         words += f"; hold {hold[1]:.0f} N ({hold[0]:.0f} to {hold[2]:.0f}; {s['hold_status']})"
     return words
-
-
-def _violated(facet: dict[str, Any] | None) -> bool:
-    return facet is not None and facet["violated_by"] is not None
 
 
 def caution(twin: Twin) -> list[str]:

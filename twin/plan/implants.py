@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,7 @@ from spatial.mesh import TriangleMesh
 from twin.surfaces.stl import read_stl
 
 BUILT_IN = Path(__file__).parents[2] / "assets" / "implants"
+ENVIRONMENT = "OSTEOTWIN_IMPLANTS"  # a hospital's own files or folders
 SCHEMA = 1
 Kind = Literal["pedicle", "cortical", "s2ai", "lag"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -187,16 +189,19 @@ class Library:
         if family is None:
             family = USUAL[kind] if USUAL[kind] in known else next((n for n, f in known.items() if f.kind == kind), "")
         if family not in known:
-            raise BadImplant(f"no screws {family or kind!r} in the implant library; it has {', '.join(sorted(known))}")
+            raise BadImplant(
+                f"no screws {family or kind!r} in the implant library; it has {', '.join(sorted(known))}; "
+                f"{ENVIRONMENT} names the files of others"
+            )
         return known[family]
 
 
 def load_library(extra: Iterable[Path] = ()) -> Library:
-    """The built-in families, and those of a hospital's own files or folders, which replace their namesakes.
-
-    Raises BadImplant.
+    """The built-in families, and those of a hospital's own files or folders, which replace their namesakes: `extra`,
+    and what OSTEOTWIN_IMPLANTS names. Raises BadImplant.
     """
-    own = [Path(path) for path in extra]
+    named = os.environ.get(ENVIRONMENT, "")
+    own = [*(Path(path) for path in named.split(os.pathsep) if path), *(Path(path) for path in extra)]
     return _read((BUILT_IN, *own)) if own else _built_in()
 
 
