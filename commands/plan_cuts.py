@@ -28,6 +28,9 @@ def osteotomy(
     ] = None,
     item_id: Annotated[str | None, typer.Option("--id", help="The cut's name in the plan; else bone and kind.")] = None,
     height_mm: Annotated[float | None, typer.Option(help="Spine: hinge above the middle of the body.")] = None,
+    target_sva_mm: Annotated[
+        float | None, typer.Option(help="PSO, close-wedge: C7 in front of S1 to be left, instead of the angle.")
+    ] = None,
     shortening_mm: Annotated[float | None, typer.Option(help="VCR: how far all above comes down.")] = None,
     hinge: Annotated[str | None, typer.Option(help="Wedge of a limb: hinge medial or lateral.")] = None,
     hinge_level_mm: Annotated[float | None, typer.Option(help="Wedge of a limb: hinge from the knee.")] = None,
@@ -77,7 +80,8 @@ def osteotomy(
         if value not in (None, *known):
             raise Misuse(f"{option} {value}; {' or '.join(known)}")
     options = Options(
-        height_mm=height_mm, shortening_mm=shortening_mm, hinge_side=hinge, hinge_level_mm=hinge_level_mm,  # type: ignore[arg-type]  # checked above
+        height_mm=height_mm, target_sva_mm=target_sva_mm, shortening_mm=shortening_mm, hinge_level_mm=hinge_level_mm,
+        hinge_side=hinge,  # type: ignore[arg-type]  # checked above
         entry_level_mm=entry_level_mm, bridge_mm=bridge_mm, biplanar=biplanar or None, at=at, level_mm=level_mm,
         toward=toward, about=about, target_deg=target_deg, valgus_deg=valgus_deg, flexion_deg=flexion_deg,  # type: ignore[arg-type]  # checked above
         external_deg=external_deg, anterior_deg=anterior_deg, margin_mm=margin_mm, kerf_mm=kerf_mm,

@@ -12,7 +12,7 @@ import numpy as np
 
 from spatial.rigid import Array
 from twin.anatomy.twin import Twin
-from twin.plan import hip_cuts, leg_angles, limb_cuts, spine_cuts
+from twin.plan import hip_cuts, leg_angles, limb_cuts, sagittal, spine_cuts
 from twin.plan.chain import is_limb, is_spine, leg_place
 from twin.plan.limb_cuts import About, HingeSide, Toward
 from twin.plan.measured import Marks, Unmeasured
@@ -33,11 +33,13 @@ USUAL_DEG: Mapping[str, float] = MappingProxyType(
 class Options:
     """What may be chosen beside kind, bone and angle; None is the usual. Each kind takes some of them (see TAKEN).
 
-    `target_deg`: the femoral version or tibial torsion that a derotation is to leave. `box_mm`: across and deep, the
+    `target_deg`: the femoral version or tibial torsion that a derotation is to leave; `target_sva_mm`: how far C7 shall
+    stand in front of S1's back corner, in the pose of the scan. `box_mm`: across and deep, the
     only part of the plane that is cut, `box_at_mm` from the middle of the bone's section.
     """
 
     height_mm: float | None = None
+    target_sva_mm: float | None = None
     shortening_mm: float | None = None
     hinge_side: HingeSide | None = None
     hinge_level_mm: float | None = None
@@ -72,10 +74,10 @@ BOUNDED = ("box_mm", "box_at_mm", "outline_mm", "kerf_mm")
 WEDGE = ("hinge_side", "hinge_level_mm", "entry_level_mm", "bridge_mm")
 TAKEN: Mapping[tuple[str, str], tuple[str, ...]] = MappingProxyType(
     {
-        ("spine", "PSO"): ("height_mm",),
+        ("spine", "PSO"): ("height_mm", "target_sva_mm"),
         ("spine", "SPO"): (),
         ("spine", "VCR"): ("shortening_mm",),
-        ("spine", "close-wedge"): ("height_mm",),
+        ("spine", "close-wedge"): ("height_mm", "target_sva_mm"),
         ("spine", "open-wedge"): ("height_mm", "kerf_mm"),
         ("spine", "plane"): ("height_mm", *BOUNDED),
         ("limb", "open-wedge"): (*WEDGE, "kerf_mm", "biplanar"),
@@ -132,6 +134,10 @@ def _region(kind: str, bone: str) -> str:
 def _spine(twin: Twin, kind: str, bone: str, angle_rad: float | None, o: Options) -> Osteotomy:
     angle = math.radians(USUAL_DEG[kind]) if angle_rad is None else angle_rad
     height = o.height_mm or 0.0
+    if o.target_sva_mm is not None:
+        if angle_rad is not None:
+            raise BadOsteotomy("--target-sva-mm says how far the wedge closes; leave the angle out")
+        angle = _angle_for_sva(twin, kind, bone, height, o.target_sva_mm)
     if kind == "PSO":
         return spine_cuts.pso(twin, bone, angle, height_mm=height)
     if kind == "SPO":
@@ -140,6 +146,25 @@ def _spine(twin: Twin, kind: str, bone: str, angle_rad: float | None, o: Options
         return spine_cuts.vcr(twin, bone, angle, shortening_mm=o.shortening_mm or 0.0)
     made = spine_cuts.wedge(twin, kind, bone, angle, height_mm=height)
     return limb_cuts.with_kerf(made, o.kerf_mm) if o.kerf_mm else made
+
+
+def _angle_for_sva(twin: Twin, kind: str, bone: str, height_mm: float, wanted_mm: float) -> float:
+    """The angle at the hinge that brings C7 where it is wanted (Yang & Ondra); the hinge doesn't depend on it."""
+    trial = math.radians(USUAL_DEG[kind])
+    made = spine_cuts.pso(twin, bone, trial, height_mm=height_mm)
+    marks = Marks.of(twin.landmarks, twin.warnings)
+    try:
+        axes = sagittal.sagittal_axes(marks)
+        c7 = axes @ (sagittal.body_middle(marks, "vertebrae_C7") - made.hinge.point_mm)
+        corner = axes @ (marks.point("posterior_corner", "sacrum") - made.hinge.point_mm)
+    except Unmeasured as fault:
+        raise BadOsteotomy(f"the SVA can't be measured, so give the angle: {fault.message}") from None
+    angle = spine_cuts.pso_angle_rad(float(c7[0]), float(c7[1]), wanted_mm + float(corner[0]))
+    if angle <= 0:
+        raise BadOsteotomy(
+            f"C7 stands no further forward than {wanted_mm:g} mm already; a closing wedge brings it back"
+        )
+    return angle
 
 
 def _limb(twin: Twin, kind: str, bone: str, angle_rad: float | None, o: Options) -> Osteotomy:

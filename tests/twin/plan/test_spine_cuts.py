@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from spatial.frames import Patient
 from spatial.rigid import Points
 from tests.twin.plan.bodies import BACK, FRONT, HEIGHT, REAR, WALL, block, block_spine, to_mesh
+from twin.anatomy.bone import Landmark
 from twin.anatomy.structure import Structure
 from twin.anatomy.twin import NoBone, Twin
 from twin.plan.consequences import consequences
@@ -209,3 +210,31 @@ def test_an_arch_that_is_not_freed_collides():
     assert met.volume_mm3 > 500
     moved = (cut.motion @ Points[Patient](np.array([0.0, REAR + 0.2, 0.0]))).mm
     assert met.depth_mm < abs(moved[2])
+
+
+@pytest.mark.parametrize("kind", ["PSO", "close-wedge"])
+@pytest.mark.parametrize("wanted", [20.0, 60.0])
+def test_a_wanted_sva_gives_the_angle_that_leaves_it(kind, wanted):
+    spine = block_spine()
+
+    def mark(name, bone, place, side=None):
+        return Landmark(name, bone, side, Points[Patient](np.array(place, float)), None, 0.0)
+
+    more = (
+        mark("endplate_superior", "vertebrae_C7", [0.3, -100.0, 410.0]),
+        mark("endplate_inferior", "vertebrae_C7", [0.3, -100.0, 390.0]),
+        mark("posterior_corner", "sacrum", [0.3, 22.0, -80.0]),
+        mark("femoral_head", "femur_left", [90.0, 0, -160.0], "left"),
+        mark("femoral_head", "femur_right", [-90.0, 0, -160.0], "right"),
+    )
+    twin = Twin("leaning", spine.bones, (*spine.landmarks, *more), spine.levels)
+    cut = make(twin, kind, L3, options=Options(target_sva_mm=wanted))
+    after = {(m.name, m.bone): m.position.mm for m in planned_landmarks(twin, [cut])}
+    c7 = (after["endplate_superior", "vertebrae_C7"] + after["endplate_inferior", "vertebrae_C7"]) / 2
+    assert after["posterior_corner", "sacrum"][1] - c7[1] == pytest.approx(wanted, abs=0.01)
+    with pytest.raises(BadOsteotomy, match="leave the angle out"):
+        make(twin, kind, L3, 0.3, options=Options(target_sva_mm=wanted))
+    with pytest.raises(BadOsteotomy, match="no further forward"):
+        make(twin, kind, L3, options=Options(target_sva_mm=200.0))
+    with pytest.raises(BadOsteotomy, match="can't be measured"):
+        make(spine, kind, L3, options=Options(target_sva_mm=wanted))
