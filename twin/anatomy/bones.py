@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from spatial.allocator import trim
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.progress import Progress, part
@@ -43,6 +44,7 @@ class Bones:
 
 def from_scan(volume: Volume, labels: LabelMap, progress: Progress) -> Bones:
     """Bones whose labels only say roughly where they are: each surface is moved to the edge in the HU."""
+    trim()
     boxes = _boxes(labels)
 
     def start(name: str) -> TriangleMesh[Patient] | None:
@@ -125,6 +127,7 @@ def labels_inside(meshes: Mapping[str, TriangleMesh[Patient]], like: LabelMap) -
     """What lies inside the surfaces, on the same grid, with the common numbers; of two the first keeps a voxel."""
     numbers = numbered(sorted(meshes))
     wide = max(numbers.values(), default=0) > 255
+    trim()
     out = np.zeros(like.grid.shape, dtype=np.uint16 if wide else np.uint8)
     for name, number in numbers.items():
         voxels.paint(meshes[name], like.grid, number, out)

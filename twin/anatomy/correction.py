@@ -247,7 +247,7 @@ class _Work:
         mm = self._volume.grid.spacing_mm
         spacing = (float(mm[2]), float(mm[1]), float(mm[0]))
         valley = parting.valleys(hu, parting.marrow(hu, mine, self._threshold_hu), spacing)
-        parts = parting.part(mine, valley, marks, spacing)
+        parts = parting.part(mine, valley[mine], marks[mine], spacing)
         numbers = np.array([host, *(self._number(bone) for bone in bones)], self._out.dtype)
         name = self._before.names[host]
         lost = mine & (parts == 0)

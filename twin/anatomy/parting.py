@@ -47,12 +47,16 @@ def part(
     markers: NDArray[np.uint8],
     spacing_kji_mm: tuple[float, float, float],
 ) -> NDArray[np.uint8]:
-    """Labels (k, j, i): each voxel of `bone` that a marker reaches through bone gets the cheapest marker's number."""
+    """Labels (k, j, i): each voxel of `bone` that a marker reaches through bone gets the cheapest marker's number.
+
+    `valley` and `markers` (N,) are those of the voxels of bone, in their order.
+    """
     first = np.concatenate([[0], np.cumsum(np.count_nonzero(bone, axis=2))])
     beside = np.full((first[-1], 6), -1, dtype=np.int32)
     _neighbours(bone, first, np.empty(first[-1], dtype=np.int32), beside)
-    label = markers[bone]
-    _flood(beside, valley[bone], label, np.array(spacing_kji_mm))
+    label = markers.copy()
+    _flood(beside, valley, label, np.array(spacing_kji_mm))
+    del beside
     out = np.zeros(bone.shape, dtype=np.uint8)
     out[bone] = label
     return out

@@ -119,7 +119,7 @@ def separate(
     table = np.zeros(len(size), dtype=np.uint8)
     for new, old in enumerate(chosen, 1):
         table[old] = new
-    return _joined(parting.part(bone, valley, table[numbered], spacing_kji_mm), valley)
+    return _joined(parting.part(bone, valley[bone], table[numbered[bone]], spacing_kji_mm), valley)
 
 
 def _joined(labels: NDArray[np.uint8], valley: NDArray[np.int16]) -> NDArray[np.uint8]:

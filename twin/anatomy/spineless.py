@@ -103,11 +103,10 @@ def _at_full_resolution(
     fine = recognition.with_marrow(volume.hu, fine, spacing[1] * spacing[2])
     if float(np.cbrt(np.prod(spacing))) > bone_mask.THICK_MM:
         fine |= working.on_grid(bone.astype(np.uint8), coarse, volume.grid) > 0
-    marks = np.where(fine, working.on_grid(sure, coarse, volume.grid), 0).astype(np.uint8)
     valley = parting.valleys(volume.hu, parting.marrow(volume.hu, fine, bone_hu), spacing)
     for head in found_heads:
         hips.deepen(valley, volume.grid, head)
-    parted = parting.part(fine, valley, marks, spacing)
+    parted = parting.part(fine, valley[fine], working.on_grid(sure, coarse, volume.grid)[fine], spacing)
     for head in found_heads:
         femur, hip = numbers.get(f"femur_{head.side}"), numbers.get(f"hip_{head.side}")
         if femur is not None and hip is not None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spatial.allocator import trim
 from spatial.compiled import njit_parallel, prange
 from spatial.faults import Fault
 from spatial.frames import Patient
@@ -278,7 +279,7 @@ def _parted(
     halo: Halo | None,
 ) -> NDArray[np.uint8]:
     """The number of each voxel's key, at full resolution; 0 is no bone."""
-    hu = np.ascontiguousarray(hu)
+    trim()
     spacing = (float(grid.spacing_mm[2]), float(grid.spacing_mm[1]), float(grid.spacing_mm[0]))
     beside = None if halo is None else halo.on(lambda field: working.on_grid(field, coarse, grid))
     fine = bone_mask.above(hu, threshold, spacing, beside)
@@ -291,8 +292,9 @@ def _parted(
     sockets = () if pelvis is None else pelvis.heads
     for head in sockets:
         hips.deepen(valley, grid, head)
-    del hu, marrow
-    parted = parting.part(fine, valley, working.on_grid(marks, coarse, grid), spacing)
+    depth = valley[fine]
+    del hu, marrow, valley
+    parted = parting.part(fine, depth, working.on_grid(marks, coarse, grid)[fine], spacing)
     if arches is not None:
         places = {n: int(key[8:]) for n, key in enumerate(keys, 1) if key.startswith("segment")}
         articulations.settle(parted, arches, grid, canal, places)

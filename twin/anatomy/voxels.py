@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from spatial.compiled import njit
+from spatial.compiled import njit, njit_parallel, prange
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.rigid import Array
@@ -14,12 +14,9 @@ from twin.scan.volume import Grid
 
 def inside(mesh: TriangleMesh[Patient], grid: Grid) -> NDArray[np.bool_]:
     """Mask (k, j, i) of a grid: centres inside the mesh, by counting crossings along each row."""
-    at = ((mesh.vertices_mm - grid.origin_mm) @ grid.axes) / grid.spacing_mm
-    flips = np.zeros(grid.shape, dtype=np.bool_)
-    # rows never meet an edge exactly: both lattice directions are shifted by an unround millionth
-    _cross(at + np.array([0.0, 1.37e-6, 2.71e-6]), np.ascontiguousarray(mesh.triangles), flips)
-    _fill(flips)
-    return flips
+    out = np.zeros(grid.shape, dtype=np.uint8)
+    _fill(_crossings(mesh, grid), 1, out)
+    return out.view(np.bool_)
 
 
 def block_of(grid: Grid, mesh: TriangleMesh[Patient]) -> tuple[tuple[slice, slice, slice], Grid] | None:
@@ -39,27 +36,28 @@ def paint(mesh: TriangleMesh[Patient], grid: Grid, number: int, out: NDArray[np.
     block = block_of(grid, mesh)
     if block is not None:
         box, part = block
-        _paint(inside(mesh, part), number, out[box])
+        _fill(_crossings(mesh, part), number, out[box])
 
 
-@njit
-def _fill(flips: NDArray[np.bool_]) -> None:
+def _crossings(mesh: TriangleMesh[Patient], grid: Grid) -> NDArray[np.bool_]:
+    """Where (k, j, i) a row comes from outside to inside or back."""
+    at = ((mesh.vertices_mm - grid.origin_mm) @ grid.axes) / grid.spacing_mm
+    flips = np.zeros(grid.shape, dtype=np.bool_)
+    # rows never meet an edge exactly: both lattice directions are shifted by an unround millionth
+    _cross(at + np.array([0.0, 1.37e-6, 2.71e-6]), np.ascontiguousarray(mesh.triangles), flips)
+    return flips
+
+
+@njit_parallel
+def _fill(flips: NDArray[np.bool_], number: int, out: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    """Write `number` between crossings where 0 is."""
     nk, nj, ni = flips.shape
-    for k in range(nk):
+    for k in prange(nk):
         for j in range(nj):
             within = False
             for i in range(ni):
                 within ^= flips[k, j, i]
-                flips[k, j, i] = within
-
-
-@njit
-def _paint(mask: NDArray[np.bool_], number: int, out: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
-    nk, nj, ni = mask.shape
-    for k in range(nk):
-        for j in range(nj):
-            for i in range(ni):
-                if mask[k, j, i] and out[k, j, i] == 0:
+                if within and out[k, j, i] == 0:
                     out[k, j, i] = number
 
 
