@@ -257,12 +257,17 @@ def _all(way: Array, points_mm: Array) -> Directions[Patient]:
 
 
 def _canal_middle(twin: Twin, bone: str, frame: Rigid[Patient, Bone]) -> Array:
-    """The canal's middle as measured; else 3 mm behind the middle between the pedicles."""
+    """The canal's middle as measured; else 3 mm behind the pedicles, in the mid-plane where only one is known."""
     try:
         return np.asarray(twin.landmark("canal_centre", bone).position.mm)
     except NoLandmark:
-        necks = [twin.landmark(f"pedicle_{s}", bone).position.mm for s in ("left", "right")]
-        return np.asarray(np.mean(necks, axis=0) - 3.0 * frame.rotation[:, 1])
+        names = ("pedicle_left", "pedicle_right")
+        necks = [m.position.mm for m in twin.landmarks if m.bone == bone and m.name in names]
+        middle = np.mean(necks, axis=0)
+        if len(necks) == 1:
+            right = frame.rotation[:, 0]
+            middle = middle - float((middle - frame.translation_mm) @ right) * right
+        return np.asarray(middle - 3.0 * frame.rotation[:, 1])
 
 
 def _across(way: Array, pedicle: Pedicle) -> tuple[Array, Array]:

@@ -101,3 +101,9 @@ def test_the_answer_is_json_and_the_same_each_time():
     assert first == again
     assert first[0]["screw"]["grade"] == "A"
     assert 4.0 < next(r for r in first if r["way"] == "hook")["lamina_mm"] < 9.0
+
+
+def test_a_hook_is_judged_where_the_other_pedicle_was_not_measured():
+    both = block_twin(1.2, T5)
+    one = Twin("one", both.bones, tuple(m for m in both.landmarks if m.name != "pedicle_right"), Levels(1.0))
+    assert rungs(one, T5)["hook"].lamina_mm == pytest.approx(rungs(both, T5)["hook"].lamina_mm)
