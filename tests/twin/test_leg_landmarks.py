@@ -163,3 +163,16 @@ def test_a_femur_that_the_scan_cuts_at_the_shaft_has_no_condyles():
     shaft = m3.Manifold.cylinder(120.0, 15.0, 14.0, 48).translate((10.0, 0.0, -115.0))
     rough = m3.Manifold.sphere(16.0, 32).translate((10.0, 0.0, -110.0))  # a cut that is not quite flat
     assert limbs.femur(to_mesh(ball + neck + shaft + rough), "left", np.array([-40.0, 0.0, 0.0])) == []
+
+
+def test_a_stump_below_the_trochanters_that_is_as_broad_as_a_knee_has_no_condyles():
+    import manifold3d as m3
+
+    from tests.twin.plan.bodies import to_mesh
+
+    ball = m3.Manifold.sphere(24.0, 64).translate((-40.0, 0.0, 0.0))
+    block = m3.Manifold.cylinder(70.0, 30.0, 32.0, 64).scale((1.0, 0.7, 1.0)).translate((5.0, 0.0, -80.0))
+    ends = [m3.Manifold.sphere(16.0, 32).translate((x, 6.0, -74.0)) for x in (-16.0, 26.0)]  # a rough cut, two humps
+    bone = to_mesh(ball + block + ends[0] + ends[1])
+    assert limbs.femur(bone, "left", np.array([-40.0, 0.0, 0.0])) == []
+    assert limbs.femur(bone, "left", None) != []  # without the head nothing tells how long it is

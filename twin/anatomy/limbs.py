@@ -27,7 +27,9 @@ TURNED = 0.8  # rise a millimetre: about 40 degrees
 LID_REACH_MM = 10.0  # of the bone's end, which leans against its own axis
 LID_MM = 0.8  # a bone that the scan cuts is closed flat within this height
 LID_SHARE = 0.55  # of the box about the section there; no joint is as flat
-LID_TOP_MM = 2.5  # nothing stands out of a lid: a plateau may be as flat, but its spines do
+LID_TOP_MM = 2.5  # nothing stands out of an upper lid: a plateau may be as flat, but its spines do,
+SPINES_MM = 15.0  # on average no further than this from its middle
+LEAST_LENGTH = 3.0  # of its condyles' width, head to notch: a stump below the trochanters may be as broad as a knee
 EPICONDYLE_MM = (12.0, 42.0)  # above the distal condyles
 SWEEPS = 12
 NEAR_MM = 0.35  # what lies this close to the furthest point counts as it: a flat place has no single one
@@ -98,6 +100,9 @@ def femur(mesh: TriangleMesh[Patient], side: Side, head_mm: Array | None) -> lis
         if not (inner.any() and outer.any()) or np.ptp(points[near] @ axes.lateral) < LEAST_WIDTH_MM:
             return []
         notch = _notch(points[near], axes, middle)
+        wide = float(np.ptp(points[near] @ axes.lateral))
+        if head_mm is not None and notch is not None and np.linalg.norm(head_mm - notch) < LEAST_LENGTH * wide:
+            return []
         back = [_furthest(points[near][m], weight[near][m], axes.posterior) for m in (inner, outer)]
         up = axes.cranial if head_mm is None or notch is None else head_mm - notch
         axes = Axes.along(up, back[1] - back[0])
@@ -267,8 +272,12 @@ def _is_end(mesh: TriangleMesh[Patient], axis: Array, sign: float) -> bool:
     normal = twice[last].sum(axis=0)
     normal = normal / np.linalg.norm(normal)
     height = middle[last] @ normal
-    if height.max() - np.median(height) > LID_TOP_MM:
-        return True
+    out = height - np.median(height) > LID_TOP_MM
+    if sign > 0.0 and out.any():
+        inner = middle[last] - np.average(middle[last], axis=0, weights=area[last])
+        inner = inner - np.outer(inner @ normal, normal)
+        if np.average(np.linalg.norm(inner[out], axis=1), weights=area[last][out]) < SPINES_MM:
+            return True
     lid = float(area[last][np.abs(height - np.median(height)) < LID_MM].sum())
     used = np.unique(mesh.triangles[h > h.max() - LID_REACH_MM])
     across = mesh.vertices_mm[used] - np.outer(mesh.vertices_mm[used] @ axis, axis)
