@@ -31,6 +31,7 @@ from twin.anatomy import (
     metal,
     parting,
     ribs,
+    sealing,
     spineless,
     streaks,
     turning,
@@ -143,6 +144,8 @@ def segment(volume: Volume, progress: Progress) -> Segmented:
     parted = _parted(
         volume.hu[box], grid, coarse, bone, open_shells, known, marks, keys, canal, pelvis, threshold, halo
     )
+    vertebrae = [n for n, k in enumerate(keys, 1) if k.startswith("segment") and not spine[int(k[8:])].is_sacrum]
+    sealing.seal(parted, volume.hu[box], grid, vertebrae)
     progress("naming the bones", 0.85)
     names, naming = _named(parted, grid, _ends_mm(volume.grid), canal, spine, keys)
     parted, found = _relabelled(parted, keys, names, grid.voxel_ml)
