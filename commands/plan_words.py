@@ -117,7 +117,8 @@ def osteotomy_words(report: dict[str, Any]) -> list[str]:
     change = report["lordosis_change_deg"]
     gain = "unknown (landmarks are missing)" if change is None else f"{change:+.1f} degrees"
     high = report["wedge_height_mm"]
-    wedge = f", wedge {high:.1f} mm high at {report['depth_mm']:.1f} mm from the hinge" if high else ""
+    what = {"SPO": "disc opens", "open-wedge": "opens"}.get(report["kind"], "wedge")
+    wedge = f", {what} {high:.1f} mm high at {report['depth_mm']:.1f} mm from the hinge" if high else ""
     spine = f"; lordosis {gain}" if report["is_spine"] else ""
     return [
         f"{report['id']}: {report['words']}{wedge}, {report['removed_ml']:.1f} mL taken out{spine}",

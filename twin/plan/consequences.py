@@ -89,7 +89,10 @@ def consequences(twin: Twin, cut: Osteotomy) -> Consequences:
     wedge = cut.kind in ("open-wedge", "close-wedge", "PSO", "SPO")
     hinge, gap, graft = None, {}, None
     if wedge:
-        gap = {"far cortex": cut.wedge_height_mm + (cut.kerf_mm if cut.kind == "open-wedge" else 0.0)}
+        gap = {
+            "disc in front" if cut.kind == "SPO" else "far cortex": cut.wedge_height_mm
+            + (cut.kerf_mm if cut.kind == "open-wedge" else 0.0)
+        }
     if wedge and is_limb(cut.bone):
         plane, out = cut.bisector, opening_way(cut)
         section = Section.of(twin.bone(cut.bone).surface, plane, cut.hinge.point_mm)

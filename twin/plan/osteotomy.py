@@ -100,10 +100,10 @@ class Osteotomy:
 
     @property
     def wedge_height_mm(self) -> float:
-        """Height of the wedge at `depth_mm` from the hinge, chord 2 D sin(a/2): resected, or opened; 0 where a turn
-        about the plane's own normal makes none.
+        """Height of the wedge at `depth_mm` from the hinge, chord 2 D sin(a/2): resected, or opened (SPO: the disc in
+        front); 0 where a turn makes none.
         """
-        if self.kind in ("plane", "derotation", "oblique", "PAO"):
+        if self.kind in ("plane", "derotation", "oblique", "PAO", "VCR"):
             return 0.0
         return wedge_height_mm(self.depth_mm, self.angle_rad)
 
