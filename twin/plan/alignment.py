@@ -116,12 +116,20 @@ class Alignment:
         }
 
     def words(self) -> list[str]:
-        """A line for each parameter that was measured, then a line for all others with the reasons."""
+        """A line for each parameter that was measured, then one for each reason why others were not."""
         lines = [f"{WORDS[n]}: {m.words()}" for n, m in self.measures.items() if m.value is not None]
-        missing = [f"{WORDS[n]} ({m.reason})" for n, m in self.measures.items() if m.value is None]
         lines += [c.words() for c in self.curves]
         lines += [*self.notes, *why_unknown(self.measures.values())]
-        return lines + ([f"Not measured: {'; '.join(missing)}"] if missing else [])
+        return lines + unmeasured_words(self.measures, WORDS)
+
+
+def unmeasured_words(measures: Mapping[str, Measured], words: Mapping[str, str]) -> list[str]:
+    """A line for each reason why something was not measured, with all that it keeps from being."""
+    reasons: dict[str, list[str]] = {}
+    for name, found in measures.items():
+        if found.value is None:
+            reasons.setdefault(found.reason, []).append(words[name])
+    return [f"Not measured, {reason}: {', '.join(names)}" for reason, names in reasons.items()]
 
 
 def measure_alignment(landmarks: Iterable[Landmark], warnings: Iterable[str] = ()) -> Alignment:

@@ -18,6 +18,7 @@ from spatial.shapes import Line
 from twin.anatomy.bone import Side
 from twin.anatomy.twin import NoBone, NoLandmark, Twin
 from twin.plan import leg_angles
+from twin.plan.alignment import unmeasured_words
 from twin.plan.cora import POPULATION, Cora, Limb, Usual, bend_words, find_cora, of_other_leg, two_levels
 from twin.plan.leg_angles import LEG_FORMULAS, LEG_WORDS, METHODS, LegFormula
 from twin.plan.limb_cuts import HingeSide, wedge
@@ -128,9 +129,7 @@ class Deformity:
             if m.value is not None:
                 usual = f" (usual {self.usual[name].words()})" if name in self.usual else ""
                 lines.append(f"  {LEG_WORDS[name]}: {m.words()}{usual}")
-        missing = [f"{LEG_WORDS[n]} ({m.reason})" for n, m in self.measures.items() if m.value is None]
-        if missing:
-            lines.append(f"  Not measured: {'; '.join(missing)}")
+        lines += [f"  {line}" for line in unmeasured_words(self.measures, LEG_WORDS)]
         lines += [f"  CORA: {bend if isinstance(bend, str) else bend.words()}" for bend in self.bends]
         for correction in self.corrections:
             lines.append(f"  {correction.words()}")

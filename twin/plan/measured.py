@@ -103,7 +103,7 @@ class Marks:
         if told is not None:
             return f"{what}: {told.partition(': ')[2]}"
         if not any(b == bone for _, b in self.by_key):
-            return f"{level_of(bone) or bone.replace('_', ' ')} is not in the scan, or nothing was measured on it"
+            return f"{level_of(bone) or bone.replace('_', ' ')} is not in the scan, or shows no landmark"
         return f"{what} was not measured"
 
 

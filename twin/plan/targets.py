@@ -161,7 +161,7 @@ class Comparison:
     def words(self) -> str:
         """In a line."""
         t = self.target
-        value = "not measured" if self.value is None else f"{self.value:.1f}"
+        value = "none" if self.value is None else f"{self.value:.1f}"
         more = "" if self.sd is None else f" ± {2.0 * self.sd:.1f}"
         mark = ", unverified" if t.status == "unverified" else ""
         return f"{WORDS[t.name]}: wanted {t.words()} ({t.source}{mark}), found {value}{more}: {self.verdict}"
