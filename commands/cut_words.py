@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -64,6 +65,18 @@ def consequence_words(report: dict[str, Any]) -> list[str]:
     ]
     lines += [f"CAUTION ({c['status']} limit): {c['words']}" for c in report["cautions"]]
     return [f"  {line}" for line in lines]
+
+
+def together(twin: Twin, cuts: Collection[Osteotomy]) -> list[dict[str, Any]]:
+    """Collisions with all cuts of the plan carried out; none to tell where there is one cut alone."""
+    from twin.plan.contact import collisions
+
+    return [c.to_json() for c in collisions(twin, cuts)] if len(cuts) > 1 else []
+
+
+def collision_words(found: list[dict[str, Any]]) -> list[str]:
+    """Those of several cuts in lines."""
+    return [f"with all cuts carried out: {_collision(c)}" for c in found if not c["at_hinge"]]
 
 
 def _collision(c: dict[str, Any]) -> str:

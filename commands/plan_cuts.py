@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from commands.console import command, emit, tell
+from commands.cut_words import collision_words, together
 from commands.plan_desk import AsJson, Author, CaseFolder, PlanName, append
 from commands.plan_words import caution, conflicts, osteotomy_report, osteotomy_words, uncertainty
 from spatial.faults import Misuse
@@ -95,10 +96,11 @@ def osteotomy(
     report = osteotomy_report(case, cut)
     after = append(case, name, author, [cut])
     report["conflicts"] = conflicts(after)
+    report["together"] = together(case.twin, after.osteotomies.values())
     if as_json:
         emit({"plan": name, **report, "uncertainty": uncertainty(case.twin)})
         return
-    tell(*osteotomy_words(report), *report["conflicts"], *caution(case.twin))
+    tell(*osteotomy_words(report), *collision_words(report["together"]), *report["conflicts"], *caution(case.twin))
 
 
 def _numbers(option: str, text: str, count: int) -> list[float]:

@@ -58,6 +58,10 @@ def test_words_say_direction_gaps_and_cautions(case):
         case, "osteotomy", "--kind", "derotation", "--bone", "femur_right", "--target-deg", "15", "--plan", "big"
     )
     assert "distal part 15.0\u00b0 external" in said.stdout
+    both = answer(case, "osteotomy", "--kind", "plane", "--bone", "femur_left", "--plan", "big")
+    assert {tuple(c["between"]) for c in both["together"] if c["at_hinge"]} == {
+        ("tibia_right:distal", "tibia_right:proximal")
+    }
     said = run(case, "assess", "--plan", "big").stdout
     assert "tibia_right-open-wedge" in said
     assert "femur_right-derotation" in said
