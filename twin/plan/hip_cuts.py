@@ -48,7 +48,10 @@ def pao(twin: Twin, bone: str, lateral_rad: float, *, anterior_rad: float = 0.0,
     axis = turn / angle if angle > 0 else np.cross(UP, out)
     return Osteotomy(
         f"{bone}-PAO", "PAO", bone, (planes[0], planes[1]), Line[Patient](centre, axis), angle, ABOVE_MM + margin_mm,
-        (f"three planes for planning, in the pose of the scan; lateral {math.degrees(lateral_rad):.0f} degrees",),
+        (
+            f"three planes for planning, in the pose of the scan; lateral {math.degrees(lateral_rad):.0f} degrees",
+            "the planes go through the posterior column, which the operation leaves whole",
+        ),
         more=(planes[2],),
     )  # fmt: skip
 
