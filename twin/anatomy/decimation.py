@@ -233,6 +233,10 @@ def _round(
                 continue
             d = int(across[c])
             a, b = corner[_next(c)], corner[_previous(c)]
+            x, y, z, now = _best(points, quadric, a, b)
+            if now > allowed:  # its ends have grown since: an error only ever rises
+                error[c] = now
+                continue
             # the link condition: no common neighbours but the apexes, and these keep three triangles
             stamps += 1
             e = begin = first[a]
@@ -248,7 +252,6 @@ def _round(
                 e = _next(across[_next(e)])
                 if e == begin:
                     break
-            x, y, z, _ = _best(points, quadric, a, b)
             if (
                 common != 2
                 or _valence(across, c) <= 3
@@ -270,6 +273,9 @@ def _round(
                 gone = c if both == 0 else d
                 p, n = across[_previous(gone)], across[_next(gone)]
                 across[p], across[n] = n, p
+                # two edges are one now, its error no smaller than either's
+                both_are = max(error[min(p, _previous(gone))], error[min(n, _next(gone))])
+                error[min(p, n)], error[max(p, n)] = both_are, np.inf
                 if both == 0:
                     first[a], first[apex] = _next(p), _previous(p)
                 else:
@@ -279,15 +285,6 @@ def _round(
             points[a, 0], points[a, 1], points[a, 2] = x, y, z
             for n in range(10):
                 quadric[a, n] += quadric[b, n]
-            e = begin = first[a]
-            while True:
-                w = _previous(e)
-                u = across[w]
-                error[min(w, u)] = _best(points, quadric, a, corner[_next(e)])[3]
-                error[max(w, u)] = np.inf
-                e = _next(across[_next(e)])
-                if e == begin:
-                    break
             left -= 2
             if left <= wanted:
                 return stamps
