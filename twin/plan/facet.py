@@ -14,12 +14,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from scipy.spatial import cKDTree
 
-from spatial.compiled import njit
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.rigid import Array
 from twin.anatomy.bone import Landmark, Side
 from twin.anatomy.twin import NoLandmark, Twin
+from twin.plan.clearance import points_to_cylinder_mm
 from twin.plan.implants import Library, load_library
 from twin.plan.levels import RARE, SPINE, bone_of, level_of
 from twin.plan.screw import Screw
@@ -72,9 +72,9 @@ def facet_check(twin: Twin, screw: Screw, library: Library | None = None) -> Fac
     wide = family.head.diameter_mm / 2.0
     return FacetCheck(
         above,
-        _nearest(faces, axis.point_mm, axis.direction, screw.length_mm, screw.diameter_mm / 2.0),
-        _nearest(faces, behind, axis.direction, family.head.height_mm, wide),
-        _nearest(bone, behind, axis.direction, family.head.height_mm, wide),
+        points_to_cylinder_mm(faces, axis.point_mm, axis.direction, screw.length_mm, screw.diameter_mm / 2.0),
+        points_to_cylinder_mm(faces, behind, axis.direction, family.head.height_mm, wide),
+        points_to_cylinder_mm(bone, behind, axis.direction, family.head.height_mm, wide),
     )
 
 
@@ -123,20 +123,6 @@ def _around(mesh: TriangleMesh[Patient], mark: Landmark, radius_mm: float) -> tu
     """The surface's points within a radius of a landmark, and those in its wider surroundings."""
     far = np.linalg.norm(mesh.vertices_mm - mark.position.mm, axis=1)
     return mesh.vertices_mm[far < radius_mm], mesh.vertices_mm[far < NEAR_MM]
-
-
-@njit
-def _nearest(points: Array, base: Array, way: Array, length: float, radius: float) -> float:
-    """The smallest signed distance of points (N, 3) to a solid cylinder."""
-    best = 1e30
-    for n in range(len(points)):
-        x, y, z = points[n, 0] - base[0], points[n, 1] - base[1], points[n, 2] - base[2]
-        s = x * way[0] + y * way[1] + z * way[2]
-        aside = np.sqrt(max(x * x + y * y + z * z - s * s, 0.0)) - radius
-        ahead = abs(s - 0.5 * length) - 0.5 * length
-        out_aside, out_ahead = max(aside, 0.0), max(ahead, 0.0)
-        best = min(best, np.sqrt(out_aside * out_aside + out_ahead * out_ahead) + min(max(aside, ahead), 0.0))
-    return best
 
 
 _JOINTS: WeakKeyDictionary[TriangleMesh[Any], dict[tuple[str, str], tuple[Array, Array] | str]] = WeakKeyDictionary()

@@ -7,6 +7,8 @@ E (modified Gertzbein & Robbins, Spine 1990;15:11).
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 
 from spatial.distance import DistanceGrid
@@ -90,7 +92,7 @@ def grade_screw(
     if screw.kind in ("s2ai", "lag"):
         return grade_through(twin, screw, volume, library=library)
     grid = DistanceGrid[Patient].of(twin.bone(screw.bone).surface)
-    frame = bone_frame(twin, screw.bone) if patient_from_bone is None else patient_from_bone
+    frame = _frame(twin, screw.bone) if patient_from_bone is None else patient_from_bone
     axis = screw.axis
     across = Across.of(axis.direction, frame, screw.side)
     chord = anterior_cortex_mm(grid, axis)
@@ -129,6 +131,17 @@ def grade_screw(
         facet=facet_check(twin, screw, library),
         hold=held,
     )
+
+
+def _frame(twin: Twin, bone: str) -> Rigid[Patient, Bone]:
+    """The bone's axes, found once while the twin lives: a drag grades each frame."""
+    known = _FRAMES.setdefault(twin, {})
+    if bone not in known:
+        known[bone] = bone_frame(twin, bone)
+    return known[bone]
+
+
+_FRAMES: WeakKeyDictionary[Twin, dict[str, Rigid[Patient, Bone]]] = WeakKeyDictionary()
 
 
 def _walls(grid: DistanceGrid[Patient], screw: Screw, isthmus_mm: float, across: Across, stations: int) -> Walls:

@@ -118,10 +118,24 @@ def _chord(
     """The narrowest chord through a place on the axis, where it is narrower than `best`; else that."""
     if on_axis >= 0.0 or -2.0 * on_axis >= best:
         return best
-    for n in range(RAYS // 2):
-        one = _ray(values, o, inverse, p, m, u, n, -on_axis, min(best, REACH_MM))
-        if one - on_axis < best:
-            best = min(best, one + _ray(values, o, inverse, p, m, u, n + RAYS // 2, -on_axis, REACH_MM))
+    n = 0
+    while n < RAYS // 2:
+        x = COSINE[n] * m[0] + SINE[n] * u[0]
+        y = COSINE[n] * m[1] + SINE[n] * u[1]
+        z = COSINE[n] * m[2] + SINE[n] * u[2]
+        half = 0.5 * best
+        one = at(values, o, inverse, p[0] + half * x, p[1] + half * y, p[2] + half * z)
+        other = at(values, o, inverse, p[0] - half * x, p[1] - half * y, p[2] - half * z)
+        if one < 0.0 and other < 0.0:
+            n += max(int(-0.98 * max(one, other) / half * RAYS / (2.0 * np.pi)), 1)
+            continue
+        near = n if one >= 0.0 else n + RAYS // 2
+        sign = 1.0 if one >= 0.0 else -1.0
+        way = _ray(values, o, inverse, p, m, u, near, -on_axis, half)
+        far = sign * (way - best)
+        if at(values, o, inverse, p[0] + far * x, p[1] + far * y, p[2] + far * z) >= 0.0:
+            best = min(best, way + _ray(values, o, inverse, p, m, u, (near + RAYS // 2) % RAYS, -on_axis, best - way))
+        n += 1
     return best
 
 
