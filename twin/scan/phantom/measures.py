@@ -101,7 +101,7 @@ def neck_axis(phantom: Phantom, bone: str, middle: F64, frame: F64, reach_mm: fl
     s = np.arange(-NECK_MM, NECK_MM + 0.1, 0.75)
     a = np.arange(60) * 2 * np.pi / 60
     fall = (1.0 - (s / NECK_MM) ** 2)[:, None]
-    for _ in range(2):
+    for _ in range(4):
         ways = np.outer(np.cos(a), frame[:, 0]) + np.outer(np.sin(a), frame[:, 1])
         origins = np.repeat(middle + s[:, None] * frame[:, 2], len(a), axis=0)
         t = phantom.crossings(bone, origins, np.tile(ways, (len(s), 1)), reach_mm + 1.0).reshape(len(s), len(a))
@@ -114,7 +114,9 @@ def neck_axis(phantom: Phantom, bone: str, middle: F64, frame: F64, reach_mm: fl
         weight = np.where((np.abs(normal[..., 2]) < NECK_SLOPE) & (t < reach_mm), fall * area, 0.0)
         n, w = normal.reshape(-1, 3), weight.reshape(-1, 1)
         turn = -np.linalg.solve((n[:, :2] * w).T @ n[:, :2], (n[:, :2] * w).T @ n[:, 2])
-        frame = axes_along(frame[:, 2] + frame[:, :2] @ turn, frame[:, 0])
+        # half the step: which walls are seen turns with the axis, and a whole one swings about a tall narrow neck's
+        # axis by up to 3 degrees for ever
+        frame = axes_along(frame[:, 2] + 0.5 * frame[:, :2] @ turn, frame[:, 0])
     return frame
 
 
