@@ -26,6 +26,7 @@ from twin.plan.proposals import DECIDED, REQUESTED, proposals
 from twin.plan.undoing import UNDO
 from twin.plan.variants import names
 
+MALFORMED = (KeyError, TypeError, AttributeError, ValueError)
 OF_PLANS = (*EDIT_KINDS, UNDO, REQUESTED, DECIDED, REVIEWED, APPROVED, WITHDRAWN)
 
 
@@ -89,7 +90,7 @@ def audit(folder: Path, expected_sha256: Sequence[str] = ()) -> Audit:
             problems += [problem] if problem else []
     for entry in entries:
         if entry.kind == APPROVED:
-            problems += _against_rules(entry, entries[: entry.seq])
+            problems += against_rules(entry, entries[: entry.seq])
     return Audit(chain, tuple(problems), tuple(notes), twin_id)
 
 
@@ -107,10 +108,18 @@ def _is_of_plan(entry: Entry) -> bool:
     return entry.kind in OF_PLANS
 
 
-def _against_rules(approval: Entry, before: Sequence[Entry]) -> list[str]:
+def against_rules(approval: Entry, before: Sequence[Entry]) -> list[str]:
     """What of the rules an approval does not keep, by the entries before it."""
+    name = str(approval.payload.get("plan"))
+    try:
+        found = _broken_rules(approval, name, before)
+    except MALFORMED:
+        found = ["it lacks what belongs in an approval"]
+    return [f"line {approval.seq + 1}: {name} was approved against the rules: {line}" for line in found]
+
+
+def _broken_rules(approval: Entry, name: str, before: Sequence[Entry]) -> list[str]:
     said = approval.payload
-    name = str(said.get("plan"))
     twin_id = str(said.get("twin_id"))
     found = objections_to(approval.author, str(said.get("role")), authors(before, name), approving=True)
     if standing(before, name).state != "reviewed":
@@ -123,7 +132,7 @@ def _against_rules(approval: Entry, before: Sequence[Entry]) -> list[str]:
         found.append(f"nobody had decided on {', '.join(undecided)}")
     if not all(str(one.get("reason", "")).strip() for one in said.get("overrides", ())):
         found.append("an override has no reason")
-    return [f"line {approval.seq + 1}: {name} was approved against the rules: {line}" for line in found]
+    return found
 
 
 def _told(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
@@ -134,9 +143,17 @@ def _told(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
         "by": entry.author,
         "role": entry.payload.get("role"),
         "kind": entry.kind,
-        "words": _words(entry, entries),
+        "words": _words_of(entry, entries),
         "reason": next((str(one) for one in reasons if one), None),
     }
+
+
+def _words_of(entry: Entry, entries: Sequence[Entry]) -> str:
+    """In words; an entry that another program wrote without what belongs in it says so."""
+    try:
+        return _words(entry, entries)
+    except MALFORMED:
+        return f"{entry.kind.replace('_', ' ')}, which lacks what belongs in it"
 
 
 def _words(entry: Entry, entries: Sequence[Entry]) -> str:

@@ -98,7 +98,8 @@ def authors(entries: Sequence[Entry], name: str) -> tuple[str, ...]:
         if entry.id in counting or (entry.kind == UNDO and entry.payload.get("plan") == name):
             found[entry.author] = None
             if entry.kind == START_VARIANT:
-                found |= dict.fromkeys(str(one) for one in entry.payload.get("authors", ()))
+                before = entry.payload.get("authors")
+                found |= dict.fromkeys(str(one) for one in (before if isinstance(before, list) else ()))
     return tuple(found)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from spatial.faults import Misuse
+from spatial.faults import Fault, Misuse
 from twin.anatomy.history import live
 from twin.anatomy.renaming import RENAMED
 from twin.durable import sha256_of
@@ -100,7 +100,7 @@ def proposals(entries: Iterable[Entry], name: str, twin_id: str) -> tuple[Propos
             about = {(noun, ids[one]): value for (noun, one), value in about.items()}
             decided.clear()
         elif entry.kind == DECIDED and entry.payload.get("plan") == name:
-            decided[entry.payload["noun"], entry.payload["id"]] = decision_of(entry)
+            decided[str(entry.payload.get("noun")), str(entry.payload.get("id"))] = decision_of(entry)
         elif entry.id in in_force:
             for item, origin, decision in _proposed_by(entry):
                 key = noun_of(item).name, item.id
@@ -114,7 +114,7 @@ def proposals(entries: Iterable[Entry], name: str, twin_id: str) -> tuple[Propos
         now = plan.of(noun).get(item.id)
         decision = decided.get(key)
         if decision is not None and (
-            decision["proposal"] != about[key][0] or decision["item_sha256"] != item_sha256(now)
+            decision["proposal"] != about[key][0] or decision.get("item_sha256") != item_sha256(now)
         ):
             decision = None
         found.append(Proposal(*about[key], item, now, decision))
@@ -124,7 +124,7 @@ def proposals(entries: Iterable[Entry], name: str, twin_id: str) -> tuple[Propos
 def decision_of(entry: Entry) -> dict[str, Any]:
     """What a `proposal_decided` entry says, with who and when."""
     kept = ("proposal", "decision", "reason", "item_sha256")
-    return {**{key: entry.payload[key] for key in kept}, "by": entry.author, "t_ns": entry.t_ns}
+    return {**{key: entry.payload.get(key) for key in kept}, "by": entry.author, "t_ns": entry.t_ns}
 
 
 def one_of(every: Sequence[Proposal], item_id: str) -> Proposal:
@@ -164,10 +164,21 @@ def ensure_reason(reason: str, what: str) -> str:
     return words
 
 
-def _proposed_by(entry: Entry) -> Iterable[tuple[Item, Mapping[str, Any], Mapping[str, Any] | None]]:
-    edit = edit_of(entry)
-    if edit.kind == START_VARIANT:
-        for one in edit.outcome.get("proposed", ()):
-            yield NOUNS[one["noun"]].read(dict(one["item"])), one["origin"], one["decision"]
-    elif "proposed" in edit.outcome and edit.verb != "remove":
-        yield NOUNS[edit.noun].read(dict(edit.outcome[edit.noun])), edit.outcome["proposed"], None
+def _proposed_by(entry: Entry) -> list[tuple[Item, Mapping[str, Any], Mapping[str, Any] | None]]:
+    """Item, origin and decision of each proposal in an edit; none of one that can't be read, which the fold reports."""
+    try:
+        edit = edit_of(entry)
+        if edit.kind == START_VARIANT:
+            return [
+                (NOUNS[one["noun"]].read(dict(one["item"])), dict(one["origin"]), _carried(one["decision"]))
+                for one in edit.outcome.get("proposed", ())
+            ]
+        if "proposed" in edit.outcome and edit.verb != "remove":
+            return [(NOUNS[edit.noun].read(dict(edit.outcome[edit.noun])), dict(edit.outcome["proposed"]), None)]
+    except (Fault, KeyError, TypeError, ValueError, AttributeError):
+        return []
+    return []
+
+
+def _carried(decision: Any) -> dict[str, Any] | None:
+    return None if decision is None else dict(decision)

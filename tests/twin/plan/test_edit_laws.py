@@ -1,5 +1,6 @@
 """Laws of edits: undoing gives back the same bytes whatever was done; documents of schema 1 still read."""
 
+import contextlib
 import json
 import math
 import random
@@ -8,11 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spatial.faults import Fault
 from spatial.frames import Instrument, Patient
 from spatial.rigid import Points, Rigid
 from spatial.shapes import Line, Plane
 from twin.anatomy.renaming import RENAMED
+from twin.audit import OF_PLANS, against_rules, told
 from twin.journal import Entry
+from twin.plan.approval import SAVED, authors, standing
 from twin.plan.edits import (
     APPROVED,
     EDIT_KINDS,
@@ -29,9 +33,11 @@ from twin.plan.edits import (
 from twin.plan.implant import Implant
 from twin.plan.osteotomy import Osteotomy
 from twin.plan.plan import NOUNS, SCHEMA, BadPlan, Plan
+from twin.plan.proposals import proposals
 from twin.plan.rod import Rod
 from twin.plan.screw import Screw
 from twin.plan.undoing import UNDO
+from twin.plan.variants import names
 
 LEVELS = ("L1", "L2", "L3", "L4")
 
@@ -209,3 +215,33 @@ def test_what_comes_after_an_approval_changes_nothing_until_levels_get_other_nam
     ensure_open(entries, "p")
     written(entries, Edit("remove_screw", {"id": "L3-left"}))
     assert not fold(entries, "p", "t")[0].screws
+
+
+PARTS = {
+    "id": "L2-left", "plan": "p", "noun": "screw", "undoes": "e0", "renamed": {"vertebrae_L2": "vertebrae_L3"},
+    "screw": screw("L2-left", random.Random(5)).to_json(), "proposed": {"by": "x"}, "content": {"screws": {}},
+    "decision": "accepted", "item_sha256": None, "proposal": "e0", "reason": "why", "role": "surgeon", "sha256": "0",
+    "overrides": [{"key": "a", "reason": "b"}], "confirmed": ["L2 left"], "from": "q", "authors": ["eve"], "name": "p",
+    "request": {"procedure": "fixation"}, "plan_sha256": "0", "twin_id": "t",
+}  # fmt: skip
+odd = st.none() | st.integers(-1, 1) | st.text(max_size=3) | st.lists(st.text(max_size=2), max_size=2)
+odd |= st.dictionaries(st.sampled_from([*PARTS, "screws"]), odd, max_size=3)
+payloads = st.fixed_dictionaries({}, optional={key: st.just(value) | odd for key, value in PARTS.items()})
+
+
+@settings(max_examples=100, report_multiple_bugs=False)
+@given(st.lists(st.tuples(st.sampled_from([*OF_PLANS, SAVED]), payloads), max_size=6))
+def test_whatever_another_program_wrote_is_skipped_or_a_fault_and_never_a_crash(rows):
+    entries = [entry(n, kind, {**payload, "plan": "p"}) for n, (kind, payload) in enumerate(rows)]
+    for read in (
+        lambda: fold(entries, "p", "t"),
+        lambda: proposals(entries, "p", "t"),
+        lambda: standing(entries, "p").words,
+        lambda: authors(entries, "p"),
+        lambda: told(entries, "p"),
+        lambda: names(entries),
+        lambda: undoable(entries, "p"),
+        lambda: [against_rules(e, entries[: e.seq]) for e in entries if e.kind == APPROVED],
+    ):
+        with contextlib.suppress(Fault):
+            read()
