@@ -39,6 +39,7 @@ CHORD = 0.85  # of the way to the anterior cortex
 LEAST_MARGIN_MM = 0.3
 SURE = 1.645  # sigmas: 95 of 100 walls are at least as far away as this says
 SIDE_KEEP_MM = 1.0  # of bone beside the tip
+BODY_SLACK_MM = 1.0  # where every tenth of a wall counts, the body's surfaces may be nearer: the tip's own rules hold
 HOOKS = "hooks, a sublaminar band or an in-out-in path"
 
 
@@ -147,7 +148,7 @@ def propose_screw(
     pedicle = pedicle_of(twin, bone, side)
     if isinstance(pedicle, Refusal):
         return refused(bone, side, pedicle, alternatives(twin, bone, side, volume))
-    found = sized(twin, pedicle, pedicle.best(Aim())[0], diameters_mm, lengths_mm)
+    _, found = fitted(twin, pedicle, diameters_mm, lengths_mm)
     if isinstance(found, Refusal):
         return refused(bone, side, found, alternatives(twin, bone, side, volume))
     grade = grade_screw(twin, found.screw, volume, patient_from_bone=pedicle.frame)
@@ -162,6 +163,26 @@ def pedicle_of(twin: Twin, bone: str, side: Side) -> Pedicle | Refusal:
         return Refusal(fault.message, "mark the pedicle by hand, or plan with `--entry` and `--target`")
     except PedicleOutside as fault:
         return Refusal(fault.message, "check the landmarks of this bone")
+
+
+def fitted(
+    twin: Twin,
+    pedicle: Pedicle,
+    diameters_mm: Sequence[float] = DIAMETERS_MM,
+    lengths_mm: Sequence[float] = LENGTHS_MM,
+) -> tuple[Array, Sized | Refusal]:
+    """The pedicle's own best axis and the largest screw on it.
+
+    Where that leaves no screw enough, one more is tried: the axis that is farthest from every wall alike.
+    """
+    x, _ = pedicle.best(Aim())
+    found = sized(twin, pedicle, x, diameters_mm, lengths_mm)
+    if isinstance(found, Refusal):
+        middle, _ = pedicle.best(Aim(body_slack_mm=BODY_SLACK_MM), even=True)
+        again = sized(twin, pedicle, middle, diameters_mm, lengths_mm)
+        if not isinstance(again, Refusal):
+            return middle, again
+    return x, found
 
 
 def refused(bone: str, side: Side, why: Refusal, rungs: tuple[Rung, ...] = ()) -> Proposal:

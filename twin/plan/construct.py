@@ -26,6 +26,7 @@ from twin.plan.autoplan import (
     Proposal,
     Refusal,
     Sized,
+    fitted,
     keep_mm,
     pedicle_of,
     refused,
@@ -126,8 +127,7 @@ def _alone(
     if isinstance(pedicle, Refusal):
         return pedicle
     aim = Aim.of(twin, bone, side, volume)
-    x, _ = pedicle.best(Aim())
-    first = sized(twin, pedicle, x, *sizes)
+    x, first = fitted(twin, pedicle, *sizes)
     if isinstance(first, Refusal):
         return first
     right = pedicle.frame.rotation[:, 0]

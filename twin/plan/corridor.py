@@ -167,10 +167,14 @@ def axis_worth(
 ) -> float:
     """What an axis is worth in mm. The arrays are those of an `Aim` (`twin.plan.aim`)."""
     near, counted, body = nearest_walls(values, origin, spacing, walls, frame, extra_mm, x)
-    enough, floor, counted_floor, head_mm, joint_mm, joint_cost, hu_worth = limits
+    enough, floor, counted_floor, body_slack, head_mm, joint_mm, joint_cost, hu_worth = limits
     if min(near, body) < floor or counted < counted_floor:
         return float(UNSAFE + min(counted, body))
-    worth = min(enough, counted, body) - SHIFT_COST * (x[0] ** 2 + x[1] ** 2) - TURN_COST * (x[2] ** 2 + x[3] ** 2)
+    worth = (
+        min(enough, counted, body + body_slack)
+        - SHIFT_COST * (x[0] ** 2 + x[1] ** 2)
+        - TURN_COST * (x[2] ** 2 + x[3] ** 2)
+    )
     if len(pulls) == 0 and len(joints) == 0 and hu_worth == 0.0:
         return float(worth)
     start, way = moved_axis(frame[0], frame[1], frame[2], frame[3], x)

@@ -49,7 +49,8 @@ class Aim:
     """What is asked of an axis beyond room.
 
     `enough_mm`: wall distance beyond which more is worth nothing; `floor_mm`: the least that is taken, and
-    `counted_floor_mm` the least with the extras of each direction counted off. `pulls` (P, 13):
+    `counted_floor_mm` the least with the extras of each direction counted off; `body_slack_mm`: how much nearer a
+    surface in the body may be than a wall. `pulls` (P, 13):
     the head's coefficient, what it should make up (3), and a quadratic form (3, 3) in mm per square millimetre;
     `head_mm`: of the head's centre before the entry. `joints` (J, 3) mm: middles of facet joints. `hu` (k, j, i) with
     `index_from_patient` (3, 4): the CT, or nothing of it.
@@ -58,6 +59,7 @@ class Aim:
     enough_mm: float = ENOUGH_MM
     floor_mm: float = -1e6
     counted_floor_mm: float = -1e6
+    body_slack_mm: float = 0.0
     head_mm: float = 0.0
     pulls: Array = field(default_factory=lambda: _none(13))
     joints: Array = field(default_factory=lambda: _none(3))
@@ -77,10 +79,10 @@ class Aim:
 
     @property
     def limits(self) -> Array:
-        """The numbers of the kernel: enough, both floors, head, joint's distance and cost, worth of a HU."""
+        """The numbers of the kernel: enough, both floors, slack, head, joint's distance and cost, worth of a HU."""
         dense = HU_WORTH if self.hu.size else 0.0
         floors = self.floor_mm, self.counted_floor_mm
-        return np.array([self.enough_mm, *floors, self.head_mm, JOINT_MM, JOINT_COST, dense])
+        return np.array([self.enough_mm, *floors, self.body_slack_mm, self.head_mm, JOINT_MM, JOINT_COST, dense])
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,11 +124,14 @@ class Pedicle:
         point, way = moved_axis(self.isthmus_mm, self.direction, self.across.medial, self.across.superior, x)
         return Line[Patient](point, way)
 
-    def best(self, aim: Aim, starts: Array = STARTS) -> tuple[Array, float]:
-        """The axis that is worth most, by compass search from each start, and its worth in mm."""
+    def best(self, aim: Aim, starts: Array = STARTS, *, even: bool = False) -> tuple[Array, float]:
+        """The axis that is worth most, by compass search from each start, and its worth in mm.
+
+        `even`: all walls count alike, no direction has an extra.
+        """
         x, worth = best_axis(
-            *self._field, self.walls, self.rows, EXTRA, aim.limits, aim.pulls, aim.joints, aim.hu,
-            aim.index_from_patient, np.atleast_2d(starts),
+            *self._field, self.walls, self.rows, 0.0 * EXTRA if even else EXTRA, aim.limits, aim.pulls, aim.joints,
+            aim.hu, aim.index_from_patient, np.atleast_2d(starts),
         )  # fmt: skip
         return x, float(worth)
 

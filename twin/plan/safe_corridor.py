@@ -22,9 +22,9 @@ from spatial.rigid import Array, Directions, Points
 from twin.anatomy.bone import Side
 from twin.anatomy.marching import contour
 from twin.anatomy.twin import NoLandmark, Twin
-from twin.plan.autoplan import DIAMETERS_MM, LENGTHS_MM, Refusal, keep_mm, pedicle_of, sized
+from twin.plan.autoplan import DIAMETERS_MM, LENGTHS_MM, Refusal, fitted, keep_mm, pedicle_of
 from twin.plan.corridor import BACK_MM, WINDOW_MM
-from twin.plan.pedicle import Aim, Pedicle
+from twin.plan.pedicle import Pedicle
 
 SHIFT_MM, TURN_RAD = 8.0, np.radians(30.0)  # the farthest axes that are tried
 SHIFTS, TURNS = 21, 19  # steps of the lattice, of the first one over all of that, then of one over what it found
@@ -93,8 +93,7 @@ def safe_corridor(
     pedicle = pedicle_of(twin, bone, side)
     if isinstance(pedicle, Refusal):
         raise NoLandmark(pedicle.reason)
-    best, _ = pedicle.best(Aim())
-    proposed = sized(twin, pedicle, best)
+    best, proposed = fitted(twin, pedicle)
     diameter = diameter_mm or (DIAMETERS_MM[0] if isinstance(proposed, Refusal) else proposed.screw.diameter_mm)
     length = length_mm or (LENGTHS_MM[0] if isinstance(proposed, Refusal) else proposed.screw.length_mm)
     margin = keep_mm(twin) if margin_mm is None else margin_mm
