@@ -59,8 +59,9 @@ SPREADS = {
     "sacrum endplate": Spread(0.15, 0.105, 0.3, 0.11, by_slice=True),
     "sacrum pedicle": Spread(0.25, 0.13),
     "endplate": Spread(0.145, 0.065, 0.38, 0.3, by_slice=True),
-    # tall and narrow (4 to 6 mm): hardly a wall tells their tilt
-    **{f"vertebrae_T{n} pedicle": Spread(0.12, 0.06, 2.4, 0.45, by_slice=True) for n in range(1, 10)},
+    # tall and narrow (4 to 6 mm): hardly a wall tells their tilt, and thick slices show none
+    **{f"vertebrae_T{n} pedicle": Spread(0.02, 0.075, 0.3, 1.0, by_slice=True) for n in range(1, 10)},
+    **{f"vertebrae_T{n} pedicle": Spread(0.06, 0.035, 0.45, 0.7, by_slice=True) for n in range(10, 14)},
     "pedicle": Spread(0.08, 0.045, 0.55, 0.42, by_slice=True),
     # a joint's faces are where the segmenter parted two bones: measured on its own labels; true ones are as good up to
     # 2 mm and three times better at 3 mm
