@@ -81,6 +81,22 @@ def plane_axes(normal: Array) -> Array:
     return np.column_stack([u, np.cross(normal, u)])
 
 
+def twice_area(ring: Array) -> float:
+    """Twice the signed area of an outline (N, 2): positive counter-clockwise."""
+    x, y = ring.T
+    return float(np.dot(x, np.roll(y, -1)) - np.dot(np.roll(x, -1), y))
+
+
+def is_inside(point: Array, ring: Array) -> bool:
+    """Whether a place (2,) lies in an outline (N, 2)."""
+    x, y = point
+    a, b = ring, np.roll(ring, -1, axis=0)
+    rises = (a[:, 1] > y) != (b[:, 1] > y)
+    a, b = a[rises], b[rises]
+    at = a[:, 0] + (y - a[:, 1]) / (b[:, 1] - a[:, 1]) * (b[:, 0] - a[:, 0])
+    return bool(np.count_nonzero(at > x) % 2)
+
+
 @dataclass(frozen=True, eq=False)
 class Pieces:
     """A bone cut: `moving` and `staying` (each in one piece), `wedge` (taken out), and `loose` parts cut off.
@@ -172,27 +188,18 @@ def _cap(new_mm: Array, path: Any, starts: Any, plane: Plane[Any]) -> Any:
 
 def _with_holes(rings: list[Array]) -> list[list[int]]:
     """Each outer outline with the holes in it, so that the triangulation sees few points at a time."""
-    twice = [float(np.sum(r[:, 0] * np.roll(r[:, 1], -1) - np.roll(r[:, 0], -1) * r[:, 1])) for r in rings]
+    twice = [twice_area(ring) for ring in rings]
     outer = [n for n, area in enumerate(twice) if area > 0]
     groups = {n: [n] for n in outer}
     for n, area in enumerate(twice):
         if area > 0:
             continue
-        around = [m for m in outer if _is_inside(rings[n][0], rings[m])]
+        around = [m for m in outer if is_inside(rings[n][0], rings[m])]
         if not around:  # a hair-thin outline whose turn is lost in rounding
             groups[n] = [n]
         else:
             groups[min(around, key=lambda m: twice[m])].append(n)
     return list(groups.values())
-
-
-def _is_inside(point: Array, ring: Array) -> bool:
-    x, y = point
-    a, b = ring, np.roll(ring, -1, axis=0)
-    rises = (a[:, 1] > y) != (b[:, 1] > y)
-    a, b = a[rises], b[rises]
-    at = a[:, 0] + (y - a[:, 1]) / (b[:, 1] - a[:, 1]) * (b[:, 0] - a[:, 0])
-    return bool(np.count_nonzero(at > x) % 2)
 
 
 def _of_side(mesh: TriangleMesh[A], side: Any, wanted: int) -> TriangleMesh[A]:

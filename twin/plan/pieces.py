@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +11,7 @@ from spatial.mesh import TriangleMesh
 from spatial.rigid import Array, Points
 from spatial.shapes import Plane
 from twin.anatomy.twin import Twin
-from twin.plan.cut import Pieces, check_closed, cut_wedge, joined, main_part, parts_of, plane_axes
+from twin.plan.cut import Pieces, check_closed, cut_wedge, joined, main_part, parts_of, plane_axes, twice_area
 from twin.plan.osteotomy import Osteotomy
 from twin.plan.solid import mesh_of, solid_of
 
@@ -79,7 +78,7 @@ def slab(plane: Plane[A], outline_mm: Array, thickness_mm: float) -> TriangleMes
 
     axes = plane_axes(plane.normal)
     flat = (outline_mm - plane.point_mm) @ axes
-    way_round = manifold3d.FillRule.Positive if _turn(flat) > 0 else manifold3d.FillRule.Negative
+    way_round = manifold3d.FillRule.Positive if twice_area(flat) > 0 else manifold3d.FillRule.Negative
     solid = manifold3d.Manifold.extrude(manifold3d.CrossSection([flat], way_round), thickness_mm)
     made = mesh_of(solid)
     local = made.vertices_mm - [0.0, 0.0, thickness_mm / 2]
@@ -101,8 +100,3 @@ def _in_two(moving: TriangleMesh[Patient], staying: TriangleMesh[Patient]) -> Pi
     moving, loose = main_part(moving)
     staying, more = main_part(staying)
     return Pieces(moving, staying, joined([]), joined([*loose, *more]))
-
-
-def _turn(flat: Array) -> float:
-    x, y = flat.T
-    return math.fsum(x * np.roll(y, -1) - np.roll(x, -1) * y)

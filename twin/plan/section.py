@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +11,7 @@ from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.rigid import Array
 from spatial.shapes import Line, Plane
-from twin.plan.cut import outlines
+from twin.plan.cut import is_inside, outlines, twice_area
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +32,7 @@ class Section:
     @cached_property
     def area_mm2(self) -> float:
         """Area of bone."""
-        return sum(_twice(ring) for ring in self.rings) / 2
+        return sum(twice_area(ring) for ring in self.rings) / 2
 
     @cached_property
     def centroid_mm(self) -> Array:
@@ -101,28 +100,13 @@ class Section:
 
     def _part_at(self, near_mm: Array) -> Section:
         place = self.flat(near_mm)
-        outer = [ring for ring in self.rings if _twice(ring) > 0]
+        outer = [ring for ring in self.rings if twice_area(ring) > 0]
         if not outer:
             return self
         gap = [0.0 if is_inside(place, ring) else float(np.linalg.norm(ring - place, axis=1).min()) for ring in outer]
         own = outer[int(np.argmin(gap))]
-        holes = [ring for ring in self.rings if _twice(ring) <= 0 and is_inside(ring[0], own)]
+        holes = [ring for ring in self.rings if twice_area(ring) <= 0 and is_inside(ring[0], own)]
         return Section(self.plane, (own, *holes), self.axes)
-
-
-def is_inside(point: Array, ring: Array) -> bool:
-    """Whether a place (2,) lies in an outline (N, 2)."""
-    x, y = point
-    a, b = ring, np.roll(ring, -1, axis=0)
-    rises = (a[:, 1] > y) != (b[:, 1] > y)
-    a, b = a[rises], b[rises]
-    at = a[:, 0] + (y - a[:, 1]) / (b[:, 1] - a[:, 1]) * (b[:, 0] - a[:, 0])
-    return bool(np.count_nonzero(at > x) % 2)
-
-
-def _twice(ring: Array) -> float:
-    x, y = ring.T
-    return math.fsum(x * np.roll(y, -1) - np.roll(x, -1) * y)
 
 
 def _kept(ring: Array) -> Array:

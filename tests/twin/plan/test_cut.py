@@ -39,14 +39,14 @@ def check(mesh, plane):
 
 
 @given(st.floats(0, 2 * math.pi), st.floats(-1, 1), st.floats(-60, 160))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_any_plane_as_manifold3d_cuts(turn, rise, at):
     flat = math.sqrt(1 - rise**2)
     check(ALL, Plane[Patient]([at, 5.0, 1.0], [flat * math.cos(turn), flat * math.sin(turn), rise]))
 
 
 @given(st.data())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_planes_exactly_through_corners(data):
     chosen = data.draw(st.lists(st.integers(0, len(ALL.vertices_mm) - 1), min_size=3, max_size=3, unique=True))
     a, b, c = ALL.vertices_mm[chosen]
