@@ -6,6 +6,7 @@ numba keeps what it compiled beside the sources, so the first demo and the first
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,10 +17,15 @@ from tracking.body import load as load_body
 from tracking.markers import detect
 from twin.anatomy import marrow
 from twin.anatomy.build import build_twin
+from twin.anatomy.local_frame import bone_frame
 from twin.anatomy.working import Working
 from twin.plan.autoplan import propose_screw
+from twin.plan.batch import Candidates, Pedicle
+from twin.plan.grade import grade_screw
+from twin.plan.ladder import alternatives
 from twin.plan.osteotomy import Osteotomy
 from twin.plan.reduction import carry_out
+from twin.plan.through import Bones
 from twin.scan.orientation import patient_from_index
 from twin.scan.phantom.patient import Phantom
 from twin.scan.phantom.scanner import voxelise
@@ -43,11 +49,17 @@ def warm() -> None:
     marrow.enclosed(Working(block, 1.5, np.zeros(3)), block > 0, np.zeros(3, np.int64), np.full(3, 6, np.int64), 0.8)
     few = np.eye(3)
     placings(few, few, block, Grid((6, 6, 6), np.full(3, 4.0), np.zeros(3), np.eye(3)), 1)
-    proposal = propose_screw(twin, "vertebrae_L2", "left")
+    volume = Volume(grid, scan.hu)
+    proposal = propose_screw(twin, "vertebrae_L2", "left", volume)
+    alternatives(twin, "vertebrae_L2", "left", volume)
+    frame, one = bone_frame(twin, "vertebrae_L2"), np.eye(3)[:1]
+    Pedicle.of(twin, "vertebrae_L2", "left").safe(Candidates(one, one, np.full(1, 5.0), np.full(1, 30.0)))
+    Bones.single(twin, "vertebrae_L2").nearest_mm(one, one, frame, (1.0, 9.0), step_mm=4.0, skip=10, enough_mm=0.0)
     carry_out(twin, [Osteotomy.pso(twin, "vertebrae_L3", math.radians(30.0))])
     phantom.distance_mm("vertebrae_L3", np.zeros((1, 3)))
     voxelise(Phantom.make(1, metal="screws"), 5.0, 3.0, crop_mm="vertebrae_L4")
     if proposal.screw is not None:
+        grade_screw(twin, replace(proposal.screw, kind="lag"), volume)
         bodies = [load_body(ASSETS / name) for name in ("reference.json", "drill.json")]
         room = theatre(PhantomStandin(phantom), bodies[0], bodies[1], proposal.screw, 1)
         shot = next(iter(room.shots()))
