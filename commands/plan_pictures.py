@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from twin.case import Case
     from twin.plan.alignment_lines import Polyline
     from twin.plan.effects import Effects
-    from twin.plan.grade import ScrewGrade
     from twin.plan.measured import Measured
     from twin.plan.plan import Plan
+    from twin.plan.screw_grade import ScrewGrade
     from twin.scan.volume import Volume
 
 HIGH_PX = 860
