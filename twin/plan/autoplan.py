@@ -216,12 +216,6 @@ def sized(
     if diameter is None:
         return _too_narrow(walls, room, keep, min(diameters_mm))
     limits = {"diameter": _diameter_limit(walls, nearest, diameter, diameters_mm, keep)}
-    if not _lengths(pedicle.grid, axis, across, diameter, chord, lengths_mm):
-        return Refusal(
-            f"the chord is {chord:.1f} mm, and no screw from {min(lengths_mm):g} mm on keeps its whole tip "
-            f"{ANTERIOR_KEEP_MM:g} mm behind the front of the body and {SIDE_KEEP_MM:g} mm within its sides",
-            "a shorter screw, or another entry and target by hand",
-        )
     critical: Clearance | None = None
     for thinner in sorted((d for d in diameters_mm if d <= diameter), reverse=True):
         for length in _lengths(pedicle.grid, axis, across, thinner, chord, lengths_mm):
@@ -234,10 +228,17 @@ def sized(
                 if critical is not None:
                     name = "length" if thinner == diameter else "diameter"
                     limits[name] = f"{critical.structure}: larger comes within {critical.distance_mm:.1f} mm"
+                elif thinner < diameter:
+                    limits["diameter"] = f"the tip's rim: no length of {diameter:g} mm stays within the body"
                 limits.setdefault("length", _length_limit(chord, length, lengths_mm))
                 return Sized(screw, walls, MappingProxyType(limits))
             critical = near
-    assert critical is not None  # some length fits, so the last screw tried was too near to something
+    if critical is None:
+        return Refusal(
+            f"the chord is {chord:.1f} mm, and no screw from {min(lengths_mm):g} mm on keeps its whole tip "
+            f"{ANTERIOR_KEEP_MM:g} mm behind the front of the body and {SIDE_KEEP_MM:g} mm within its sides",
+            "a shorter screw, or another entry and target by hand",
+        )
     return Refusal(
         f"on the best axis even the smallest screw comes within {critical.distance_mm:.1f} mm of {critical.structure} "
         f"(critical); {keep:.1f} mm are kept",
