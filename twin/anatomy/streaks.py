@@ -82,7 +82,8 @@ def cleared(volume: Volume) -> tuple[Volume, Stain | None]:
         change = added(mean, core, away < NEAR_MM)
         change[(away <= RIM_MM) | ~np.any(core, axis=(1, 2), keepdims=True)] = 0.0
         _subtract(change, slices, *across, clean)
-        strong.append(np.sqrt(ndimage.uniform_filter(change * change, window)))
+        mean_square = ndimage.uniform_filter(change * change, window)  # its running sum may fall below 0
+        strong.append(np.sqrt(np.maximum(mean_square, 0.0)))
     row = np.full(len(hu), -1, dtype=np.int64)
     row[found] = np.arange(len(found))
     return replace(volume, hu=clean), Stain(volume.grid, np.concatenate(strong), across, row)
