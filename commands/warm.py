@@ -21,10 +21,12 @@ from twin.anatomy.local_frame import bone_frame
 from twin.anatomy.working import Working
 from twin.plan.autoplan import propose_screw
 from twin.plan.batch import Candidates, Pedicle
+from twin.plan.construct import propose_construct
 from twin.plan.grade import grade_screw
 from twin.plan.ladder import alternatives
 from twin.plan.osteotomy import Osteotomy
 from twin.plan.reduction import carry_out
+from twin.plan.safe_corridor import safe_corridor
 from twin.plan.through import Bones
 from twin.scan.orientation import patient_from_index
 from twin.scan.phantom.patient import Phantom
@@ -51,6 +53,8 @@ def warm() -> None:
     placings(few, few, block, Grid((6, 6, 6), np.full(3, 4.0), np.zeros(3), np.eye(3)), 1)
     volume = Volume(grid, scan.hu)
     proposal = propose_screw(twin, "vertebrae_L2", "left", volume)
+    propose_construct(twin, [(bone, "left") for bone in ("vertebrae_L1", "vertebrae_L2", "vertebrae_L3")])
+    safe_corridor(twin, "vertebrae_L2", "left")
     alternatives(twin, "vertebrae_L2", "left", volume)
     frame, one = bone_frame(twin, "vertebrae_L2"), np.eye(3)[:1]
     Pedicle.of(twin, "vertebrae_L2", "left").safe(Candidates(one, one, np.full(1, 5.0), np.full(1, 30.0)))

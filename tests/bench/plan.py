@@ -12,7 +12,7 @@ from spatial.distance import DistanceGrid
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.rigid import Directions, Points
-from tests.bench import plan_cuts, plan_measure, plan_screws
+from tests.bench import plan_auto, plan_cuts, plan_measure, plan_screws
 from tests.bench.measure import Job, Judgement, Side
 from tests.bench.patient import BONE, as_open3d, plan, twin
 from twin.plan.grade import ScrewGrade, grade_screw
@@ -32,6 +32,7 @@ def jobs() -> Iterator[Job]:
     yield rays(mesh, scene, grid)
     yield grading()
     yield from plan_screws.jobs()
+    yield from plan_auto.jobs()
     yield from plan_cuts.jobs()
     yield from plan_measure.jobs()
 
