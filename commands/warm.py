@@ -53,7 +53,9 @@ def warm() -> None:
     placings(few, few, block, Grid((6, 6, 6), np.full(3, 4.0), np.zeros(3), np.eye(3)), 1)
     volume = Volume(grid, scan.hu)
     proposal = propose_screw(twin, "vertebrae_L2", "left", volume)
-    propose_construct(twin, [(bone, "left") for bone in ("vertebrae_L1", "vertebrae_L2", "vertebrae_L3")])
+    three = ("vertebrae_L1", "vertebrae_L2", "vertebrae_L3")
+    for seen in (volume, None):  # a CT is read-only, and no CT is not: two types to the compiler
+        propose_construct(twin, [(bone, "left") for bone in three], seen, alternatives=1)
     safe_corridor(twin, "vertebrae_L2", "left")
     alternatives(twin, "vertebrae_L2", "left", volume)
     frame, one = bone_frame(twin, "vertebrae_L2"), np.eye(3)[:1]
