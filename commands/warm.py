@@ -15,7 +15,7 @@ from demo.standin import PhantomStandin
 from demo.stream import LENS, theatre
 from tracking.body import load as load_body
 from tracking.markers import detect
-from twin.anatomy import marrow
+from twin.anatomy import marrow, parting
 from twin.anatomy.build import build_twin
 from twin.anatomy.local_frame import bone_frame
 from twin.anatomy.working import Working
@@ -49,6 +49,8 @@ def warm() -> None:
     centroids(numbers)
     block = np.zeros((6, 6, 6), dtype=np.float32)
     marrow.enclosed(Working(block, 1.5, np.zeros(3)), block > 0, np.zeros(3, np.int64), np.full(3, 6, np.int64), 0.8)
+    whole = np.zeros((6, 6, 6), dtype=np.int16)  # the twin took a part of its scan: that is another kernel
+    parting.valleys(whole, parting.marrow(whole, whole > 0, 150.0), (1.0, 1.0, 1.0))
     few = np.eye(3)
     placings(few, few, block, Grid((6, 6, 6), np.full(3, 4.0), np.zeros(3), np.eye(3)), 1)
     volume = Volume(grid, scan.hu)
