@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from twin.anatomy.twin import Twin
-    from twin.plan.osteotomy import Osteotomy
+    from twin.plan.cuts.osteotomy import Osteotomy
 
 LEAST_CHANGE = 0.05  # of a leg's angle or length: smaller ones are not worth a line
 
 
 def consequence_report(twin: Twin, cut: Osteotomy) -> dict[str, Any]:
     """Hinge, gaps, the turn in words, collisions, faces after closing, room for the nerves, effects on the leg."""
-    from twin.plan.chain import is_limb, is_spine
-    from twin.plan.consequences import consequences
-    from twin.plan.contact import collisions, faces
-    from twin.plan.side_effects import leg_effects
-    from twin.plan.spine_room import room
+    from twin.plan.cuts.chain import is_limb, is_spine
+    from twin.plan.cuts.consequences import consequences
+    from twin.plan.cuts.contact import collisions, faces
+    from twin.plan.cuts.side_effects import leg_effects
+    from twin.plan.cuts.spine_room import room
 
     found = consequences(twin, cut).to_json()
     met = faces(twin, cut)
@@ -69,7 +69,7 @@ def consequence_words(report: dict[str, Any]) -> list[str]:
 
 def together(twin: Twin, cuts: Collection[Osteotomy]) -> list[dict[str, Any]]:
     """Collisions with all cuts of the plan carried out; none to tell where there is one cut alone."""
-    from twin.plan.contact import collisions
+    from twin.plan.cuts.contact import collisions
 
     return [c.to_json() for c in collisions(twin, cuts)] if len(cuts) > 1 else []
 

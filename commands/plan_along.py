@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from spatial.shapes import Plane
     from twin.anatomy.bone import Side
     from twin.anatomy.twin import Twin
-    from twin.plan.screw import Screw
+    from twin.plan.screws.screw import Screw
 
 RULES = ("axis", "cbt", "s2ai", "lag")
 
@@ -48,8 +48,8 @@ class Asked:
 
 def placed(twin: Twin, asked: Asked) -> Screw:
     """The screw of the rule. Raises NoBone, NoLandmark, OffBone, NoRoom, BadImplant."""
-    from twin.plan.placements import along_axis, cortical, lag
-    from twin.plan.sacroiliac import s2ai
+    from twin.plan.screws.placements import along_axis, cortical, lag
+    from twin.plan.screws.sacroiliac import s2ai
 
     sizes: dict[str, Any] = {"diameter_mm": asked.diameter_mm, "length_mm": asked.length_mm}
     sizes["family"] = asked.family or ""
@@ -67,8 +67,8 @@ def placed(twin: Twin, asked: Asked) -> Screw:
 def aim_of(twin: Twin, screw: Screw) -> dict[str, Any]:
     """The screw's direction in its bone's frame, and in the scan's for screws into the ilium."""
     from twin.anatomy.local_frame import bone_frame
-    from twin.plan.placements import Aim
-    from twin.plan.sacroiliac import PelvicAim
+    from twin.plan.screws.placements import Aim
+    from twin.plan.screws.sacroiliac import PelvicAim
 
     way = screw.axis.direction
     found: dict[str, Any] = {"aim_deg": Aim.of(way, bone_frame(twin, screw.bone), screw.side).to_json()}

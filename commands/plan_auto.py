@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from spatial.progress import Progress
     from twin.anatomy.bone import Side
     from twin.case import Case
-    from twin.plan.autoplan import Proposal
+    from twin.plan.auto.autoplan import Proposal
     from twin.scan.volume import Volume
 
 
@@ -53,8 +53,8 @@ def auto(
 
 def proposed(case: Case, levels: tuple[str, ...], volume: Volume | None, progress: Progress) -> list[Proposal]:
     """A proposal or a refusal for both pedicles of each level, in the order of the levels."""
-    from twin.plan.autoplan import Refusal, refused
-    from twin.plan.construct import propose_construct
+    from twin.plan.auto.autoplan import Refusal, refused
+    from twin.plan.auto.construct import propose_construct
     from twin.plan.levels import RARE, bone_of
 
     sides: tuple[Side, ...] = ("left", "right")

@@ -69,8 +69,8 @@ def printed(report: Mapping[str, Any]) -> list[str]:
 def _alignment_rows(plans: Sequence[Mapping[str, Any]], before: Mapping[str, Any]) -> list[Row]:
     """What was measured of the spine, and of the legs what a plan changes, each with its value now and its 95 %."""
     from render.table import Row
-    from twin.plan.alignment import POSTURE, WORDS
-    from twin.plan.leg_angles import LEG_WORDS
+    from twin.plan.measures.alignment import POSTURE, WORDS
+    from twin.plan.measures.leg_angles import LEG_WORDS
 
     rows = []
     for name, now in before.items():

@@ -29,7 +29,7 @@ def corridor(
     """The safe corridor of a pedicle: all axes that keep the margin, as a volume with its entry area and its cone."""
     from twin.case import Case
     from twin.durable import replace_synced
-    from twin.plan.safe_corridor import safe_corridor
+    from twin.plan.auto.safe_corridor import safe_corridor
     from twin.surfaces.ply import ply_bytes
     from twin.surfaces.stl import stl_bytes
 

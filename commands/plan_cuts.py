@@ -66,8 +66,8 @@ def osteotomy(
     from dataclasses import replace
 
     from twin.case import Case
-    from twin.plan.making import Options, make
-    from twin.plan.osteotomy import check_kind
+    from twin.plan.cuts.making import Options, make
+    from twin.plan.cuts.osteotomy import check_kind
 
     check_kind(kind)
     if kind == "plane" and angle_deg:

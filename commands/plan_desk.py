@@ -88,7 +88,7 @@ def is_saved(case: Case, name: str) -> bool:
 def assessed(case: Case, plan: Plan) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The reports of all screws and of all osteotomies of a plan, by id."""
     from commands.plan_words import osteotomy_report, screw_report
-    from twin.plan.grade import grade_screw
+    from twin.plan.screws.grade import grade_screw
 
     volume = volume_of(case)
     screws = [screw_report(s, grade_screw(case.twin, s, volume)) for _, s in sorted(plan.screws.items())]

@@ -38,8 +38,8 @@ def guide_block(
 ) -> None:
     """Make a block that sits on the bone, with slots for the saw and holes for pins, as STL for print."""
     from twin.case import Case
-    from twin.plan.guide import GuideSettings
-    from twin.plan.guide import guide_block as make_block
+    from twin.plan.cuts.guide import GuideSettings
+    from twin.plan.cuts.guide import guide_block as make_block
     from twin.surfaces.stl import stl_bytes
 
     if out.exists() and not force:

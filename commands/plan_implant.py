@@ -28,8 +28,8 @@ def implant(
 ) -> None:
     """Lay a plate over an osteotomy of a limb, or a nail into it, and tell how it fits."""
     from twin.case import Case
-    from twin.plan.fixation import nail, plate
-    from twin.plan.implants import load_library
+    from twin.plan.cuts.fixation import nail, plate
+    from twin.plan.screws.implants import load_library
 
     if kind not in ("plate", "nail"):
         raise Misuse(f"--kind {kind}; plate or nail")

@@ -24,9 +24,9 @@ from spatial.faults import Misuse
 
 if TYPE_CHECKING:
     from twin.anatomy.twin import Twin
-    from twin.plan.curves import Curve
-    from twin.plan.effects import Effects
-    from twin.plan.targets import Aims
+    from twin.plan.measures.curves import Curve
+    from twin.plan.measures.effects import Effects
+    from twin.plan.measures.targets import Aims
 
 Sets = Annotated[
     list[str] | None,
@@ -60,8 +60,8 @@ def assess(
     from twin.case import Case
     from twin.plan.approval import standing
     from twin.plan.edits import fold
-    from twin.plan.effects import effects
-    from twin.plan.grade import grade_screw
+    from twin.plan.measures.effects import effects
+    from twin.plan.screws.grade import grade_screw
     from twin.plan.variants import names
 
     case = Case.open(folder)
@@ -122,7 +122,7 @@ def deformity(
 ) -> None:
     """Measure a leg: axes, angles, the bone at fault and the level, and the wedge that shifts the load."""
     from twin.case import Case
-    from twin.plan.deformity import analyse
+    from twin.plan.measures.deformity import analyse
 
     if side not in ("left", "right"):
         raise Misuse(f"no side {side!r}; left or right")
@@ -136,7 +136,7 @@ def deformity(
 
 def alignment_words(done: Effects) -> list[str]:
     """The spine and the legs as scanned, then what the plan changes; each with unit and 95 % range."""
-    from twin.plan.leg_angles import LEG_WORDS
+    from twin.plan.measures.leg_angles import LEG_WORDS
 
     lines = [f"Alignment as scanned ({done.before.posture}; ± is twice the standard deviation):"]
     lines += [f"  {line}" for line in done.before.words()]
@@ -151,7 +151,7 @@ def alignment_words(done: Effects) -> list[str]:
 
 def _aims(done: Effects, names: list[str], age_years: float | None, compare_supine: bool) -> list[tuple[str, Aims]]:
     """Each set of targets before and, where something changes, after the plan."""
-    from twin.plan.targets import aims
+    from twin.plan.measures.targets import aims
 
     moments = [("as scanned", done.before)] + ([("with the plan", done.after)] if done.changes else [])
     return [
@@ -163,9 +163,9 @@ def _aims(done: Effects, names: list[str], age_years: float | None, compare_supi
 
 def _asked(twin: Twin, text: str) -> Curve:
     """`T5-T12` as a curve of this twin."""
-    from twin.plan.curves import curve_between
     from twin.plan.levels import SPINE, bone_of
-    from twin.plan.measured import Marks
+    from twin.plan.measures.curves import curve_between
+    from twin.plan.measures.measured import Marks
 
     ends = [part.strip().upper() for part in text.split("-")]
     bones = [bone_of(end) for end in ends]

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from spatial.rigid import Array
     from twin.anatomy.bone import Side
     from twin.case import Case
-    from twin.plan.alignment_lines import Polyline
-    from twin.plan.effects import Effects
-    from twin.plan.measured import Measured
+    from twin.plan.measures.alignment_lines import Polyline
+    from twin.plan.measures.effects import Effects
+    from twin.plan.measures.measured import Measured
     from twin.plan.plan import Plan
-    from twin.plan.screw_grade import ScrewGrade
+    from twin.plan.screws.screw_grade import ScrewGrade
     from twin.scan.volume import Volume
 
 HIGH_PX = 860
@@ -103,7 +103,7 @@ def _jobs(case: Case, plan: Plan, volume: Volume | None) -> dict[str, Callable[[
 
 
 def _grades(case: Case, plan: Plan, volume: Volume | None) -> dict[str, ScrewGrade]:
-    from twin.plan.grade import grade_screw
+    from twin.plan.screws.grade import grade_screw
 
     return {key: grade_screw(case.twin, screw, volume) for key, screw in sorted(plan.screws.items())}
 
@@ -163,7 +163,7 @@ def _corridor(case: Case, plan: Plan, one: str, standing: Standing, screen: Offs
     from render.plate import framed_page
     from render.scene import Scene
     from spatial.frames import Patient
-    from twin.plan.safe_corridor import safe_corridor
+    from twin.plan.auto.safe_corridor import safe_corridor
 
     screw = plan.screws[one]
     found = safe_corridor(case.twin, screw.bone, screw.side, screw.diameter_mm, screw.length_mm)
@@ -226,11 +226,11 @@ def _osteotomy(case: Case, plan: Plan, one: str, standing: Standing, screen: Off
     from render.plate import framed_page
     from render.scene import Scene
     from spatial.frames import Patient
-    from twin.plan.alignment_lines import alignment_lines
-    from twin.plan.effects import effects
+    from twin.plan.cuts.reduction import fragments
     from twin.plan.levels import level_of
+    from twin.plan.measures.alignment_lines import alignment_lines
+    from twin.plan.measures.effects import effects
     from twin.plan.plan import Plan
-    from twin.plan.reduction import fragments
 
     cut = plan.osteotomies[one]
     alone = Plan(plan.name, plan.twin_id, screws=plan.screws, osteotomies={one: cut})

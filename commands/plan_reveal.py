@@ -12,8 +12,8 @@ from spatial.faults import Misuse
 
 if TYPE_CHECKING:
     from twin.case import Case
-    from twin.plan.autoplan import Proposal
-    from twin.plan.screw import Screw
+    from twin.plan.auto.autoplan import Proposal
+    from twin.plan.screws.screw import Screw
     from twin.plan.sealed import Seal
     from twin.scan.volume import Volume
 
@@ -99,8 +99,8 @@ def _compared(case: Case, one: Seal, own: Screw | None, volume: Volume | None) -
     from commands.plan_words import screw_report
     from twin.anatomy.local_frame import bone_frame
     from twin.anatomy.twin import NoLandmark
-    from twin.plan.grade import grade_screw
-    from twin.plan.screw import Screw
+    from twin.plan.screws.grade import grade_screw
+    from twin.plan.screws.screw import Screw
     from twin.plan.sealed import against
 
     content = one.read()

@@ -28,7 +28,7 @@ def rod(
 ) -> None:
     """Bend a rod along the heads of one side's screws, and tell what it touches."""
     from twin.case import Case
-    from twin.plan.rods import plan_rod
+    from twin.plan.auto.rods import plan_rod
 
     if side not in ("left", "right"):
         raise Misuse(f"side {side!r}; left or right")
@@ -46,7 +46,7 @@ def rod(
 
 def place_rods(case: Case, name: str, author: str, plan: Plan) -> list[dict[str, Any]]:
     """A rod for each side of the plan that has two or more screws, as edits; their reports."""
-    from twin.plan.rods import plan_rods
+    from twin.plan.auto.rods import plan_rods
 
     found = plan_rods(case.twin, plan.screws)
     append(case, name, author, [one.rod for one in found], {one.rod.id: {"by": "plan auto"} for one in found})

@@ -15,7 +15,7 @@ from spatial.faults import Misuse
 if TYPE_CHECKING:
     from twin.anatomy.bone import Side
     from twin.case import Case
-    from twin.plan.autoplan import Proposal
+    from twin.plan.auto.autoplan import Proposal
     from twin.scan.volume import Volume
 
 
@@ -49,7 +49,7 @@ def screw(
 ) -> None:
     """Place one screw: proposed (--auto), by a rule (--along), or given by entry, target, diameter and length."""
     from twin.case import Case
-    from twin.plan.autoplan import propose_screw
+    from twin.plan.auto.autoplan import propose_screw
 
     if side not in ("left", "right"):
         raise Misuse(f"side {side!r}; left or right")
@@ -126,10 +126,10 @@ def place(
 
 def _by_rule(case: Case, asked: Asked) -> Proposal:
     """The rule's screw, or the refusal with what can be done instead."""
-    from twin.plan.autoplan import Proposal
-    from twin.plan.grade import OffBone, grade_screw
-    from twin.plan.ladder import alternatives
-    from twin.plan.placements import NoRoom
+    from twin.plan.auto.autoplan import Proposal
+    from twin.plan.screws.grade import OffBone, grade_screw
+    from twin.plan.screws.ladder import alternatives
+    from twin.plan.screws.placements import NoRoom
 
     volume = volume_of(case)
     try:
@@ -151,9 +151,9 @@ def _by_hand(
     from spatial.distance import DistanceGrid
     from spatial.frames import Patient
     from spatial.rigid import Directions, Points
-    from twin.plan.autoplan import Proposal, screw_id
-    from twin.plan.grade import entry_on_bone, grade_screw
-    from twin.plan.screw import BadScrew, Screw
+    from twin.plan.auto.autoplan import Proposal, screw_id
+    from twin.plan.screws.grade import entry_on_bone, grade_screw
+    from twin.plan.screws.screw import BadScrew, Screw
 
     which: Side = "left" if side == "left" else "right"
     asked = Screw(

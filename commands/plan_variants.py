@@ -98,7 +98,7 @@ def compare(
     from twin.case import Case
     from twin.plan.approval import standing
     from twin.plan.comparison import compared, flat
-    from twin.plan.effects import effects
+    from twin.plan.measures.effects import effects
 
     if len(set(names)) < 2:
         raise Misuse(f"{', '.join(names)}: name two or more different plans")
@@ -154,7 +154,7 @@ def merge(
 
 def _column(case: Case, name: str) -> Column:
     from twin.plan.comparison import Column, flat
-    from twin.plan.effects import effects
+    from twin.plan.measures.effects import effects
 
     plan = folded(case, name)
     screws, cuts = assessed(case, plan)

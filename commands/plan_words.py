@@ -9,10 +9,10 @@ from commands.cut_words import consequence_report, consequence_words
 if TYPE_CHECKING:
     from twin.anatomy.twin import Twin
     from twin.case import Case
-    from twin.plan.grade import ScrewGrade
-    from twin.plan.osteotomy import Osteotomy
+    from twin.plan.cuts.osteotomy import Osteotomy
     from twin.plan.plan import Plan
-    from twin.plan.screw import Screw
+    from twin.plan.screws.grade import ScrewGrade
+    from twin.plan.screws.screw import Screw
 
 NEAR_MM = 5.0  # a critical structure farther from a screw than this is not worth a line of words
 
@@ -82,10 +82,10 @@ def caution(twin: Twin) -> list[str]:
 
 def osteotomy_report(case: Case, cut: Osteotomy) -> dict[str, Any]:
     """The osteotomy carried out on its own: volumes, who moves, and the alignment before and after."""
-    from twin.plan.alignment import measure_alignment
-    from twin.plan.chain import is_spine
-    from twin.plan.clearance import crossed
-    from twin.plan.reduction import fragments, planned_landmarks
+    from twin.plan.cuts.chain import is_spine
+    from twin.plan.cuts.reduction import fragments, planned_landmarks
+    from twin.plan.measures.alignment import measure_alignment
+    from twin.plan.screws.clearance import crossed
 
     done = fragments(case.twin, cut)
     before = measure_alignment(case.twin.landmarks)

@@ -19,15 +19,15 @@ from twin.anatomy import marrow, parting
 from twin.anatomy.build import build_twin
 from twin.anatomy.local_frame import bone_frame
 from twin.anatomy.working import Working
-from twin.plan.autoplan import propose_screw
-from twin.plan.batch import Candidates, Pedicle
-from twin.plan.construct import propose_construct
-from twin.plan.grade import grade_screw
-from twin.plan.ladder import alternatives
-from twin.plan.osteotomy import Osteotomy
-from twin.plan.reduction import carry_out
-from twin.plan.safe_corridor import safe_corridor
-from twin.plan.through import Bones
+from twin.plan.auto.autoplan import propose_screw
+from twin.plan.auto.construct import propose_construct
+from twin.plan.auto.safe_corridor import safe_corridor
+from twin.plan.cuts.osteotomy import Osteotomy
+from twin.plan.cuts.reduction import carry_out
+from twin.plan.screws.batch import Candidates, Pedicle
+from twin.plan.screws.grade import grade_screw
+from twin.plan.screws.ladder import alternatives
+from twin.plan.screws.through import Bones
 from twin.scan.orientation import patient_from_index
 from twin.scan.phantom.patient import Phantom
 from twin.scan.phantom.scanner import voxelise

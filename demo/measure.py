@@ -11,8 +11,8 @@ from demo.guiding import GuidedPatient
 from demo.truth import landmark_errors, lordosis_deg, outline_distance_px, surface_error, true_grade
 from spatial.rigid import Points, rotation_log
 from twin.anatomy.twin import Twin
+from twin.plan.cuts.reduction import planned_from_patient
 from twin.plan.plan import Plan
-from twin.plan.reduction import planned_from_patient
 from twin.scan.phantom.patient import Phantom
 
 MASK_FRAMES = 3  # a true silhouette costs seconds; these many, spread over the stream, are compared

@@ -10,9 +10,9 @@ from typing import Any
 
 from twin.anatomy.twin import NoBone, NoLandmark
 from twin.case import Case
-from twin.plan.autoplan import propose_screw
+from twin.plan.auto.autoplan import propose_screw
+from twin.plan.cuts.osteotomy import BadOsteotomy, Osteotomy
 from twin.plan.edits import Edit, apply
-from twin.plan.osteotomy import BadOsteotomy, Osteotomy
 from twin.plan.plan import Plan
 from twin.scan.volume import Volume
 

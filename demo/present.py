@@ -19,8 +19,8 @@ from render.slices import Slice, Stroke, slice_picture
 from spatial.frames import Patient
 from twin.anatomy.twin import Twin
 from twin.case import Case
+from twin.plan.cuts.reduction import fragments
 from twin.plan.plan import Plan
-from twin.plan.reduction import fragments
 from twin.scan.volume import Volume
 
 SIZE_PX = (960, 1080)

@@ -26,7 +26,7 @@ from tracking.frame import Frame
 from tracking.source import Closing
 from tracking.synthetic import Optics, Shot, Surface, SyntheticCamera, orbit, truth_mask
 from twin.anatomy.twin import Twin
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 
 EXPOSED = ("vertebrae_T12", "vertebrae_L1", "vertebrae_L2", "vertebrae_L3", "vertebrae_L4", "vertebrae_L5", "sacrum")
 TOUCH_SD_MM = 0.15

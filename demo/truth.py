@@ -18,7 +18,7 @@ from spatial.mesh import TriangleMesh
 from spatial.rigid import Array
 from twin.anatomy.bone import Landmark
 from twin.anatomy.twin import Twin
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 from twin.scan.phantom.patient import Phantom
 
 ISTHMUS_REACH_MM = 6.0

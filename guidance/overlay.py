@@ -20,7 +20,7 @@ from spatial.frames import Camera, Patient
 from spatial.pinhole import Pinhole
 from spatial.rigid import Array, Rigid
 from twin.anatomy.twin import Twin
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 
 TRUST_RGB: dict[Trust, Rgb] = {
     Trust.GUIDING: (0.45, 0.92, 0.62),

@@ -26,7 +26,7 @@ from tracking.history import How, PoseHistory, TimedPose
 from tracking.pose import Sighting
 from twin.anatomy.twin import Twin
 from twin.plan.deviation import NoDeviation, ScrewDeviation, screw_deviation
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 
 
 class Trust(StrEnum):

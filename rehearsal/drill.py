@@ -19,7 +19,7 @@ from spatial.frames import Instrument, Patient, Stage
 from spatial.rigid import Points, Rigid, Similarity
 from spatial.shapes import Line
 from twin.anatomy.bone import Side as BoneSide
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 
 REACH_MM = 100.0  # from the hand to the tip, in the stage
 LOCK_MM = 2.0  # patient mm inside the bone at which the bone guides the drill

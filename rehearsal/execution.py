@@ -16,8 +16,8 @@ from spatial.faults import Fault
 from spatial.frames import Patient
 from spatial.rigid import Rigid
 from twin.plan import edits
-from twin.plan.chain import in_turn
-from twin.plan.osteotomy import Osteotomy
+from twin.plan.cuts.chain import in_turn
+from twin.plan.cuts.osteotomy import Osteotomy
 from twin.plan.plan import Plan
 
 CLOSE = "close_osteotomy"

@@ -22,13 +22,13 @@ from spatial.shapes import Line, angle_between_rad
 from twin.anatomy.local_frame import bone_frame
 from twin.anatomy.twin import NoLandmark, Twin
 from twin.journal import canonical_json
-from twin.plan.chain import moves
-from twin.plan.clearance import clearances
+from twin.plan.cuts.chain import moves
+from twin.plan.cuts.osteotomy import Osteotomy
 from twin.plan.deviation import screw_deviation
-from twin.plan.grade import grade_screw
-from twin.plan.osteotomy import Osteotomy
 from twin.plan.plan import Plan
-from twin.plan.screw import Screw
+from twin.plan.screws.clearance import clearances
+from twin.plan.screws.grade import grade_screw
+from twin.plan.screws.screw import Screw
 
 Poses = Mapping[str, Rigid[Patient, Patient]]
 

@@ -17,7 +17,7 @@ from rehearsal.model import Model, Poses
 from spatial.frames import Instrument, Patient, Stage
 from spatial.rigid import Points, Rigid, Similarity
 from spatial.shapes import Plane, angle_between_rad
-from twin.plan.osteotomy import Osteotomy
+from twin.plan.cuts.osteotomy import Osteotomy
 
 REACH_MM = 100.0  # from the hand to the blade's edge, in the stage
 NEAR_MM = 60.0  # patient mm from the hinge within which a planned cut is meant

@@ -23,7 +23,7 @@ from rehearsal.state import Hand, Pulse, State, document, start, state_sha256
 from rehearsal.strokes import DROPPED, drill_stroke, saw_stroke
 from spatial.frames import Patient, Stage
 from spatial.rigid import Points, rotation_log
-from twin.plan.osteotomy import Osteotomy
+from twin.plan.cuts.osteotomy import Osteotomy
 from twin.plan.undoing import UNDO
 
 PRESSED, RELEASED = 0.6, 0.4  # a button is down above the one and up below the other

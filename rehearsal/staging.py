@@ -28,11 +28,11 @@ from spatial.mesh import TriangleMesh
 from spatial.rigid import Array, Points, Rigid, Similarity
 from twin.anatomy.twin import Twin
 from twin.journal import canonical_json
-from twin.plan.chain import in_turn
+from twin.plan.cuts.chain import in_turn
+from twin.plan.cuts.osteotomy import Osteotomy
+from twin.plan.cuts.pieces import pieces_of
 from twin.plan.levels import level_of
-from twin.plan.osteotomy import Osteotomy
-from twin.plan.pieces import pieces_of
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 
 PLANNED = Material((0.40, 0.72, 0.98), opacity=0.45, mode="translucent")
 MAX_TRIANGLES = 300_000

@@ -19,7 +19,7 @@ from rehearsal.model import Poses
 from rehearsal.saw import Sawing
 from rehearsal.state import Hand, Pulse, State
 from twin.plan.edits import Edit
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 
 PULSES: Mapping[Zone, tuple[float, float, str]] = {
     "bone": (0.4, 0.04, "in bone"),

@@ -23,8 +23,8 @@ from rehearsal.state import start
 from spatial.frames import Instrument, Patient, Stage
 from spatial.rigid import Array, Points, Rigid, rotation_exp, rotation_log
 from spatial.shapes import Line
-from twin.plan.osteotomy import Osteotomy
-from twin.plan.screw import Screw
+from twin.plan.cuts.osteotomy import Osteotomy
+from twin.plan.screws.screw import Screw
 
 RATE_HZ = 30
 REST_MM = {"left": np.array([-260.0, 1150.0, -250.0]), "right": np.array([260.0, 1150.0, -250.0])}

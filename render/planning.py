@@ -20,12 +20,12 @@ from spatial.shapes import Plane
 from twin.anatomy.bone import Landmark
 from twin.anatomy.skin import Skin
 from twin.anatomy.twin import Twin
-from twin.plan.alignment_lines import Polyline
 from twin.plan.approach import WayIn
+from twin.plan.auto.rod import Rod
+from twin.plan.cuts.reduction import Fragments, carry_out, motion_of
+from twin.plan.measures.alignment_lines import Polyline
 from twin.plan.plan import Plan
-from twin.plan.reduction import Fragments, carry_out, motion_of
-from twin.plan.rod import Rod
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 
 TITANIUM = Material((0.74, 0.77, 0.82), shine=0.6, metal=1.0)
 ROD = Material((0.62, 0.66, 0.74), shine=0.7, metal=1.0)

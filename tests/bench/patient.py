@@ -17,10 +17,10 @@ from spatial.mesh import TriangleMesh
 from spatial.rigid import Points
 from tests.twin.plan.phantom_twin import phantom, phantom_twin
 from twin.anatomy.twin import Twin
-from twin.plan.grade import entry_on_bone
-from twin.plan.osteotomy import Osteotomy
+from twin.plan.cuts.osteotomy import Osteotomy
 from twin.plan.plan import Plan
-from twin.plan.screw import Screw
+from twin.plan.screws.grade import entry_on_bone
+from twin.plan.screws.screw import Screw
 from twin.scan.phantom.voxels import LABELS, scan_grid, synthesise
 from twin.scan.volume import Grid, LabelMap, Volume
 

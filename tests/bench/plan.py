@@ -15,7 +15,7 @@ from spatial.rigid import Directions, Points
 from tests.bench import plan_auto, plan_cuts, plan_measure, plan_screws
 from tests.bench.measure import Job, Judgement, Side
 from tests.bench.patient import BONE, as_open3d, plan, twin
-from twin.plan.grade import ScrewGrade, grade_screw
+from twin.plan.screws.grade import ScrewGrade, grade_screw
 
 POINTS, RAYS = 20_000, 100_000
 NEAR_MM = 1.0  # beyond it the grid is no longer exact, see the words of the job

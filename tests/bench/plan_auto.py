@@ -30,10 +30,10 @@ from twin.anatomy.bone import Bone, Landmark
 from twin.anatomy.bone import Side as SideName
 from twin.anatomy.spread import with_spread
 from twin.anatomy.twin import Levels, Twin
-from twin.plan.autoplan import DIAMETERS_MM, Proposal, keep_mm
-from twin.plan.construct import propose_construct
+from twin.plan.auto.autoplan import DIAMETERS_MM, Proposal, keep_mm
+from twin.plan.auto.construct import propose_construct
 from twin.plan.levels import bone_of, levels_between
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 from twin.scan.phantom.measures import PedicleTruth, pedicle, pedicles
 from twin.scan.phantom.patient import Phantom
 

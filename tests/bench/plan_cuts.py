@@ -16,10 +16,10 @@ from spatial.shapes import Plane
 from tests.bench.measure import Job, Judgement, Side
 from tests.bench.patient import BONE, as_open3d, twin
 from tests.twin.plan.phantom_twin import surface
-from twin.plan.cut import cut_mesh, joined
-from twin.plan.making import make
-from twin.plan.reduction import carry_out
-from twin.plan.solid import solid_of
+from twin.plan.cuts.cut import cut_mesh, joined
+from twin.plan.cuts.making import make
+from twin.plan.cuts.reduction import carry_out
+from twin.plan.cuts.solid import solid_of
 
 COLUMN = tuple(f"vertebrae_{level}" for level in ("T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5"))
 TRIANGLES = 700_000

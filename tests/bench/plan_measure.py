@@ -19,12 +19,12 @@ from twin.anatomy.bone import Landmark
 from twin.anatomy.bone import Side as LegSide
 from twin.anatomy.bones import from_scan
 from twin.anatomy.build import build_twin
-from twin.plan import leg_angles
-from twin.plan.alignment import Alignment, alignment_of
-from twin.plan.deformity import leg_measures
-from twin.plan.leg_angles import leg_axes
-from twin.plan.measured import Marks, Measured
-from twin.plan.wedge_angle import coronal_normal, turned, wedge_angle_rad
+from twin.plan.measures import leg_angles
+from twin.plan.measures.alignment import Alignment, alignment_of
+from twin.plan.measures.deformity import leg_measures
+from twin.plan.measures.leg_angles import leg_axes
+from twin.plan.measures.measured import Marks, Measured
+from twin.plan.measures.wedge_angle import coronal_normal, turned, wedge_angle_rad
 from twin.scan.names import BONES
 from twin.scan.phantom import measures
 from twin.scan.phantom.limb_measures import leg_angles as true_leg_angles

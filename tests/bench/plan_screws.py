@@ -19,8 +19,8 @@ from tests.twin.plan.phantom_twin import phantom
 from twin.anatomy.local_frame import bone_frame
 from twin.anatomy.structure import MEASURED, Structure
 from twin.anatomy.twin import Twin
-from twin.plan.batch import Candidates, Graded, Pedicle
-from twin.plan.grade import ScrewGrade, grade_screw
+from twin.plan.screws.batch import Candidates, Graded, Pedicle
+from twin.plan.screws.grade import ScrewGrade, grade_screw
 
 MANY, CHECKED, SHARED, ANALYTIC = 100_000, 10_000, 2_000, 60
 STATIONS, ANGLES = 25, 120

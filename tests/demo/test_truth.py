@@ -8,7 +8,7 @@ from demo.truth import lordosis_deg, outline_distance_px, surface_error, true_gr
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from spatial.rigid import Points, rotation_exp
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 from twin.scan.phantom.patient import Phantom
 from twin.scan.phantom.truth import truth
 

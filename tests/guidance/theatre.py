@@ -18,7 +18,7 @@ from tracking.pose import Sighting, track_body
 from tracking.synthetic import looking
 from twin.anatomy.bone import Bone
 from twin.anatomy.twin import Levels, Twin
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 
 LENS = Pinhole(1920, 1080, 1650.0, 1645.0, 962.3, 537.8, (-0.11, 0.06, 4e-4, -3e-4, 0.0))
 SMALL = Pinhole(640, 360, 550.0, 548.0, 320.8, 179.1, (-0.11, 0.06, 4e-4, -3e-4, 0.0))

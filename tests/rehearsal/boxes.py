@@ -10,9 +10,9 @@ from spatial.mesh import TriangleMesh
 from spatial.rigid import Array, Directions, Points
 from twin.anatomy.bone import Bone, Landmark
 from twin.anatomy.twin import Levels, Twin
-from twin.plan.osteotomy import Osteotomy
+from twin.plan.cuts.osteotomy import Osteotomy
 from twin.plan.plan import Plan
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 
 HALF_MM = np.array([24.0, 30.0, 13.0])  # x, y, z
 CENTRES_MM = {

@@ -17,9 +17,9 @@ from spatial.rigid import Points
 from tests.twin.plan.bodies import PEDICLE_X, block, block_spine, block_twin, to_mesh
 from twin.anatomy.structure import Structure
 from twin.journal import canonical_json
-from twin.plan.osteotomy import Osteotomy
+from twin.plan.cuts.osteotomy import Osteotomy
 from twin.plan.plan import Plan
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 
 SCREW = Screw(
     "s",

@@ -9,9 +9,9 @@ from rehearsal.surgeon import Steadiness, Surgeon
 from spatial.frames import Patient
 from spatial.rigid import Points
 from tests.rehearsal.boxes import twin_of_boxes
-from twin.plan.osteotomy import Osteotomy
+from twin.plan.cuts.osteotomy import Osteotomy
+from twin.plan.cuts.reduction import planned_landmarks
 from twin.plan.plan import Plan
-from twin.plan.reduction import planned_landmarks
 
 
 def test_two_cuts_add_up_to_the_plan() -> None:

@@ -28,10 +28,10 @@ from spatial.shapes import Line, Plane
 from tests.render.shapes import icosphere
 from twin.anatomy.bone import Bone, Landmark
 from twin.anatomy.twin import Levels, NoBone, Twin
-from twin.plan.osteotomy import Osteotomy
+from twin.plan.cuts.osteotomy import Osteotomy
+from twin.plan.cuts.reduction import fragments, planned_from_patient
 from twin.plan.plan import Plan
-from twin.plan.reduction import fragments, planned_from_patient
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 from twin.scan.fitness import Fitness, Judgement
 from twin.scan.volume import Grid, Volume
 

@@ -22,7 +22,7 @@ from twin.case import Case, check_case
 from twin.case_journal import LevelsChanged
 from twin.plan.edits import Edit, fold
 from twin.plan.plan import Plan
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 from twin.plan.undoing import UNDO
 from twin.scan.volume import LabelMap
 

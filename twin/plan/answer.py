@@ -14,16 +14,16 @@ from typing import Any
 from spatial.progress import Progress, silent
 from twin.anatomy.bone import Side
 from twin.anatomy.twin import Twin
-from twin.plan.autoplan import DIAMETERS_MM, LENGTHS_MM, Proposal, Refusal, fitting_diameter_mm, keep_mm, refused
-from twin.plan.construct import propose_construct
-from twin.plan.correction import NoWay, Part, Way, leg_ways, measured_after, solve, spine_ways, turn_ways
-from twin.plan.implants import load_library
+from twin.plan.auto.autoplan import DIAMETERS_MM, LENGTHS_MM, Proposal, Refusal, fitting_diameter_mm, keep_mm, refused
+from twin.plan.auto.construct import propose_construct
+from twin.plan.auto.rods import RodPlan, plan_rods
+from twin.plan.cuts.osteotomy import Osteotomy
 from twin.plan.levels import RARE, bone_of, levels_between
-from twin.plan.measured import Measured
-from twin.plan.osteotomy import Osteotomy
+from twin.plan.measures.correction import NoWay, Part, Way, leg_ways, measured_after, solve, spine_ways, turn_ways
+from twin.plan.measures.measured import Measured
 from twin.plan.plan import Item
 from twin.plan.request import OF_SPINE, BadRequest, Goal, Request
-from twin.plan.rods import RodPlan, plan_rods
+from twin.plan.screws.implants import load_library
 from twin.scan.volume import Volume
 
 TAKES_PEDICLES = ("PSO", "VCR")

@@ -22,8 +22,8 @@ from spatial.rigid import Array, Directions, Points
 from spatial.shapes import Line
 from twin.anatomy.skin import SPREAD_MM, Skin
 from twin.anatomy.twin import NoLandmark, Twin
-from twin.plan.osteotomy import Osteotomy
-from twin.plan.screw import Screw
+from twin.plan.cuts.osteotomy import Osteotomy
+from twin.plan.screws.screw import Screw
 from twin.plan.theatre import Instrument, Theatre
 
 STEP_MM = 1.0

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from twin.plan.implants import Library, load_library
+from twin.plan.auto.rod import Rod
+from twin.plan.auto.rods import head_centre_mm
 from twin.plan.plan import Plan
-from twin.plan.rod import Rod
-from twin.plan.rods import head_centre_mm
-from twin.plan.screw import Screw
+from twin.plan.screws.implants import Library, load_library
+from twin.plan.screws.screw import Screw
 
 TAKES_PEDICLES = ("PSO", "VCR")
 OFF_ROD_MM = 5.0  # a polyaxial head reaches its rod over less

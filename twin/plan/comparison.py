@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twin.anatomy.bone import Side
-from twin.plan.measured import Measured
+from twin.plan.measures.measured import Measured
 from twin.plan.plan import NOUNS, Plan
 from twin.plan.proposals import item_sha256
 

@@ -15,8 +15,8 @@ from spatial.faults import Fault
 from spatial.frames import A, B, Bone, Patient
 from spatial.rigid import Array, Points, Rigid
 from spatial.shapes import Line, Plane, angle_between_rad
-from twin.plan.screw import Screw
-from twin.plan.walls import Across
+from twin.plan.screws.screw import Screw
+from twin.plan.screws.walls import Across
 
 
 class NoDeviation(Fault):

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 
 from spatial.faults import Misuse
+from twin.plan.auto.rod import Rod
 from twin.plan.levels import level_of
 from twin.plan.plan import Plan
-from twin.plan.rod import Rod
 
 SIDES = ("left", "right")
 

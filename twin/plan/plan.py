@@ -13,10 +13,10 @@ from typing import Any
 from spatial.faults import Fault
 from twin.anatomy.renaming import renamed_words
 from twin.journal import canonical_json
-from twin.plan.implant import Implant
-from twin.plan.osteotomy import Osteotomy
-from twin.plan.rod import Rod
-from twin.plan.screw import Screw
+from twin.plan.auto.rod import Rod
+from twin.plan.cuts.implant import Implant
+from twin.plan.cuts.osteotomy import Osteotomy
+from twin.plan.screws.screw import Screw
 
 SCHEMA = 2  # 1: screws and osteotomies only
 OLDEST = 1

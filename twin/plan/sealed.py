@@ -25,10 +25,10 @@ from spatial.shapes import Line
 from twin.anatomy.history import live
 from twin.anatomy.renaming import RENAMED
 from twin.journal import Entry, canonical_json
-from twin.plan.autoplan import Proposal, screw_id
+from twin.plan.auto.autoplan import Proposal, screw_id
 from twin.plan.deviation import ScrewDeviation, screw_deviation
 from twin.plan.edits import counted
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 
 SEALED = "proposals_sealed"
 REVEALED = "proposal_revealed"

@@ -13,11 +13,11 @@ from spatial.frames import Patient, Planned
 from spatial.rigid import Rigid, rotation_exp
 from tests.data import shared_data
 from tests.twin.plan.standing import mark, pelvis, vertebra
-from twin.plan import sagittal
-from twin.plan.alignment import FORMULAS, measure_alignment
-from twin.plan.curves import cobb, curve_between, curves
-from twin.plan.measured import Marks, Measured, measure, measure_change
-from twin.plan.targets import TARGETS, NoTarget, aims, gap_score
+from twin.plan.measures import sagittal
+from twin.plan.measures.alignment import FORMULAS, measure_alignment
+from twin.plan.measures.curves import cobb, curve_between, curves
+from twin.plan.measures.measured import Marks, Measured, measure, measure_change
+from twin.plan.measures.targets import TARGETS, NoTarget, aims, gap_score
 
 LEVELS = [*(f"T{n}" for n in range(1, 13)), *(f"L{n}" for n in range(1, 6))]
 

@@ -10,7 +10,7 @@ from tests.twin.plan.test_implants import vendor
 from twin.anatomy.bone import Bone
 from twin.anatomy.twin import Twin
 from twin.case import Case
-from twin.plan.implants import ENVIRONMENT
+from twin.plan.screws.implants import ENVIRONMENT
 
 L3 = ("--bone", "vertebrae_L3", "--side", "left")
 

@@ -14,7 +14,7 @@ from twin.anatomy.bone import Bone
 from twin.anatomy.skin import NoSkin, Skin
 from twin.anatomy.twin import Levels, Twin
 from twin.plan.approach import _gap, camera_views, meetings, way_in
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 from twin.plan.theatre import BUILT_IN, BadTheatre, Instrument, load_theatre
 from twin.scan.volume import Grid, Volume
 

@@ -18,13 +18,13 @@ from twin.case import Case
 from twin.case_document import CaseCorrupt
 from twin.journal import Entry
 from twin.plan.approval import authors, same_person, standing
+from twin.plan.auto.rods import plan_rod
 from twin.plan.coherence import conflicts
 from twin.plan.findings import Finding, NotOverridden, findings, overridden
 from twin.plan.places import OtherPlaces, ensure_same, places
 from twin.plan.plan import Plan
 from twin.plan.proposals import NoReason, proposals
-from twin.plan.rods import plan_rod
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 
 AUTO = {"by": "plan auto", "binding": "medial"}
 ANN = ("--by", "Ann Lee", "--role", "surgeon")

@@ -9,7 +9,7 @@ from tests.twin.plan.bodies import ISTHMUS_Y, PEDICLE_X, block_twin
 from tests.twin.plan.phantom_twin import phantom, phantom_twin
 from twin.anatomy.local_frame import bone_frame
 from twin.anatomy.twin import Levels, NoBone, Twin
-from twin.plan.autoplan import (
+from twin.plan.auto.autoplan import (
     CHORD,
     FILL,
     LENGTHS_MM,
@@ -17,7 +17,7 @@ from twin.plan.autoplan import (
     fitting_length_mm,
     propose_screw,
 )
-from twin.plan.tolerance import permissible_error
+from twin.plan.screws.tolerance import permissible_error
 
 # widths (Zindrick), the largest screw by the 80 % rule, and the permissible errors, from the clinical fact sheet
 GOLDEN = {

@@ -7,10 +7,10 @@ from spatial.frames import Patient
 from spatial.rigid import Points
 from tests.twin.plan.phantom_twin import phantom, phantom_twin
 from tests.twin.plan.test_grade import rays_around
-from twin.plan.batch import BadCandidates, Candidates, Pedicle
-from twin.plan.grade import OffBone, grade_screw
-from twin.plan.screw import Screw
-from twin.plan.walls import WALLS
+from twin.plan.screws.batch import BadCandidates, Candidates, Pedicle
+from twin.plan.screws.grade import OffBone, grade_screw
+from twin.plan.screws.screw import Screw
+from twin.plan.screws.walls import WALLS
 
 ALIKE_MM = 0.1
 

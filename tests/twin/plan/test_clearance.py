@@ -11,10 +11,10 @@ from spatial.shapes import Plane
 from tests.twin.plan.bodies import PEDICLE_X, block, block_twin, to_mesh
 from twin.anatomy.structure import MEASURED, BadStructure, Structure
 from twin.anatomy.twin import NoBone
-from twin.plan.autoplan import propose_screw
-from twin.plan.clearance import clearances, crossed, nearest_critical
-from twin.plan.grade import grade_screw
-from twin.plan.screw import Screw
+from twin.plan.auto.autoplan import propose_screw
+from twin.plan.screws.clearance import clearances, crossed, nearest_critical
+from twin.plan.screws.grade import grade_screw
+from twin.plan.screws.screw import Screw
 
 BONE = "vertebrae_L4"
 SCREW = Screw(

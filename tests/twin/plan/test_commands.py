@@ -71,7 +71,7 @@ def test_auto_proposes_both_sides_and_refuses_missing_bones_as_an_answer(case):
 
 def test_an_edit_made_meanwhile_by_another_program_is_kept(case, monkeypatch):
     """The plan that is saved is the fold of the whole journal, not of what was there when the command began."""
-    from twin.plan import autoplan
+    from twin.plan.auto import autoplan
 
     proposed = autoplan.propose_screw
 

@@ -8,8 +8,8 @@ import pytest
 from tests.twin.plan.bodies import block_spine, block_twin
 from tests.twin.plan.phantom_twin import phantom_twin
 from twin.journal import canonical_json
-from twin.plan.autoplan import LEAST_MARGIN_MM, propose_screw
-from twin.plan.construct import propose_construct
+from twin.plan.auto.autoplan import LEAST_MARGIN_MM, propose_screw
+from twin.plan.auto.construct import propose_construct
 
 BONES = ("vertebrae_L1", "vertebrae_L2", "vertebrae_L4", "vertebrae_L5", "sacrum")
 ASKED = tuple((bone, side) for bone in BONES for side in ("left", "right"))

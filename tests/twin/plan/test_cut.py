@@ -14,10 +14,10 @@ from spatial.mesh import TriangleMesh
 from spatial.rigid import Points
 from spatial.shapes import Line, Plane
 from tests.twin.plan.bodies import block, to_mesh, vertebra_solid
-from twin.plan.cut import NotCut, cut_mesh, cut_wedge, joined, outlines, parts_of
-from twin.plan.pieces import box_outline, cut_region, cut_within, slab
-from twin.plan.section import Section
-from twin.plan.solid import mesh_of, solid_of
+from twin.plan.cuts.cut import NotCut, cut_mesh, cut_wedge, joined, outlines, parts_of
+from twin.plan.cuts.pieces import box_outline, cut_region, cut_within, slab
+from twin.plan.cuts.section import Section
+from twin.plan.cuts.solid import mesh_of, solid_of
 
 VERTEBRA = to_mesh(vertebra_solid(5.0))
 BALL = m3.Manifold.sphere(20.0, 32) - m3.Manifold.sphere(12.0, 32)  # a hollow in it

@@ -24,14 +24,14 @@ from twin.anatomy import landmarks
 from twin.anatomy.bone import Bone
 from twin.anatomy.build import twin_from_meshes
 from twin.anatomy.twin import Levels, Twin
-from twin.plan import leg_angles
-from twin.plan.cora import POPULATION, Cora, Usual, find_cora, of_other_leg, two_levels
-from twin.plan.deformity import analyse, leg_measures, length_differences, shared_out
-from twin.plan.effects import effects
-from twin.plan.leg_angles import LEG_FORMULAS, leg_axes
-from twin.plan.limb_cuts import wedge
-from twin.plan.measured import Marks
-from twin.plan.wedge_angle import BadTarget, propose, turn_to_ray, turned, wedge_angle_rad, wedge_mm
+from twin.plan.cuts.limb_cuts import wedge
+from twin.plan.measures import leg_angles
+from twin.plan.measures.cora import POPULATION, Cora, Usual, find_cora, of_other_leg, two_levels
+from twin.plan.measures.deformity import analyse, leg_measures, length_differences, shared_out
+from twin.plan.measures.effects import effects
+from twin.plan.measures.leg_angles import LEG_FORMULAS, leg_axes
+from twin.plan.measures.measured import Marks
+from twin.plan.measures.wedge_angle import BadTarget, propose, turn_to_ray, turned, wedge_angle_rad, wedge_mm
 
 SIDES = ("left", "right")
 

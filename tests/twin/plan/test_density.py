@@ -6,8 +6,8 @@ import pytest
 from spatial.frames import Patient
 from spatial.rigid import Points
 from tests.twin.plan.bodies import BACK, block_twin
-from twin.plan.grade import grade_screw
-from twin.plan.screw import Screw
+from twin.plan.screws.grade import grade_screw
+from twin.plan.screws.screw import Screw
 from twin.scan.volume import Grid, Volume
 
 

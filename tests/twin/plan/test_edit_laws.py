@@ -17,6 +17,9 @@ from twin.anatomy.renaming import RENAMED
 from twin.audit import OF_PLANS, against_rules, told
 from twin.journal import Entry
 from twin.plan.approval import SAVED, authors, standing
+from twin.plan.auto.rod import Rod
+from twin.plan.cuts.implant import Implant
+from twin.plan.cuts.osteotomy import Osteotomy
 from twin.plan.edits import (
     APPROVED,
     EDIT_KINDS,
@@ -30,12 +33,9 @@ from twin.plan.edits import (
     redoable,
     undoable,
 )
-from twin.plan.implant import Implant
-from twin.plan.osteotomy import Osteotomy
 from twin.plan.plan import NOUNS, SCHEMA, BadPlan, Plan
 from twin.plan.proposals import proposals
-from twin.plan.rod import Rod
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 from twin.plan.undoing import UNDO
 from twin.plan.variants import names
 

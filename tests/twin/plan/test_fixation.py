@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from tests.twin.plan.limbs import APART, DEEP, WIDTH, box_legs
-from twin.plan import fixation
-from twin.plan.implant import BadImplant, Implant
-from twin.plan.implants import BadImplant as NotInLibrary
-from twin.plan.implants import load_library
-from twin.plan.making import Options, make
-from twin.plan.reduction import carry_out
-from twin.plan.solid import solid_of
+from twin.plan.cuts import fixation
+from twin.plan.cuts.implant import BadImplant, Implant
+from twin.plan.cuts.making import Options, make
+from twin.plan.cuts.reduction import carry_out
+from twin.plan.cuts.solid import solid_of
+from twin.plan.screws.implants import BadImplant as NotInLibrary
+from twin.plan.screws.implants import load_library
 
 
 def solid(implant, thickness_mm=3.0):

@@ -13,9 +13,9 @@ from tests.twin.plan import bodies
 from tests.twin.plan.bodies import ISTHMUS_Y, PEDICLE_X, block_twin
 from tests.twin.plan.phantom_twin import phantom, phantom_twin
 from twin.anatomy.twin import Levels, NoBone, Twin
-from twin.plan.autoplan import propose_screw
-from twin.plan.grade import OffBone, entry_on_bone, grade_letter, grade_screw
-from twin.plan.screw import BadScrew, Screw
+from twin.plan.auto.autoplan import propose_screw
+from twin.plan.screws.grade import OffBone, entry_on_bone, grade_letter, grade_screw
+from twin.plan.screws.screw import BadScrew, Screw
 
 R, D = 5.0, 6.0
 BOUND_MM = 0.05

@@ -10,9 +10,9 @@ from tests.twin.plan.bodies import block_spine, to_mesh
 from tests.twin.plan.limbs import APART, DEEP, WIDTH, box_legs
 from twin.anatomy.bone import Bone
 from twin.anatomy.twin import Twin
-from twin.plan.guide import GuideSettings, NoGuide, guide_block
-from twin.plan.making import Options, make
-from twin.plan.solid import solid_of
+from twin.plan.cuts.guide import GuideSettings, NoGuide, guide_block
+from twin.plan.cuts.making import Options, make
+from twin.plan.cuts.solid import solid_of
 from twin.surfaces.stl import read_stl, stl_bytes
 
 

@@ -13,9 +13,9 @@ from spatial.rigid import Points
 from tests.twin.plan.bodies import block_twin
 from tests.twin.plan.phantom_twin import phantom_twin
 from tests.twin.plan.test_density import ct
-from twin.plan.grade import entry_on_bone, grade_screw
-from twin.plan.hold import NO_CT, OFF_BONE, OUTSIDE_CT, SCALE, STATUS, Hold, Reading, hold, thread_factor
-from twin.plan.screw import Screw
+from twin.plan.screws.grade import entry_on_bone, grade_screw
+from twin.plan.screws.hold import NO_CT, OFF_BONE, OUTSIDE_CT, SCALE, STATUS, Hold, Reading, hold, thread_factor
+from twin.plan.screws.screw import Screw
 from twin.scan.phantom.patient import Phantom
 from twin.scan.phantom.voxels import scan_grid, synthesise
 from twin.scan.volume import Grid, Volume

@@ -12,7 +12,7 @@ from spatial.frames import Patient
 from spatial.rigid import Points
 from tests.data import ROOT
 from tests.twin.plan.bodies import to_mesh
-from twin.plan.implants import (
+from twin.plan.screws.implants import (
     BUILT_IN,
     KINDS,
     BadImplant,
@@ -24,7 +24,7 @@ from twin.plan.implants import (
     load_library,
     read_family,
 )
-from twin.plan.screw import BadScrew, Screw
+from twin.plan.screws.screw import BadScrew, Screw
 from twin.surfaces.stl import stl_bytes
 
 

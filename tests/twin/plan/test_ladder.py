@@ -9,7 +9,7 @@ from tests.twin.plan.phantom_twin import phantom_twin
 from twin.anatomy.bone import Bone
 from twin.anatomy.structure import Structure
 from twin.anatomy.twin import Levels, NoBone, Twin
-from twin.plan.ladder import LEAST_MARGIN_MM, MOST_OUT_MM, alternatives
+from twin.plan.screws.ladder import LEAST_MARGIN_MM, MOST_OUT_MM, alternatives
 
 T5 = "vertebrae_T5"
 L4 = "vertebrae_L4"

@@ -11,14 +11,14 @@ from spatial.frames import Patient
 from spatial.rigid import Points, rotation_exp
 from tests.twin.plan.limbs import APART, DEEP, FEMUR, LATERAL, TIBIA, WIDTH, box_legs
 from twin.anatomy.twin import NoBone, NoLandmark, Twin
-from twin.plan import limb_cuts
-from twin.plan.chain import in_turn, moves, part_names
-from twin.plan.consequences import consequences, gap_mm
-from twin.plan.contact import collisions, faces
-from twin.plan.making import Options, derotation_of, make
-from twin.plan.osteotomy import BadOsteotomy, Osteotomy
-from twin.plan.reduction import carry_out, fragments, planned_landmarks
-from twin.plan.side_effects import leg_effects
+from twin.plan.cuts import limb_cuts
+from twin.plan.cuts.chain import in_turn, moves, part_names
+from twin.plan.cuts.consequences import consequences, gap_mm
+from twin.plan.cuts.contact import collisions, faces
+from twin.plan.cuts.making import Options, derotation_of, make
+from twin.plan.cuts.osteotomy import BadOsteotomy, Osteotomy
+from twin.plan.cuts.reduction import carry_out, fragments, planned_landmarks
+from twin.plan.cuts.side_effects import leg_effects
 
 SIDES = ("left", "right")
 GAP_MM = {

@@ -13,9 +13,9 @@ from tests.twin.plan.standing import leg, pelvis, vertebra
 from twin.anatomy.bone import Bone
 from twin.anatomy.twin import Levels, Twin
 from twin.case import Case
-from twin.plan.alignment_lines import alignment_lines
-from twin.plan.leg_angles import LEG_FORMULAS
-from twin.plan.measured import Marks
+from twin.plan.measures.alignment_lines import alignment_lines
+from twin.plan.measures.leg_angles import LEG_FORMULAS
+from twin.plan.measures.measured import Marks
 
 
 def rod(low, high, radius_mm, wide=1.0):

@@ -14,12 +14,12 @@ from spatial.shapes import Plane, angle_between_rad
 from tests.twin.plan.bodies import BACK, FRONT, HEIGHT, block, block_spine, to_mesh, vertebra_solid
 from tests.twin.plan.phantom_twin import marks, phantom, phantom_twin
 from twin.anatomy.twin import NoBone
-from twin.plan.alignment import measure_alignment
-from twin.plan.chain import moves
-from twin.plan.cut import NotCut, cut_mesh, cut_wedge
-from twin.plan.making import SPINE_KINDS
-from twin.plan.osteotomy import BadOsteotomy, Osteotomy, wedge_height_mm
-from twin.plan.reduction import fragments, planned_from_patient, planned_landmarks
+from twin.plan.cuts.chain import moves
+from twin.plan.cuts.cut import NotCut, cut_mesh, cut_wedge
+from twin.plan.cuts.making import SPINE_KINDS
+from twin.plan.cuts.osteotomy import BadOsteotomy, Osteotomy, wedge_height_mm
+from twin.plan.cuts.reduction import fragments, planned_from_patient, planned_landmarks
+from twin.plan.measures.alignment import measure_alignment
 
 # (depth mm, angle deg): chord of the wedge at the posterior wall, from the clinical fact sheet
 PSO_MM = {

@@ -13,11 +13,11 @@ from tests.twin.plan.phantom_twin import phantom_twin
 from twin.anatomy.bone import Bone, Landmark
 from twin.anatomy.local_frame import bone_frame
 from twin.anatomy.twin import Levels, NoLandmark, Twin
-from twin.plan.grade import OffBone, grade_screw
-from twin.plan.notch import notch_points
-from twin.plan.placements import Aim, NoRoom, along_axis, cortical, lag
-from twin.plan.sacroiliac import PelvicAim, s2ai
-from twin.plan.screw import BadScrew, Screw
+from twin.plan.screws.grade import OffBone, grade_screw
+from twin.plan.screws.notch import notch_points
+from twin.plan.screws.placements import Aim, NoRoom, along_axis, cortical, lag
+from twin.plan.screws.sacroiliac import PelvicAim, s2ai
+from twin.plan.screws.screw import BadScrew, Screw
 
 L4 = "vertebrae_L4"
 

@@ -14,12 +14,12 @@ from spatial.shapes import Line, Plane
 from tests.twin.plan.bodies import block_spine
 from twin.anatomy.local_frame import bone_frame
 from twin.journal import Entry, canonical_json
+from twin.plan.cuts.osteotomy import Osteotomy
 from twin.plan.deviation import NoDeviation, motion_deviation, plane_deviation, screw_deviation
 from twin.plan.edits import Edit, EditDoesNotApply, apply, fold, redoable, undoable
 from twin.plan.levels import UnknownLevel, bone_of, level_of, levels_between, rank
-from twin.plan.osteotomy import Osteotomy
 from twin.plan.plan import BadPlan, Plan
-from twin.plan.screw import Screw
+from twin.plan.screws.screw import Screw
 from twin.plan.undoing import UNDO
 
 NAMES = ("L2-left", "L2-right", "L3-left")

@@ -9,12 +9,12 @@ from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
 from tests.data import shared_data
 from twin.anatomy.build import twin_from_meshes
-from twin.plan.consequences import consequences
-from twin.plan.contact import collisions
-from twin.plan.guide import guide_block
-from twin.plan.making import Options, make
-from twin.plan.reduction import fragments
-from twin.plan.side_effects import leg_effects
+from twin.plan.cuts.consequences import consequences
+from twin.plan.cuts.contact import collisions
+from twin.plan.cuts.guide import guide_block
+from twin.plan.cuts.making import Options, make
+from twin.plan.cuts.reduction import fragments
+from twin.plan.cuts.side_effects import leg_effects
 
 
 @pytest.fixture(scope="module")

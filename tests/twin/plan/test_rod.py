@@ -5,7 +5,7 @@ import pytest
 
 from spatial.frames import Patient
 from spatial.rigid import Points
-from twin.plan.rod import BadRod, Rod
+from twin.plan.auto.rod import BadRod, Rod
 
 
 def arc(radius_mm=100.0, turn_rad=0.6, points=61):

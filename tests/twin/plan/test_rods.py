@@ -8,9 +8,9 @@ import pytest
 from spatial.frames import Patient
 from spatial.rigid import Points
 from tests.twin.plan.bodies import PEDICLE_X, REAR, block_spine
-from twin.plan.implants import load_library
-from twin.plan.rods import MOST_STRAIN, NoRod, head_centre_mm, plan_rod, plan_rods, rod_line
-from twin.plan.screw import Screw
+from twin.plan.auto.rods import MOST_STRAIN, NoRod, head_centre_mm, plan_rod, plan_rods, rod_line
+from twin.plan.screws.implants import load_library
+from twin.plan.screws.screw import Screw
 
 HEAD = load_library().screws().head
 

@@ -11,7 +11,7 @@ from spatial.frames import Patient
 from spatial.rigid import Points
 from tests.twin.plan.bodies import BACK, ISTHMUS_Y, PEDICLE_X, block_twin
 from twin.anatomy.twin import Levels, NoLandmark, Twin
-from twin.plan.safe_corridor import corridor_surface, safe_corridor
+from twin.plan.auto.safe_corridor import corridor_surface, safe_corridor
 
 PEDICLE_MM, THREAD_MM, MARGIN_MM = 5.0, 3.0, 1.0
 ROOM_MM = PEDICLE_MM - THREAD_MM - MARGIN_MM

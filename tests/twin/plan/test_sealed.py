@@ -10,7 +10,7 @@ from commands.plan import app
 from tests.twin.plan.bodies import block_spine, block_twin
 from twin.anatomy.renaming import RENAMED
 from twin.case import Case
-from twin.plan.autoplan import propose_screw
+from twin.plan.auto.autoplan import propose_screw
 from twin.plan.sealed import BrokenSeal, Seal, sealing, seals
 
 OWN = ("--bone", "vertebrae_L3", "--side", "left", "--entry", "12.4,60,4.2", "--target", "12.4,-10,4.2", "--diameter",

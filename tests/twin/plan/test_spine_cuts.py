@@ -14,13 +14,13 @@ from tests.twin.plan.bodies import BACK, FRONT, HEIGHT, REAR, WALL, block, block
 from twin.anatomy.bone import Landmark
 from twin.anatomy.structure import Structure
 from twin.anatomy.twin import NoBone, Twin
-from twin.plan.consequences import consequences
-from twin.plan.contact import collisions, faces
-from twin.plan.making import Options, make
-from twin.plan.osteotomy import BadOsteotomy, Osteotomy, symmetric_wedge_height_mm, wedge_height_mm
-from twin.plan.reduction import carry_out, fragments, planned_landmarks
-from twin.plan.spine_cuts import pso_angle_rad
-from twin.plan.spine_room import room
+from twin.plan.cuts.consequences import consequences
+from twin.plan.cuts.contact import collisions, faces
+from twin.plan.cuts.making import Options, make
+from twin.plan.cuts.osteotomy import BadOsteotomy, Osteotomy, symmetric_wedge_height_mm, wedge_height_mm
+from twin.plan.cuts.reduction import carry_out, fragments, planned_landmarks
+from twin.plan.cuts.spine_cuts import pso_angle_rad
+from twin.plan.cuts.spine_room import room
 
 # (depth mm, angle deg): symmetric wedge about its bisector, and chord along the face, from the fact sheet
 PSO_MM = {

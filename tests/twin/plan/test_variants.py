@@ -16,8 +16,8 @@ from tests.twin.plan.bodies import block_spine
 from tests.twin.plan.test_approval import AUTO, answer, refused, run, screw
 from twin.case import Case
 from twin.plan.comparison import Column, compared, flat
-from twin.plan.measured import Measured
-from twin.plan.osteotomy import Osteotomy
+from twin.plan.cuts.osteotomy import Osteotomy
+from twin.plan.measures.measured import Measured
 from twin.plan.plan import Plan
 from twin.plan.proposals import proposals
 

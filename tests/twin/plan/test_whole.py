@@ -13,10 +13,10 @@ from tests.twin.plan.bodies import PEDICLE_X, block, block_twin, landmarks_of, t
 from twin.anatomy.bone import Bone, Landmark
 from twin.anatomy.structure import MEASURED, Structure
 from twin.anatomy.twin import Levels, Twin
-from twin.plan.facet import FacetCheck, neighbour_above
-from twin.plan.grade import grade_screw
-from twin.plan.scales import neo_grade
-from twin.plan.screw import Screw
+from twin.plan.screws.facet import FacetCheck, neighbour_above
+from twin.plan.screws.grade import grade_screw
+from twin.plan.screws.scales import neo_grade
+from twin.plan.screws.screw import Screw
 
 R, D = 5.0, 6.0
 

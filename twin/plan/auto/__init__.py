@@ -1,0 +1,1 @@
+"""The search for screws: corridors, the choice for several levels together, rods."""

@@ -1,0 +1,1 @@
+"""Osteotomies: planes and motion, the pieces, what they do to each other, blocks for print."""

@@ -1,0 +1,1 @@
+"""What is measured of spine and legs, before and after a plan, each with its spread."""

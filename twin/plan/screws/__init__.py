@@ -1,0 +1,1 @@
+"""Screws: library, placement, grade, hold, and what to do where none fits."""
