@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
-from twin.anatomy import bones, decimation, masks, pieces, profiles, surface
+from twin.anatomy import bones, decimation, masks, pieces, profiles, runs, surface
 from twin.anatomy.marching import contour
 from twin.anatomy.smoothing import Neighbours, settle
 from twin.scan.volume import Grid
@@ -54,6 +54,18 @@ def test_filling_is_what_components_of_the_background_say(share: float) -> None:
     outside = cc3d.connected_components(np.pad(~mask, 1, constant_values=True), connectivity=6)
     wanted = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
     assert np.array_equal(surface.fill_cavities(mask), wanted)
+
+
+@pytest.mark.parametrize("numbers", [1, 2, 5])
+def test_parts_by_runs_are_the_components_of_each_number(numbers: int) -> None:
+    labels = RNG.integers(0, numbers + 1, (13, 14, 15)).astype(np.uint8)
+    parts = runs.Runs.of(labels)
+    found = np.zeros_like(labels)
+    parts.write(found, parts.number)
+    assert np.array_equal(found, labels)
+    for number in range(1, numbers + 1):
+        wanted = np.bincount(cc3d.connected_components(labels == number, connectivity=6).ravel())[1:]
+        assert sorted(parts.size[parts.number == number]) == sorted(wanted)
 
 
 def test_boxes_are_those_of_scipy() -> None:
