@@ -22,6 +22,7 @@ from spatial.rigid import Array, Similarity
 
 _KEPT_SIZES = 6
 _LIFT_MM = 0.15
+_ALPHA_TO_COVERAGE = 0x809E  # OpenGL's SAMPLE_ALPHA_TO_COVERAGE, which moderngl has no name for
 _Drawn = tuple[float, MeshPart[Any], StoredMesh]  # depth of the centre, part, its buffers
 
 
@@ -40,8 +41,10 @@ class Painter:
             name: program(context, vertex, name)
             for name, vertex in {
                 "lit": "surface",
+                "lit_cut": "surface",
                 "translucent": "surface",
                 "part": "part",
+                "part_cut": "surface",
                 "line": "line",
                 "text": "text",
                 "gradient": "fullscreen",
@@ -108,7 +111,12 @@ class Painter:
         target.drawn.clear(depth=1.0)
         self._backdrop(scene, view)
         self.context.enable_only(moderngl.DEPTH_TEST)
-        self._surfaces("lit", solid, scene.light, view)
+        self._surfaces("lit", [item for item in solid if item[1].cut_away is None], scene.light, view)
+        opened = [item for item in solid if item[1].cut_away is not None]
+        if opened:
+            self.context.enable_direct(_ALPHA_TO_COVERAGE)
+            self._surfaces("lit_cut", opened, scene.light, view)
+            self.context.disable_direct(_ALPHA_TO_COVERAGE)
         if solid and target.resolved_depth is not None and scene.picture is None:
             self._shade(target, target.resolved_depth, scene.light, view)
         if clear:
@@ -137,15 +145,21 @@ class Painter:
         framebuffer.use()
         framebuffer.clear(0.0, 0.0, 0.0, 0.0, depth=1.0)
         self.context.enable_only(moderngl.DEPTH_TEST)
-        shader = self._programs["part"]
         for number, part in enumerate(scene.meshes, start=1):
             if not len(part.mesh.triangles):
                 continue
             stored = self._meshes.get(part.mesh)
             eye_from_mesh = self._eye_from_mesh(part, stored, view)
+            shader = self._programs["part" if part.cut_away is None else "part_cut"]
             shader["clip_from_mesh"] = _gl(view.projection @ eye_from_mesh)
-            shader["depth_from_mesh"] = tuple(-eye_from_mesh[2])
             shader["part"] = float(number)
+            if part.cut_away is None:
+                shader["depth_from_mesh"] = tuple(-eye_from_mesh[2])
+            else:
+                shader["eye_from_mesh"] = _gl(eye_from_mesh)
+                shader["is_parallel"] = float(view.is_parallel)
+                self._cut_away(shader, part, view, has_samples=False)
+                shader["is_solid"] = float(_is_solid(part, stored) and part.cut_away.shows == "rest")
             self._hide_back_faces(part, stored)
             self._meshes.vertex_array(stored, shader).render()
         raw = np.frombuffer(framebuffer.read(components=2, dtype="f4"), dtype=np.float32)
@@ -219,7 +233,7 @@ class Painter:
         for depth_mm, part, stored in parts:
             material = part.material
             eye_from_mesh = self._eye_from_mesh(part, stored, view)
-            clip_from_eye = view.projection if name == "lit" else view.projection @ _nearer(view, depth_mm)
+            clip_from_eye = view.projection @ _nearer(view, depth_mm) if name == "translucent" else view.projection
             shader["clip_from_mesh"] = _gl(clip_from_eye @ eye_from_mesh)
             shader["eye_from_mesh"] = _gl(eye_from_mesh)
             shader["base_colour"] = linear_from_display(material.rgb)
@@ -228,9 +242,26 @@ class Painter:
             if name == "translucent":
                 shader["opacity"] = material.opacity
                 shader["xray"] = float(material.mode == "xray")
+                self._cut_away(shader, part, view, has_samples=True)
             else:
                 self._hide_back_faces(part, stored)
+            if part.cut_away is not None and name == "lit_cut":
+                self._cut_away(shader, part, view, has_samples=self.samples > 0)
+                shader["is_solid"] = float(_is_solid(part, stored) and part.cut_away.shows == "rest")
+                shader["face_colour"] = linear_from_display(part.cut_away.face_rgb)
             self._meshes.vertex_array(stored, shader).render()
+
+    @staticmethod
+    def _cut_away(shader: moderngl.Program, part: MeshPart[Any], view: View[Any], *, has_samples: bool) -> None:
+        """What is taken out of a part, or nothing, as the shader takes it."""
+        cut = part.cut_away
+        shader["cut_count"] = 0 if cut is None else len(cut.planes)
+        if cut is None:
+            return
+        rows = cut.rows_in_eye(np.asarray(view.eye_from_world.matrix() @ part.matrix()))
+        shader["cut_planes"] = [tuple(row) for row in rows]
+        shader["shows_taken"] = float(cut.shows == "taken")
+        shader["has_samples"] = float(has_samples)
 
     def _shade(self, target: Target, depth: moderngl.Texture, light: Light, view: View[Any]) -> None:
         framebuffer, openness = target.openness()
@@ -306,7 +337,7 @@ class Painter:
         self._programs["text"]["glyphs"] = 0
 
     def _hide_back_faces(self, part: MeshPart[Any], stored: StoredMesh) -> None:
-        if stored.hides_back_faces and not part.material.two_sided:
+        if part.cut_away is None and _is_solid(part, stored):
             self.context.enable(moderngl.CULL_FACE)
         else:
             self.context.disable(moderngl.CULL_FACE)
@@ -317,6 +348,11 @@ class Painter:
         M = part.matrix()
         M[:3, 3] += M[:3, :3] @ stored.centre_mm
         return np.asarray(view.eye_from_world.matrix() @ M)
+
+
+def _is_solid(part: MeshPart[Any], stored: StoredMesh) -> bool:
+    """Whether faces that look away are never seen from outside."""
+    return stored.hides_back_faces and not part.material.two_sided
 
 
 def linear_from_display(rgb: Rgb) -> Rgb:

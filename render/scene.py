@@ -13,6 +13,7 @@ from typing import Any, Generic, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from render.cut_away import CutAway
 from render.view import BadScene as BadScene
 from render.view import View as View
 from render.view import W as W
@@ -68,7 +69,7 @@ class MeshPart(Generic[W]):
     """A mesh where it stands in the world; None as `world_from_mesh`: its coordinates are the world's.
 
     Keep the same `mesh` object from frame to frame: the painter uploads each object once. A `layer` ("bones", "plan")
-    groups parts that are switched on and off together.
+    groups parts that are switched on and off together. A `cut_away` may change every frame: nothing is uploaded for it.
     """
 
     name: str
@@ -76,6 +77,7 @@ class MeshPart(Generic[W]):
     world_from_mesh: Rigid[W, Any] | Similarity[W, Any] | None = None
     material: Material = Material()
     layer: str = ""
+    cut_away: CutAway | None = None
 
     def matrix(self) -> Array:
         """World from mesh, homogeneous (4, 4)."""

@@ -6,5 +6,5 @@ out vec4 colour;
 
 void main() {
     vec3 v = toward_eye();
-    colour = vec4(display_from_linear(lit_colour(facing_normal(v), v)), 1.0);
+    colour = vec4(display_from_linear(lit_colour(facing_normal(v), v, base_colour)), 1.0);
 }
