@@ -151,9 +151,10 @@ def _construct(
     left = [one for one in names if one.text.split()[0].endswith("left")] or names
     panels = [
         _panel(screen, scene, names, "posterior", "from behind"),
-        _panel(screen, scene.plus(inside), left, "left", "from the left, structures shown"),
+        _panel(screen, scene.plus(inside), left, "left", "from the left, structures shown", frame=scene),
     ]
-    return framed_page(f"Plan {plan.name}", panels, standing)
+    rods = f", {len(plan.rods)} rods" if plan.rods else ""
+    return framed_page(f"Plan {plan.name!r}: {len(plan.screws)} screws{rods}", panels, standing)
 
 
 def _corridor(case: Case, plan: Plan, one: str, standing: Standing, screen: Offscreen) -> NDArray[Any]:
@@ -362,11 +363,12 @@ def _panel(
     side: str,
     title: str,
     within: Scene[Patient] | None = None,
+    frame: Scene[Patient] | None = None,
     high_px: int = HIGH_PX,
     around_mm: Array | None = None,
 ) -> Panel:
-    """The scene from one side, as large as its shape allows; at the scale that shows `within` too, where given;
-    of `around_mm` (3,) only the neighbourhood.
+    """The scene from one side, as large as its shape (or that of `frame`) allows; at the scale that shows `within`
+    too, where given; of `around_mm` (3,) only the neighbourhood.
     """
     from dataclasses import replace
 
@@ -376,7 +378,7 @@ def _panel(
     from render.panels import gutter_px_for, panel, parallel_view
     from render.plate import BACK_RGB
 
-    bounds = [one.bounds_mm() for one in (scene, within) if one is not None]
+    bounds = [one.bounds_mm() for one in (frame or scene, within) if one is not None]
     ends = np.min([low for low, _ in bounds], axis=0), np.max([high for _, high in bounds], axis=0)
     if around_mm is not None:
         ends = around_mm - CLOSE_MM, around_mm + CLOSE_MM
