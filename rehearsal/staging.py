@@ -1,7 +1,8 @@
 """From a state to what is seen in the stage: a pure function, the same for headset, window and offscreen pictures.
 
 Bones stand where the cuts' closing has taken them; planned screws are see-through, placed ones solid and coloured by
-grade; planned cuts are planes, sawn ones are gaps.
+grade; planned cuts are planes, sawn ones are gaps. While the saw is held, the shader leaves the wedge away: only the
+release cuts the mesh.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rehearsal.session import poses
 from rehearsal.state import State
 from render.anatomy import bone_label, bone_parts, bone_rgb, structure_parts
 from render.orientation import orientation_marker
-from render.planning import GRADE_RGB, TITANIUM, cut_plane_parts, screw_part
+from render.planning import GRADE_RGB, TITANIUM, cut_plane_parts, cut_preview, screw_part
 from render.scene import LinePart, Material, MeshPart, Scene, TextPart
 from spatial.frames import Patient, Stage
 from spatial.mesh import TriangleMesh
@@ -45,7 +46,12 @@ def stage(state: State, max_triangles: int = MAX_TRIANGLES) -> Scene[Stage]:
     """Everything in the room at this state."""
     moved = poses(state)
     to_stage = state.stage_from_patient
-    meshes = [_stand(part, to_stage, moved.get(part.name)) for part in _bones(state, max_triangles)]
+    sawn = _in_the_making(state)
+    meshes = [
+        _stand(part, to_stage, moved.get(bone.name))
+        for bone in _bones(state, max_triangles)
+        for part in _previewed(bone, sawn)
+    ]
     meshes += _pieces_parts(state, moved)
     meshes += _screws(state, moved)
     meshes += _structures(state)
@@ -71,7 +77,7 @@ def _stand(
     own = part.world_from_mesh
     if own is not None:
         pose = pose @ own
-    return MeshPart[Stage](part.name, part.mesh, pose, part.material, part.layer)
+    return MeshPart[Stage](part.name, part.mesh, pose, part.material, part.layer, part.cut_away)
 
 
 def _bones(state: State, max_triangles: int) -> tuple[MeshPart[Patient], ...]:
@@ -79,6 +85,19 @@ def _bones(state: State, max_triangles: int) -> tuple[MeshPart[Patient], ...]:
     cut = {name for o in state.execution.plan.osteotomies.values() for name in (o.bone, *o.also)}
     whole = [name for name in state.model.twin.bones if name not in cut]
     return bone_parts(state.model.twin, names=whole, max_triangles=max_triangles)
+
+
+def _in_the_making(state: State) -> list[Osteotomy]:
+    """The wedges that the hands' saws would take out now."""
+    held = [state.hand(side).sawing for side in SIDES]
+    wedges = [sawing.wedge for sawing in held if sawing is not None and sawing.wedge is not None]
+    return [wedge for wedge in wedges if wedge.id not in state.execution.plan.osteotomies]
+
+
+def _previewed(bone: MeshPart[Patient], sawn: list[Osteotomy]) -> tuple[MeshPart[Patient], ...]:
+    """A bone with the wedge drawn out of it while the saw is held; its mesh is cut on release only."""
+    own = [cut for cut in sawn if bone.name in (cut.bone, *cut.also)]
+    return cut_preview(bone, own[0]) if own else (bone,)
 
 
 def _pieces_parts(state: State, poses_now: Poses) -> list[MeshPart[Stage]]:

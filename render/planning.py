@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from render.anatomy import bone_parts, bone_rgb
+from render.cut_away import MOST_PLANES, CutAway
 from render.panels import Name
 from render.scene import Anchor, LinePart, Material, MeshPart, Mode, Rgb, TextPart
 from render.slices import Outline, Stroke
@@ -22,6 +23,8 @@ from twin.anatomy.skin import Skin
 from twin.anatomy.twin import Twin
 from twin.plan.approach import WayIn
 from twin.plan.auto.rod import Rod
+from twin.plan.cuts.cut import plane_axes, twice_area
+from twin.plan.cuts.osteotomy import Osteotomy
 from twin.plan.cuts.reduction import Fragments, carry_out, motion_of
 from twin.plan.measures.alignment_lines import Polyline
 from twin.plan.plan import Plan
@@ -36,6 +39,8 @@ CORRIDOR = Material((0.36, 0.82, 0.56), 0.5, "translucent", shine=0.2)
 OUT_OF_SKIN_MM = 40.0
 LINE_RGB: Rgb = (0.98, 0.80, 0.36)
 WEDGE = Material((0.88, 0.30, 0.27), 0.5, "translucent", shine=0.1)
+TAKEN = Material((0.92, 0.24, 0.20), 0.3, "translucent", shine=0.1)  # clearer, so that the faces behind it show
+MOVES = Material((0.40, 0.72, 0.98), 0.3, "translucent", shine=0.1)
 GRADE_RGB: Mapping[str, Rgb] = {
     "A": (0.35, 0.78, 0.50),
     "B": (0.72, 0.80, 0.30),
@@ -193,6 +198,60 @@ def plan_parts(
         anchor: Anchor = "right" if screw.side == "right" else "left"
         labels.append(TextPart[Patient](words, screw.axis.at(-18.0).mm, 12.0, anchor=anchor, layer="labels"))
     return Parts((*meshes, *rod_parts(plan.rods.values()), *more_meshes), (*lines, *more_lines), tuple(labels))
+
+
+def cut_preview(part: MeshPart[Any], cut: Osteotomy) -> tuple[MeshPart[Any], ...]:
+    """A whole bone (by its name) as a cut would leave it, drawn by planes: no mesh is cut, so each frame may differ.
+
+    What is taken out is a red ghost; where nothing is, what moves is a blue one. Bones that the cut does not take from
+    stay as they are, and so do those of a cut within an outline that is not convex or has more than six corners. Parts
+    that the cut would leave loose are still drawn: only cutting finds them.
+    """
+    if part.name not in (cut.bone, *cut.also):
+        return (part,)
+    if cut.kind == "VCR":
+        return (replace(part, name=f"{part.name} taken", material=TAKEN, layer="plan"),)
+    planes, ghost = _taken(cut, part.name)
+    if not 0 < len(planes) <= MOST_PLANES:
+        return (part,)
+    taken = CutAway(planes, "taken")
+    return (
+        replace(part, cut_away=CutAway(planes)),
+        replace(part, name=f"{part.name} taken", material=ghost, layer="plan", cut_away=taken),
+    )
+
+
+def _taken(cut: Osteotomy, bone: str) -> tuple[tuple[Plane[Patient], ...], Material]:
+    """The planes around what a cut takes from a bone, as `pieces_of` does; or else around what moves or stays."""
+    first, second = cut.planes
+    if cut.kind == "SPO":
+        return (*cut.more, first.flipped() if bone == cut.bone else second), TAKEN
+    if cut.kind == "PAO":
+        return (first, second, *cut.more), MOVES
+    if cut.outline_mm is not None:
+        return _around(cut.bisector, cut.outline_mm, cut.kerf_mm), TAKEN
+    if cut.more:  # biplanar: what stays is the room between both planes
+        return (second.flipped(), *(plane.flipped() for plane in cut.more)), MOVES
+    if np.array_equal(first.point_mm, second.point_mm) and np.array_equal(first.normal, second.normal):
+        return (cut.bisector,), MOVES
+    return (first.flipped(), second), TAKEN
+
+
+def _around(plane: Plane[Patient], outline_mm: Array, thickness_mm: float) -> tuple[Plane[Patient], ...]:
+    """The faces of the blade's slab, inward; none for an outline that is not convex."""
+    axes = plane_axes(plane.normal)
+    flat = (outline_mm - plane.point_mm) @ axes
+    if twice_area(flat) < 0:
+        flat = flat[::-1]
+    along = np.roll(flat, -1, axis=0) - flat
+    after = np.roll(along, -1, axis=0)
+    if (along[:, 0] * after[:, 1] - along[:, 1] * after[:, 0] < 0).any():
+        return ()
+    half = thickness_mm / 2 * plane.normal
+    faces = [Plane[Patient](plane.point_mm - half, plane.normal), Plane[Patient](plane.point_mm + half, -plane.normal)]
+    inward = np.column_stack([-along[:, 1], along[:, 0]]) @ axes.T
+    corners = plane.point_mm + flat @ axes.T
+    return (*faces, *(Plane[Patient](at, normal) for at, normal in zip(corners, inward, strict=True)))
 
 
 def planned_parts(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rehearsal.events import Command
 from rehearsal.eyes import IPD_MM, views
 from rehearsal.model import Model
 from rehearsal.offscreen import Eyes, film, run
@@ -12,10 +13,13 @@ from rehearsal.staging import stage
 from rehearsal.stance import HEAD_MM, looking
 from rehearsal.state import State
 from rehearsal.surgeon import Surgeon
+from render.offscreen import Offscreen
 from render.scene import MeshPart, Scene
-from spatial.frames import Patient, Stage
-from spatial.rigid import Points
+from render.view import View
+from spatial.frames import Instrument, Patient, Stage
+from spatial.rigid import Points, Rigid
 from tests.rehearsal.acting import Player, at, hand
+from tests.rehearsal.test_tools import blade
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +157,66 @@ def test_without_a_head_there_is_no_picture_and_no_failure(model: Model) -> None
     with Eyes(64, 48) as eyes:
         assert eyes.draw(state) is None
     assert stage(state).meshes
+
+
+def sawing(model: Model) -> tuple[Player, Rigid[Stage, Instrument]]:
+    """A hand that holds the blade on the planned cut, its trigger not yet pulled."""
+    player = Player(model)
+    player.play(Command(player.t_ns, "surgeon", "select_tool", "right", "saw"))
+    pose = blade(player, offset_mm=1.0)
+    player.now(right=hand(pose))
+    return player, pose
+
+
+def test_a_held_saw_shows_the_wedge_taken_out_and_cuts_no_mesh(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    player, _ = sawing(model)
+    whole = part(stage(player.state), "vertebrae_L3")
+    assert whole.cut_away is None
+    with monkeypatch.context() as patch:
+        patch.setattr("rehearsal.staging.pieces_of", lambda *_: pytest.fail("a preview cuts nothing"))
+        for offset_mm in (1.0, 2.0, 3.0):
+            state = player.now(right=hand(blade(player, offset_mm=offset_mm), trigger=1.0))
+            assert state.right.sawing is not None
+            wedge = state.right.sawing.wedge
+            assert wedge is not None
+            left, ghost = (part(stage(state), name) for name in ("vertebrae_L3", "vertebrae_L3 taken"))
+            assert left.mesh is whole.mesh
+            assert ghost.mesh is whole.mesh
+            assert left.cut_away is not None
+            upper, lower = left.cut_away.planes
+            assert np.allclose(upper.normal, -wedge.planes[0].normal)
+            assert np.allclose(lower.point_mm, wedge.planes[1].point_mm)
+            assert ghost.material.mode == "translucent"
+            assert np.allclose(left.matrix(), whole.matrix())
+            assert part(stage(state), "vertebrae_L4").cut_away is None
+    scene = stage(player.now(right=hand(blade(player, offset_mm=3.0))))
+    names = [mesh.name for mesh in scene.meshes]
+    assert {"vertebrae_L3 upper", "vertebrae_L3 lower"} <= set(names)
+    assert "vertebrae_L3 taken" not in names
+    assert all(mesh.cut_away is None for mesh in scene.meshes)
+
+
+def test_a_blade_too_far_off_takes_nothing_out(model: Model) -> None:
+    player, _ = sawing(model)
+    state = player.now(right=hand(blade(player, offset_mm=20.0), trigger=1.0))
+    assert state.right.sawing is not None
+    assert part(stage(state), "vertebrae_L3").cut_away is None
+
+
+@pytest.mark.usefixtures("graphics")
+def test_the_preview_looks_like_the_cut_that_follows(model: Model) -> None:
+    """The same bone, held and released, without hands, planes and ghost: only the faces differ in colour."""
+    player, pose = sawing(model)
+    middle = player.place(model.planned.osteotomies["L3-PSO"].hinge.point_mm)
+    view = View[Stage].looking(middle, middle + np.array([-150.0, 220.0, 180.0]), (0.0, 1.0, 0.0), 320, 240)
+    seen = []
+    with Offscreen(samples=0, occlusion=False) as offscreen:
+        for trigger in (0.0, 1.0, 0.0):
+            scene = stage(player.now(right=hand(pose, trigger=trigger)))
+            bones = tuple(mesh for mesh in scene.meshes if mesh.layer == "bones")
+            seen.append(offscreen.depth_mm(Scene(bones), view))
+    before, held, cut = seen
+    gap = np.isfinite(before) & ~(np.abs(before - cut) < 1.0)
+    assert gap.sum() > 500
+    near = np.isclose(held, cut, atol=0.01, equal_nan=True)
+    assert (~near).sum() < 0.02 * gap.sum()
