@@ -12,7 +12,7 @@ from render.planning import MOVES, TAKEN, cut_preview
 from render.scene import MeshPart
 from spatial.frames import Patient
 from spatial.mesh import TriangleMesh
-from spatial.rigid import Array, Points
+from spatial.rigid import Array, Points, Rigid
 from tests.twin.plan.bodies import block_spine
 from tests.twin.plan.limbs import box_legs
 from twin.anatomy.twin import Twin
@@ -38,13 +38,7 @@ CASES = {
 def planned(name: str) -> tuple[Twin, Osteotomy]:
     kind, bone, options, _ = CASES[name]
     twin = block_spine() if bone == L3 else box_legs()
-    return twin, make(twin, kind, bone, math.radians(12.0) if bone == L3 else None, options=options)
-
-
-def previewed(name: str, bone: str) -> tuple[MeshPart[Patient], ...]:
-    twin, cut = planned(name)
-    (part,) = bone_parts(twin, names=[bone])
-    return cut_preview(part, cut)
+    return twin, make(twin, kind, bone, math.radians(20.0) if bone == L3 else None, options=options)
 
 
 def within_mm(part: MeshPart[Patient], mesh: TriangleMesh[Patient]) -> Array:
@@ -58,7 +52,10 @@ def within_mm(part: MeshPart[Patient], mesh: TriangleMesh[Patient]) -> Array:
 @pytest.mark.parametrize(("name", "bone"), [(n, CASES[n][1]) for n in CASES] + [("SPO", L4)])
 def test_the_room_holds_what_the_real_cut_takes_and_no_more(name: str, bone: str) -> None:
     twin, cut = planned(name)
-    left, ghost = previewed(name, bone)
+    if name == "SPO":  # the blocks' arches end far from the disc: bring the planes to them
+        cut = cut.shifted(Rigid.exp((0.0, 0.0, 0.0), (0.0, 0.0, 12.0 if bone == L3 else -12.0)))
+    (part,) = bone_parts(twin, names=[bone])
+    left, ghost = cut_preview(part, cut)
     pieces = pieces_of(twin, cut, bone)
     which = CASES[name][3]
     shown = {piece: getattr(pieces, piece) for piece in ("moving", "staying", "wedge")}
@@ -76,8 +73,9 @@ def test_the_room_holds_what_the_real_cut_takes_and_no_more(name: str, bone: str
 
 
 def test_bones_that_are_not_cut_stay_as_they_are() -> None:
-    (part,) = previewed("PSO", L4)
-    assert part.cut_away is None
+    twin, cut = planned("PSO")
+    (part,) = bone_parts(twin, names=[L4])
+    assert cut_preview(part, cut) == (part,)
 
 
 def test_a_resected_vertebra_is_a_ghost_altogether() -> None:
