@@ -121,6 +121,8 @@ def segment(volume: Volume, progress: Progress) -> Segmented:
         chain = discs.find(coarse, canal, soft.bone_hu)
         spineless.refuse_hollow(coarse, canal, len(chain), soft.muscle_hu)
     except NoSpine as fault:
+        if implant is not None:  # a stem's metal must not stand in a joint as bone
+            coarse = metal.replaced(coarse, implant, metal.IN_JOINT_HU)
         return spineless.segment(volume, coarse, soft.bone_hu, progress, fault)
     spine = levels.segments(coarse, canal, chain, soft.bone_hu)
     threshold = soft.bone_hu

@@ -95,7 +95,11 @@ class Deformity:
             return f"{leg}: straight ({bend_words(deviation)})"
         total = Measured("hka_deg", abs(deviation), self.measures["hka_deg"].sd, self.measures["hka_deg"].reason)
         kind = "varus" if deviation > 0 else "valgus"
-        said = f"outside {self._reference()}: {where}" if where else f"no angle lies outside {self._reference()}"
+        said = (
+            f"outside {self._reference()}: {where}"
+            if where
+            else f"none of the angles that make it up lies outside {self._reference()}"
+        )
         proposal = f"; {self.corrections[0].words()}" if self.corrections else ""
         return f"{leg}: {kind} {total.words()}; {said}{proposal}"
 
