@@ -41,8 +41,25 @@ class CutAway:
             raise BadScene(f"a cut face's colour is {self.face_rgb}; three numbers from 0 to 1 are needed")
 
     def rows_in_eye(self, eye_from_mesh: Array) -> Array:
-        """The planes as rows (8, 4) for a homogeneous pose (4, 4): n . x + d mm is positive within; unused ones 0."""
+        """The planes as rows (8, 4) for a homogeneous pose (4, 4): n . x + d mm is positive within; repeated to 8."""
         own = np.array([[*plane.normal, -float(plane.normal @ plane.point_mm)] for plane in self.planes])
-        rows = np.zeros((MOST_PLANES, 4))
-        rows[: len(own)] = own @ np.linalg.inv(eye_from_mesh)
-        return np.asarray(rows / np.maximum(np.linalg.norm(rows[:, :3], axis=1, keepdims=True), 1e-30))
+        rows = own @ np.linalg.inv(eye_from_mesh)
+        rows /= np.linalg.norm(rows[:, :3], axis=1, keepdims=True)
+        return np.asarray(rows[np.arange(MOST_PLANES) % len(rows)])
+
+    def cells(self) -> Array:
+        """The convex parts that are drawn, as rows (K, 8) over the planes: 1 within, -1 beyond, 0 either."""
+        count = len(self.planes)
+        if self.shows == "taken":
+            return np.array([[1.0] * count + [0.0] * (MOST_PLANES - count)])
+        return np.asarray(np.tri(count, MOST_PLANES, -1) - np.eye(count, MOST_PLANES))
+
+    def far_cells(self, rows_in_eye: Array, is_parallel: bool) -> Array:
+        """Where walls can be seen through the cut, as `cells`: behind a plane facing the eye, within those that don't.
+
+        The eye's ray must enter by each of the others and leave by that plane, so nothing else needs to be drawn.
+        """
+        count = len(self.planes)
+        faces_eye = rows_in_eye[:count, 2 if is_parallel else 3] > 0
+        cells = [np.where(faces_eye, 0.0, 1.0) - np.eye(count)[number] for number in np.flatnonzero(faces_eye)]
+        return np.pad(np.reshape(cells, (-1, count)), ((0, 0), (0, MOST_PLANES - count)))

@@ -22,7 +22,7 @@ from spatial.rigid import Array, Similarity
 
 _KEPT_SIZES = 6
 _LIFT_MM = 0.15
-_ALPHA_TO_COVERAGE = 0x809E  # OpenGL's SAMPLE_ALPHA_TO_COVERAGE, which moderngl has no name for
+_CLIP_DISTANCE = 0x3000  # OpenGL's CLIP_DISTANCE0, which moderngl has no name for
 _Drawn = tuple[float, MeshPart[Any], StoredMesh]  # depth of the centre, part, its buffers
 
 
@@ -38,13 +38,14 @@ class Painter:
         self.occlusion = occlusion
         self.samples = min(samples, int(context.max_samples)) if samples > 1 else 0
         self._programs = {
-            name: program(context, vertex, name)
+            name: program(context, vertex, "translucent" if name == "translucent_cut" else name)
             for name, vertex in {
                 "lit": "surface",
-                "lit_cut": "surface",
+                "lit_cut": "surface_cut",
                 "translucent": "surface",
+                "translucent_cut": "surface_cut",
                 "part": "part",
-                "part_cut": "surface",
+                "part_cut": "surface_cut",
                 "line": "line",
                 "text": "text",
                 "gradient": "fullscreen",
@@ -111,12 +112,7 @@ class Painter:
         target.drawn.clear(depth=1.0)
         self._backdrop(scene, view)
         self.context.enable_only(moderngl.DEPTH_TEST)
-        self._surfaces("lit", [item for item in solid if item[1].cut_away is None], scene.light, view)
-        opened = [item for item in solid if item[1].cut_away is not None]
-        if opened:
-            self.context.enable_direct(_ALPHA_TO_COVERAGE)
-            self._surfaces("lit_cut", opened, scene.light, view)
-            self.context.disable_direct(_ALPHA_TO_COVERAGE)
+        self._surfaces("lit", solid, scene.light, view)
         if solid and target.resolved_depth is not None and scene.picture is None:
             self._shade(target, target.resolved_depth, scene.light, view)
         if clear:
@@ -158,10 +154,9 @@ class Painter:
             else:
                 shader["eye_from_mesh"] = _gl(eye_from_mesh)
                 shader["is_parallel"] = float(view.is_parallel)
-                self._cut_away(shader, part, view, has_samples=False)
-                shader["is_solid"] = float(_is_solid(part, stored) and part.cut_away.shows == "rest")
+                shader["is_solid"] = float(_is_full(part, stored))
             self._hide_back_faces(part, stored)
-            self._meshes.vertex_array(stored, shader).render()
+            self._render(shader, part, stored, view)
         raw = np.frombuffer(framebuffer.read(components=2, dtype="f4"), dtype=np.float32)
         raw = raw.reshape(view.height_px, view.width_px, 2)[::-1]
         indices = raw[..., 0].astype(np.int32) - 1
@@ -224,7 +219,14 @@ class Painter:
         self._fullscreen["picture"].render(moderngl.TRIANGLES, vertices=3)
 
     def _surfaces(self, name: str, parts: list[_Drawn], light: Light, view: View[Any]) -> None:
-        shader = self._programs[name]
+        for is_cut in (False, True):
+            own = [item for item in parts if (item[1].cut_away is not None) == is_cut]
+            if own:
+                self._surfaces_with(self._programs[f"{name}_cut" if is_cut else name], name, own, light, view)
+
+    def _surfaces_with(
+        self, shader: moderngl.Program, name: str, parts: list[_Drawn], light: Light, view: View[Any]
+    ) -> None:
         shader["toward_key"] = tuple(light.toward_key)
         shader["key_strength"] = light.key
         shader["sky"] = light.sky
@@ -233,7 +235,7 @@ class Painter:
         for depth_mm, part, stored in parts:
             material = part.material
             eye_from_mesh = self._eye_from_mesh(part, stored, view)
-            clip_from_eye = view.projection @ _nearer(view, depth_mm) if name == "translucent" else view.projection
+            clip_from_eye = view.projection if name == "lit" else view.projection @ _nearer(view, depth_mm)
             shader["clip_from_mesh"] = _gl(clip_from_eye @ eye_from_mesh)
             shader["eye_from_mesh"] = _gl(eye_from_mesh)
             shader["base_colour"] = linear_from_display(material.rgb)
@@ -242,26 +244,34 @@ class Painter:
             if name == "translucent":
                 shader["opacity"] = material.opacity
                 shader["xray"] = float(material.mode == "xray")
-                self._cut_away(shader, part, view, has_samples=True)
             else:
                 self._hide_back_faces(part, stored)
-            if part.cut_away is not None and name == "lit_cut":
-                self._cut_away(shader, part, view, has_samples=self.samples > 0)
-                shader["is_solid"] = float(_is_solid(part, stored) and part.cut_away.shows == "rest")
-                shader["face_colour"] = linear_from_display(part.cut_away.face_rgb)
-            self._meshes.vertex_array(stored, shader).render()
+                if part.cut_away is not None:
+                    shader["is_solid"] = float(_is_full(part, stored))
+                    shader["face_colour"] = linear_from_display(part.cut_away.face_rgb)
+            self._render(shader, part, stored, view)
 
-    @staticmethod
-    def _cut_away(shader: moderngl.Program, part: MeshPart[Any], view: View[Any], *, has_samples: bool) -> None:
-        """What is taken out of a part, or nothing, as the shader takes it."""
-        cut = part.cut_away
-        shader["cut_count"] = 0 if cut is None else len(cut.planes)
+    def _render(self, shader: moderngl.Program, part: MeshPart[Any], stored: StoredMesh, view: View[Any]) -> None:
+        """The part's triangles; of one that is cut, those of each cell that is left."""
+        array, cut = self._meshes.vertex_array(stored, shader), part.cut_away
         if cut is None:
+            array.render()
             return
         rows = cut.rows_in_eye(np.asarray(view.eye_from_world.matrix() @ part.matrix()))
         shader["cut_planes"] = [tuple(row) for row in rows]
-        shader["shows_taken"] = float(cut.shows == "taken")
-        shader["has_samples"] = float(has_samples)
+        for number in range(len(cut.planes)):
+            self.context.enable_direct(_CLIP_DISTANCE + number)
+        for sides in cut.cells():
+            shader["cut_sides"] = tuple(sides)
+            array.render()
+        if "is_solid" in shader and _is_full(part, stored):  # far walls last: hidden ones are then not shaded
+            self.context.cull_face = "front"
+            for sides in cut.far_cells(rows, view.is_parallel):
+                shader["cut_sides"] = tuple(sides)
+                array.render()
+            self.context.cull_face = "back"
+        for number in range(len(cut.planes)):
+            self.context.disable_direct(_CLIP_DISTANCE + number)
 
     def _shade(self, target: Target, depth: moderngl.Texture, light: Light, view: View[Any]) -> None:
         framebuffer, openness = target.openness()
@@ -301,7 +311,8 @@ class Painter:
         context.blend_func = (moderngl.ONE, moderngl.ONE, moderngl.ZERO, moderngl.ONE_MINUS_SRC_ALPHA)
         near_mm = min(depth - stored.radius_mm for depth, _, stored in parts)
         far_mm = max(depth + stored.radius_mm for depth, _, stored in parts)
-        self._programs["translucent"]["depth_range"] = (max(near_mm, 0.0), far_mm)
+        for name in ("translucent", "translucent_cut"):
+            self._programs[name]["depth_range"] = (max(near_mm, 0.0), far_mm)
         self._surfaces("translucent", parts, light, view)
         self.context.copy_framebuffer(resolved, drawn)
         target.drawn.use()
@@ -337,7 +348,7 @@ class Painter:
         self._programs["text"]["glyphs"] = 0
 
     def _hide_back_faces(self, part: MeshPart[Any], stored: StoredMesh) -> None:
-        if part.cut_away is None and _is_solid(part, stored):
+        if _is_full(part, stored):
             self.context.enable(moderngl.CULL_FACE)
         else:
             self.context.disable(moderngl.CULL_FACE)
@@ -350,9 +361,10 @@ class Painter:
         return np.asarray(view.eye_from_world.matrix() @ M)
 
 
-def _is_solid(part: MeshPart[Any], stored: StoredMesh) -> bool:
-    """Whether faces that look away are never seen from outside."""
-    return stored.hides_back_faces and not part.material.two_sided
+def _is_full(part: MeshPart[Any], stored: StoredMesh) -> bool:
+    """Whether faces that look away are never seen, but through a cut."""
+    is_rest = part.cut_away is None or part.cut_away.shows == "rest"
+    return stored.hides_back_faces and not part.material.two_sided and is_rest
 
 
 def linear_from_display(rgb: Rgb) -> Rgb:

@@ -10,8 +10,6 @@ uniform vec3 face_colour;   // linear
 out vec4 colour;
 
 void main() {
-    float cover = cut_cover();
-    if (cover <= 0.0) discard;
     vec3 v = toward_eye();
     vec3 n = facing_normal(v);
     vec3 base = base_colour;
@@ -20,5 +18,5 @@ void main() {
         if (!cut_face(place, n)) discard;
         base = face_colour;
     }
-    colour = vec4(display_from_linear(lit_colour(n, v, base)), cover);  // alpha chooses among the samples
+    colour = vec4(display_from_linear(lit_colour(n, v, base)), 1.0);
 }

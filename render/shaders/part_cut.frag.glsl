@@ -11,7 +11,6 @@ in vec3 eye_position;
 layout(location = 0) out vec2 part_and_depth;  // as in part.frag; the depth of the cut face where that is seen
 
 void main() {
-    if (cut_cover() <= 0.0) discard;
     vec3 place = eye_position;
     if (is_solid > 0.5 && !gl_FrontFacing) {
         vec3 normal;

@@ -9,11 +9,9 @@ in vec3 in_normal;
 
 out vec3 eye_position;
 out vec3 eye_normal;
-centroid out vec3 inner_position;  // the same, but never beyond the triangle's edge
 
 void main() {
     gl_Position = clip_from_mesh * vec4(in_position, 1.0);
     eye_position = (eye_from_mesh * vec4(in_position, 1.0)).xyz;
-    inner_position = eye_position;
     eye_normal = mat3(eye_from_mesh) * in_normal;
 }

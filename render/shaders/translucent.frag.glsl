@@ -1,7 +1,6 @@
 #version 330 core
 // Weighted blended order-independent transparency (McGuire & Bavoil 2013, eq. 10): one pass, no sorting.
 #include "lighting.glsl"
-#include "cut.glsl"
 
 uniform float opacity;
 uniform float xray;         // 1: clear face-on, bright at the outline
@@ -11,8 +10,6 @@ layout(location = 0) out vec4 accumulated;  // rgb: sum of colour * alpha * weig
 layout(location = 1) out float weighted;    // sum of alpha * weight
 
 void main() {
-    float cover = cut_cover();
-    if (cover <= 0.0) discard;
     vec3 v = toward_eye();
     vec3 n = facing_normal(v);
     float edge = 1.0 - abs(dot(n, v));
@@ -24,7 +21,6 @@ void main() {
     } else {
         alpha = min(1.0, opacity * (1.0 + 0.9 * pow(edge, 3.0)));  // more matter is crossed at a grazing angle
     }
-    alpha *= cover;
     float depth = clamp((-eye_position.z - depth_range.x) / max(depth_range.y - depth_range.x, 1e-3), 0.0, 1.0);
     float weight = 100.0 * pow(1.0 - 0.9 * depth, 4.0);
     accumulated = vec4(c * alpha * weight, alpha);

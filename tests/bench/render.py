@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from render.cut_away import CutAway
 from render.offscreen import Offscreen
 from render.scene import MeshPart, Scene
 from render.view import View
@@ -18,7 +21,9 @@ from spatial.frames import Camera
 from spatial.mesh import TriangleMesh
 from spatial.pinhole import Pinhole
 from spatial.rigid import Rigid
+from spatial.shapes import Plane
 from tests.bench.measure import Job, Judgement, Side
+from twin.plan.cuts.cut import cut_wedge
 
 AROUND, ACROSS = 500, 300  # 300 thousand triangles
 LENS = Pinhole(1920, 1080, 1650.0, 1650.0, 959.5, 539.5, ())
@@ -61,6 +66,55 @@ def jobs() -> Iterator[Job]:
                 "render", what, Side(name, lambda target=target: target.picture(scene, view)), None,
                 lambda picture, _: judge(picture, None), rounds=3, no_peer="another setting of ours",
             )  # fmt: skip
+        yield preview_job(mesh, live, view)
+
+
+def preview_job(mesh: TriangleMesh[Any], target: Offscreen, view: View[Camera]) -> Job:
+    """A wedge held before the cut: drawn by the shader, against cutting the mesh and sending the pieces each frame."""
+    middle_mm = mesh.centroid_mm
+    turns = [Rigid[Any, Any].exp((0.0, 0.0, s * 0.25)).rotation for s in (1.0, -1.0)]
+    upper, lower = (Plane[Any](middle_mm, turn @ [0.2, 1.0, 0.1]) for turn in turns)
+    bisector = Plane[Any](middle_mm, upper.normal + lower.normal)
+    whole: Scene[Camera] = Scene((MeshPart("torus", mesh),))
+    opened: Scene[Camera] = Scene((MeshPart("torus", mesh, cut_away=CutAway((upper.flipped(), lower))),))
+
+    def anew() -> Scene[Camera]:
+        pieces = cut_wedge(mesh, upper, lower, bisector)
+        shown = (pieces.moving, pieces.staying, pieces.loose)
+        return Scene(tuple(MeshPart("piece", piece) for piece in shown if len(piece.triangles)))
+
+    def judge(_: NDArray[np.uint8], __: NDArray[np.uint8] | None) -> Judgement:
+        ours, theirs = target.mask(opened, view), target.mask(anew(), view)
+        both = float((ours & theirs).sum() / (ours | theirs).sum())
+        taken = 1.0 - float(ours.sum()) / float(target.mask(whole, view).sum())
+        cost = _cost_ratio(lambda: target.picture(opened, view), lambda: target.picture(whole, view))
+        return Judgement(
+            both > 0.99 and taken > 0.02,
+            f"outlines agree to {both:.2%} (intersection over union), {taken:.0%} of the whole's are taken; a frame "
+            f"costs {cost:.2f} times that of the uncut mesh",
+            {"iou": both, "taken": taken, "clipped_to_whole": cost},
+        )
+
+    return Job(
+        "render",
+        f"frame while a wedge is held in {len(mesh.triangles) // 1000}k triangles, 1920 x 1080, 1 sample, read back",
+        Side("planes in the shader", lambda: target.picture(opened, view)),
+        Side("cut anew each frame (cut_wedge) and sent", lambda: target.picture(anew(), view)),
+        judge,
+        rounds=3,
+    )
+
+
+def _cost_ratio(one: Callable[[], Any], other: Callable[[], Any], rounds: int = 5) -> float:
+    """How much dearer one is, by processor time, in turn."""
+    ratios = []
+    for _ in range(rounds):
+        marks = [time.process_time()]
+        for draw in (one, other):
+            draw()
+            marks.append(time.process_time())
+        ratios.append((marks[1] - marks[0]) / (marks[2] - marks[1]))
+    return median(ratios)
 
 
 def torus(radius_mm: float = 80.0, tube_mm: float = 35.0) -> TriangleMesh[Any]:

@@ -93,8 +93,8 @@ def test_it_looks_like_the_mesh_that_was_cut(live: Offscreen, view: str, name: s
     real = live.picture(scene(*really_cut(mesh, shows)), VIEWS[view])
     whole = live.mask(scene(MeshPart[Patient]("bone", mesh)), VIEWS[view])
     assert ours.any(axis=2).sum() > 0.02 * whole.sum()
-    assert differing(ours, real, 8, whole) < 0.02, "edges alone"
-    assert differing(ours, real, 100, whole) < 0.004
+    assert differing(ours, real, 8, whole) < 0.004, "edges alone"
+    assert differing(ours, real, 100, whole) < 0.0015
 
 
 @pytest.mark.parametrize("view", VIEWS)
