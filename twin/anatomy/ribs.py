@@ -46,9 +46,11 @@ def pieces(working: Working, spine: Spine, bottom_mm: float) -> list[NDArray[np.
         if any(tuple(v) in taken for v in piece.tolist()):
             continue
         far = np.abs(at[:, 1])
-        near_end, far_end = far < np.percentile(far, 20), far > np.percentile(far, 80)
+        if np.ptp(far) <= 8.0:
+            continue
+        near_end, far_end = far <= np.percentile(far, 20), far >= np.percentile(far, 80)
         drop = float(at[near_end, 0].mean() - at[far_end, 0].mean())
-        if np.ptp(far) > 8.0 and drop > max(DROP_MM, STEEP * float(np.ptp(far))):
+        if drop > max(DROP_MM, STEEP * float(np.ptp(far))):
             found.append(piece[far > np.median(far)])
     return sorted(found, key=len, reverse=True)
 
