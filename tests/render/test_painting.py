@@ -294,8 +294,7 @@ coordinate = st.floats(-80.0, 80.0, allow_nan=False)
 def test_a_framed_view_holds_every_point_and_touches_its_margin(
     points: list[tuple[float, float, float]], azimuth_rad: float, elevation_rad: float
 ) -> None:
-    mm = np.array(points)
-    mm[0] += (5.0, 7.0, 9.0)  # not all in one place
+    mm = np.array([*points, np.add(points[0], (5.0, 7.0, 9.0))])  # never all in one place
     toward = np.array(
         [
             np.cos(azimuth_rad) * np.cos(elevation_rad),
