@@ -14,6 +14,7 @@ from spatial.pinhole import EYE_FROM_CAMERA, Pinhole
 from spatial.rigid import Array, Points, Rigid, Similarity, readonly
 
 W = TypeVar("W", bound=Frame)
+CLOSEST_MM = 1.0  # no framed point comes nearer to the eye
 
 
 class BadScene(Fault):
@@ -104,7 +105,9 @@ class View(Generic[W]):
         fov_y_rad: float = 0.45,
         margin: float = 0.08,
     ) -> View[W]:
-        """The nearest perspective view from `toward_eye` (a direction) that holds all points (N, 3) in its margin."""
+        """The nearest perspective view from `toward_eye` (a direction) that holds all points (N, 3) in its margin, none
+        nearer than a millimetre.
+        """
         mm = points.mm.reshape(-1, 3)
         eye_from_world, _ = _look(np.zeros(3), toward_eye, up)
         turned = mm @ eye_from_world.rotation.T
@@ -113,7 +116,7 @@ class View(Generic[W]):
         # Each edge of the frame asks one thing of the distance d and the shift c: +-(x - c) <= t (d - z).
         high = (turned[:, :2] + t * turned[:, 2:]).max(axis=0)
         low = (-turned[:, :2] + t * turned[:, 2:]).max(axis=0)
-        d = float(((high + low) / (2.0 * t)).max())
+        d = max(float(((high + low) / (2.0 * t)).max()), float(turned[:, 2].max()) + CLOSEST_MM)
         reach = d - turned[:, 2]
         centre = np.array([*((high - low) / 2.0), float(turned[:, 2].mean())])
         eye = np.array([centre[0], centre[1], d])
