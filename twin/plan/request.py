@@ -277,7 +277,7 @@ class _Plain(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            event: Any = self.get_event()  # type: ignore[no-untyped-call]
+            event: Any = self.get_event()  # type: ignore[no-untyped-call]  # yaml leaves it untyped
             raise yaml.MarkedYAMLError(problem="aliases (*) are not allowed", problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.twin.plan.bodies import block_spine
 from twin import case_files
+from twin.case import Case
 from twin.surfaces.ply import mesh_from_ply
 
 
@@ -13,6 +15,13 @@ from twin.surfaces.ply import mesh_from_ply
 def surfaces_read_once(monkeypatch):
     """Each command of a test opens its case anew; distance grids hang on the surface's identity."""
     monkeypatch.setattr(case_files, "mesh_from_ply", lambda data, _path: _once(data))
+
+
+@pytest.fixture
+def case(tmp_path):
+    """The spine made of blocks as a case without a CT."""
+    Case.create(tmp_path / "case", block_spine(), None, None, ())
+    return tmp_path / "case"
 
 
 @lru_cache(maxsize=32)

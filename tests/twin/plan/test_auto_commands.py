@@ -1,31 +1,10 @@
 """`osteotwin plan auto --rods`, `rod` and `corridor` from the outside."""
 
-import json
-
 import pytest
-from typer.testing import CliRunner
 
-from commands.plan import app
-from tests.twin.plan.bodies import block_spine
+from tests.twin.plan.desk import answer, run
 from twin.case import Case
 from twin.surfaces.stl import read_stl
-
-
-@pytest.fixture
-def case(tmp_path):
-    Case.create(tmp_path / "case", block_spine(), None, None, ())
-    return tmp_path / "case"
-
-
-def run(case, command, *options, code=0):
-    result = CliRunner().invoke(app, [command, str(case), *options])
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result
-
-
-def answer(case, command, *options):
-    return json.loads(run(case, command, *options, "--json").stdout)
 
 
 def test_auto_with_rods_places_both_tells_the_limits_and_says_it_in_words(case):

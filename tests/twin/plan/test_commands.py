@@ -4,10 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from commands.plan import app
 from tests.twin.plan.bodies import REAR, block_spine
+from tests.twin.plan.desk import answer, run
 from twin.case import Case
 from twin.case_files import CaseCorrupt
 from twin.plan.edits import fold
@@ -17,23 +16,6 @@ SCREW_KEYS = {
     "margin_mm", "hu", "hold_n", "binding",
 }  # fmt: skip
 BY_HAND = ("--diameter", "6", "--length", "40")
-
-
-@pytest.fixture
-def case(tmp_path):
-    Case.create(tmp_path / "case", block_spine(), None, None, ())
-    return tmp_path / "case"
-
-
-def run(case, command, *options, code=0):
-    result = CliRunner().invoke(app, [command, str(case), *options])
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result
-
-
-def answer(case, command, *options, code=0):
-    return json.loads(run(case, command, *options, "--json", code=code).stdout)
 
 
 def test_a_screw_by_hand_with_negative_numbers_is_snapped_to_the_bone_and_graded(case):

@@ -245,3 +245,6 @@ def test_whatever_another_program_wrote_is_skipped_or_a_fault_and_never_a_crash(
     ):
         with contextlib.suppress(Fault):
             read()
+    with contextlib.suppress(Fault):
+        found, _ = fold(entries, "p", "t")
+        assert Plan.from_json(found.to_json()) == found  # what was taken over is a plan that can be kept

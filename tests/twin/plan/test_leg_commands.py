@@ -1,11 +1,8 @@
 """`osteotwin plan osteotomy|guide-block|implant` on legs, from the outside."""
 
-import json
-
 import pytest
-from typer.testing import CliRunner
 
-from commands.plan import app
+from tests.twin.plan.desk import answer, run
 from tests.twin.plan.limbs import box_legs
 from twin.case import Case
 from twin.surfaces.stl import read_stl
@@ -16,17 +13,6 @@ def case(tmp_path_factory):
     folder = tmp_path_factory.mktemp("legs") / "case"
     Case.create(folder, box_legs(), None, None, ())
     return folder
-
-
-def run(case, command, *options, code=0):
-    result = CliRunner().invoke(app, [command, str(case), *options])
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result
-
-
-def answer(case, command, *options, code=0):
-    return json.loads(run(case, command, *options, "--json", code=code).stdout)
 
 
 def test_a_high_tibial_osteotomy_with_its_plate_and_its_block(case, tmp_path):

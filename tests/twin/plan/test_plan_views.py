@@ -5,10 +5,9 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from commands.plan import app
 from tests.twin.plan.bodies import REAR, block_spine
+from tests.twin.plan.desk import run
 from tests.twin.plan.test_approach import RADII_MM, trunk
 from twin.case import Case
 
@@ -25,13 +24,6 @@ def case(tmp_path_factory):
         run(folder, "screw", "--bone", "vertebrae_L3", "--side", side, *place)
     run(folder, "osteotomy", "--kind", "close-wedge", "--bone", "vertebrae_L4", "--angle-deg", "10")
     return folder
-
-
-def run(case, command, *options, code=0):
-    result = CliRunner().invoke(app, [command, str(case), *options])
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result
 
 
 def test_approach_tells_the_way_to_each_screw(case):

@@ -4,10 +4,9 @@ import json
 from dataclasses import replace
 
 import pytest
-from typer.testing import CliRunner
 
-from commands.plan import app
 from tests.twin.plan.bodies import block_spine, block_twin
+from tests.twin.plan.desk import answer, run
 from twin.anatomy.renaming import RENAMED
 from twin.case import Case
 from twin.plan.auto.autoplan import propose_screw
@@ -15,23 +14,6 @@ from twin.plan.sealed import BrokenSeal, Seal, sealing, seals
 
 OWN = ("--bone", "vertebrae_L3", "--side", "left", "--entry", "12.4,60,4.2", "--target", "12.4,-10,4.2", "--diameter",
        "6", "--length", "40")  # fmt: skip
-
-
-@pytest.fixture
-def case(tmp_path):
-    Case.create(tmp_path / "case", block_spine(), None, None, ())
-    return tmp_path / "case"
-
-
-def run(case, command, *options, code=0):
-    result = CliRunner().invoke(app, [command, str(case), *options])
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result
-
-
-def answer(case, command, *options):
-    return json.loads(run(case, command, *options, "--json").stdout)
 
 
 def test_a_proposal_is_sealed_waits_for_the_own_screw_and_is_held_against_it(case):

@@ -165,7 +165,7 @@ def axis_worth(
     index_from_patient: Array,
     x: Array,
 ) -> float:
-    """What an axis is worth in mm. The arrays are those of an `Aim` (`twin.plan.aim`)."""
+    """What an axis is worth in mm. The arrays are those of an `Aim` (`twin.plan.auto.pedicle`)."""
     near, counted, body = nearest_walls(values, origin, spacing, walls, frame, extra_mm, x)
     enough, floor, counted_floor, body_slack, head_mm, joint_mm, joint_cost, hu_worth = limits
     if min(near, body) < floor or counted < counted_floor:

@@ -78,12 +78,10 @@ class Limb:
         marks = Marks.of(twin.landmarks, twin.warnings)
         try:
             if kind == "femur":
-                axes, knee, far = (f(marks, side) for f in (leg_angles.femur_axes, leg_angles.knee, leg_angles.hip))
-                return cls(bone, "femur", side, surface, axes, knee, far)  # type: ignore[arg-type]
-            axes, knee, far = (
-                f(marks, side) for f in (leg_angles.tibia_axes, leg_angles.tibial_knee, leg_angles.ankle)
-            )
-            return cls(bone, "tibia", side, surface, axes, knee, far)  # type: ignore[arg-type]
+                axes, knee = leg_angles.femur_axes(marks, side), leg_angles.knee(marks, side)
+                return cls(bone, "femur", side, surface, axes, knee, leg_angles.hip(marks, side))
+            axes, knee = leg_angles.tibia_axes(marks, side), leg_angles.tibial_knee(marks, side)
+            return cls(bone, "tibia", side, surface, axes, knee, leg_angles.ankle(marks, side))
         except Unmeasured as fault:
             raise NoLandmark(f"{bone} can't be cut by its axes: {fault.message}") from None
 
