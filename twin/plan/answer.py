@@ -20,7 +20,7 @@ from twin.plan.auto.rods import RodPlan, plan_rods
 from twin.plan.cuts.osteotomy import Osteotomy
 from twin.plan.levels import RARE, bone_of, levels_between
 from twin.plan.measures.correction import NoWay, Part, Way, leg_ways, measured_after, solve, spine_ways, turn_ways
-from twin.plan.measures.measured import Measured
+from twin.plan.measures.measured import SIGNS, Measured
 from twin.plan.plan import Item
 from twin.plan.request import OF_SPINE, BadRequest, Goal, Request
 from twin.plan.screws.implants import load_library
@@ -59,9 +59,11 @@ class Reached:
 
     def words(self) -> str:
         """In a line."""
-        short = self.short_by
-        verdict = "not measured" if short is None else "reached" if short == 0.0 else f"falls short by {short:.1f}"
-        return f"{self.name}: wanted {self.goal.words}; {self.now.words()} -> {self.after.words()}: {verdict}"
+        short, sign = self.short_by, SIGNS[self.after.unit]
+        verdict = (
+            "not measured" if short is None else "reached" if short == 0.0 else f"falls short by {short:.1f}{sign}"
+        )
+        return f"{self.name}: wanted {self.goal.words}{sign}; {self.now.words()} -> {self.after.words()}: {verdict}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +138,8 @@ def answer(twin: Twin, request: Request, volume: Volume | None = None, *, progre
     if screws and cuts:
         notes.append("no rod is bent: the cuts move its screws against each other")
     if way is not None and way.short_by:
-        notes.append(f"the nearest way falls short by {way.short_by:.1f}: {way.binding}")
+        sign = "" if driver is None else SIGNS[driver.rpartition("_")[2]]
+        notes.append(f"the nearest way falls short by {way.short_by:.1f}{sign}: {way.binding}")
     return Answer(request, way, tuple(one for one in ways if one is not way), reached, screws, rods, tuple(notes))
 
 

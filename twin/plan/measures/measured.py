@@ -27,7 +27,8 @@ STEP_MM = 1e-3
 STEP_RAD = 1e-5
 FURTHEST = ("condyle_", "epicondyle_", "plateau_edge_", "malleolus_", "fibular_head")
 LEAST_ALONG_MM = 0.2
-UNITS = ("deg", "mm", "percent")
+SIGNS = {"deg": "°", "mm": " mm", "percent": " %"}  # by the unit that ends a name
+UNITS = tuple(SIGNS)
 
 
 class Unmeasured(Fault):
@@ -131,7 +132,7 @@ class Measured:
 
     def words(self) -> str:
         """`52.1° ± 0.8`: twice the sigma, 95 % of cases. `why_unknown` has the reason where the ± is not known."""
-        sign = {"deg": "°", "mm": " mm", "percent": " %"}[self.unit]
+        sign = SIGNS[self.unit]
         if self.value is None:
             return f"not measured ({self.reason})"
         if self.sd is None:
