@@ -118,7 +118,7 @@ def test_assess_compares_a_supine_scan_only_when_it_is_told_to(spine_case):
     assert "cut by the edge of the scan" in reason or "T12" in reason
     assert report["alignment"]["cobb"][0]["upper"] == "vertebrae_L1"
     asked = run(spine_case, "assess", "--targets", "schwab", "--compare-supine")
-    assert "wanted below 20 (Schwab 2012" in asked
+    assert "wanted below 20° (Schwab 2012" in asked
     assert "not met" in asked
     assert "as asked" in asked
     run(spine_case, "assess", "--targets", "nobody", code=2)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from spatial.faults import Misuse
 from twin.plan.measures.alignment import POSTURE_FREE, WORDS, Alignment
 from twin.plan.measures.cora import Status
+from twin.plan.measures.measured import SIGNS
 
 Verdict = Literal["met", "not met", "within its error", "not compared", "not measured"]
 
@@ -161,10 +162,11 @@ class Comparison:
     def words(self) -> str:
         """In a line."""
         t = self.target
-        value = "none" if self.value is None else f"{self.value:.1f}"
+        sign = SIGNS[t.name.rpartition("_")[2]]
+        value = "none" if self.value is None else f"{self.value:.1f}{sign}"
         more = "" if self.sd is None else f" ± {2.0 * self.sd:.1f}"
         mark = ", unverified" if t.status == "unverified" else ""
-        return f"{WORDS[t.name]}: wanted {t.words()} ({t.source}{mark}), found {value}{more}: {self.verdict}"
+        return f"{WORDS[t.name]}: wanted {t.words()}{sign} ({t.source}{mark}), found {value}{more}: {self.verdict}"
 
 
 @dataclass(frozen=True)
