@@ -38,8 +38,8 @@ def prepare(
     """The session's first state from the files that the user named."""
     from guidance.registration import load_registration
     from guidance.session import Limits, NotGuidable, State, middle_of
-    from tracking.body import Body
-    from tracking.body import load as load_body
+    from tracking.bodies.body import Body
+    from tracking.bodies.body import load as load_body
     from twin.plan.plan import Plan
 
     registration = load_registration(registration_file)
@@ -126,8 +126,8 @@ class Session:
 @contextmanager
 def opened(source: str, camera: Path | None) -> Iterator[tuple[FrameSource, Pinhole]]:
     """The source and its lens."""
-    from tracking.calibration import load_camera
-    from tracking.source import open_source
+    from tracking.calibration.camera_file import load_camera
+    from tracking.sources.source import open_source
 
     given = load_camera(camera) if camera else None
     with open_source(source) as frames:

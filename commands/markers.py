@@ -36,8 +36,8 @@ def make(
     if (body is None) == (dictionary is None):
         raise Misuse("give either --body FILE or --dictionary NAME")
 
-    from tracking import body as bodies
-    from tracking.sheet import lay_out, write_sheet
+    from tracking.bodies import body as bodies
+    from tracking.bodies.sheet import lay_out, write_sheet
 
     if body is not None:
         made = bodies.load(body)
@@ -66,7 +66,7 @@ def convert(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Turn BARD's text file into a marker body file; the frame is kept (y down the print, z into it)."""
-    from tracking import body as bodies
+    from tracking.bodies import body as bodies
 
     made = bodies.from_bard_files(source, name or source.stem, dictionary, tip)
     bodies.save(made, out)

@@ -75,7 +75,7 @@ def register(
 
     from guidance.registration import load_pairs
     from guidance.registration import register as fit
-    from tracking.body import load as load_body
+    from tracking.bodies.body import load as load_body
     from twin.case import Case
 
     case = Case.open(case_folder)

@@ -13,9 +13,9 @@ from spatial.faults import Fault, Misuse
 
 if TYPE_CHECKING:
     from spatial.pinhole import Pinhole
-    from tracking.body import Body
+    from tracking.bodies.body import Body
     from tracking.frame import FrameSource
-    from tracking.pose import Sighting
+    from tracking.pose.pose import Sighting
 
 app = typer.Typer(add_completion=False)
 
@@ -71,9 +71,9 @@ def track(
     if dictionary is not None and size_mm is None:
         raise Misuse("--dictionary needs --size-mm: the edge of the markers' black square")
 
-    from tracking.body import load
-    from tracking.markers import find_dictionary
-    from tracking.source import open_source
+    from tracking.bodies.body import load
+    from tracking.detection.markers import find_dictionary
+    from tracking.sources.source import open_source
 
     loaded = [load(path) for path in bodies or ()]
     if dictionary is not None:
@@ -88,7 +88,7 @@ def track(
 
 
 def _lens(pictures: FrameSource, camera: Path | None) -> Pinhole:
-    from tracking.calibration import load_camera
+    from tracking.calibration.camera_file import load_camera
 
     if camera is not None:
         return load_camera(camera)
@@ -116,11 +116,11 @@ def _bodies(pictures: FrameSource, pinhole: Pinhole, loaded: list[Body[Any]], as
 
 
 def _singles(pictures: FrameSource, pinhole: Pinhole, dictionary: str, size_mm: float, as_json: bool) -> None:
-    from tracking.body import Body
-    from tracking.calibration import require_resolution
-    from tracking.history import PoseHistory
-    from tracking.markers import detect
-    from tracking.pose import track_body
+    from tracking.bodies.body import Body
+    from tracking.calibration.camera_file import require_resolution
+    from tracking.detection.markers import detect
+    from tracking.history.history import PoseHistory
+    from tracking.pose.pose import track_body
 
     known: dict[int, Body[Any]] = {}
     histories: dict[int, PoseHistory[Any]] = {}

@@ -13,8 +13,8 @@ import numpy as np
 from demo.guiding import ASSETS
 from demo.standin import PhantomStandin
 from demo.stream import LENS, theatre
-from tracking.body import load as load_body
-from tracking.markers import detect
+from tracking.bodies.body import load as load_body
+from tracking.detection.markers import detect
 from twin.anatomy import marrow, parting
 from twin.anatomy.build import build_twin
 from twin.anatomy.local_frame import bone_frame

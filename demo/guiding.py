@@ -23,9 +23,9 @@ from render.scene import Scene, View
 from spatial.frames import Patient
 from spatial.progress import Progress
 from spatial.rigid import Points
-from tracking.body import load as load_body
-from tracking.calibration import save_camera
-from tracking.synthetic import Shot
+from tracking.bodies.body import load as load_body
+from tracking.calibration.camera_file import save_camera
+from tracking.synthetic.camera import Shot
 from twin.case import Case
 from twin.plan.plan import Plan
 

@@ -21,10 +21,10 @@ from spatial.frames import Camera, Instrument, Patient, Reference
 from spatial.pinhole import Pinhole
 from spatial.rigid import Array, Rigid, rotation_exp
 from spatial.shapes import Cylinder
-from tracking.body import Body
+from tracking.bodies.body import Body
 from tracking.frame import Frame
-from tracking.source import Closing
-from tracking.synthetic import Optics, Shot, Surface, SyntheticCamera, orbit, truth_mask
+from tracking.sources.source import Closing
+from tracking.synthetic.camera import Optics, Shot, Surface, SyntheticCamera, orbit, truth_mask
 from twin.anatomy.twin import Twin
 from twin.plan.screws.screw import Screw
 

@@ -15,7 +15,7 @@ from guidance.session import Readout, State, Tick, step
 from guidance.stages import Stages
 from render.offscreen import Offscreen
 from spatial.pinhole import Pinhole
-from tracking.body import Body
+from tracking.bodies.body import Body
 from tracking.frame import Frame, FrameSource
 from tracking.tracker import Tracker
 from tracking.undistort import undistort

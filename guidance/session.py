@@ -21,9 +21,9 @@ from spatial.faults import Misuse
 from spatial.frames import B, Camera, Instrument, Patient, Reference
 from spatial.rigid import Points, Rigid, UncertainRigid
 from spatial.shapes import Line
-from tracking.body import Body
-from tracking.history import How, PoseHistory, TimedPose
-from tracking.pose import Sighting
+from tracking.bodies.body import Body
+from tracking.history.history import How, PoseHistory, TimedPose
+from tracking.pose.pose import Sighting
 from twin.anatomy.twin import Twin
 from twin.plan.deviation import NoDeviation, ScrewDeviation, screw_deviation
 from twin.plan.screws.screw import Screw

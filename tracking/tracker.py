@@ -8,12 +8,12 @@ from typing import Any
 
 from spatial.faults import Misuse
 from spatial.pinhole import Pinhole
-from tracking.body import Body
-from tracking.calibration import require_resolution
+from tracking.bodies.body import Body
+from tracking.calibration.camera_file import require_resolution
+from tracking.detection.markers import detect, find_dictionary
 from tracking.frame import Frame
-from tracking.history import Limits, PoseHistory
-from tracking.markers import detect, find_dictionary
-from tracking.pose import Sighting, track_body
+from tracking.history.history import Limits, PoseHistory
+from tracking.pose.pose import Sighting, track_body
 
 
 class DoubleBody(Misuse):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from spatial.frames import Camera
 from spatial.pinhole import Pinhole
 from spatial.rigid import Points
-from tracking.calibration import require_resolution
+from tracking.calibration.camera_file import require_resolution
 
 
 @lru_cache(maxsize=4)

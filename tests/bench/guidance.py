@@ -28,7 +28,7 @@ from tests.guidance.theatre import (
     drill_at,
     state,
 )  # fmt: skip
-from tracking.synthetic import SyntheticCamera
+from tracking.synthetic.camera import SyntheticCamera
 from twin.anatomy.bone import Bone
 from twin.anatomy.surface import levels_of_detail
 from twin.anatomy.twin import Levels, Twin

@@ -12,8 +12,8 @@ from spatial.pinhole import Pinhole
 from spatial.rigid import Rigid, rotation_log
 from tests.bench.measure import Job, Judgement, Side
 from tests.tracking.scene import bench
-from tracking.markers import detect, find_dictionary
-from tracking.pose import track_body
+from tracking.detection.markers import detect, find_dictionary
+from tracking.pose.pose import track_body
 
 LENS = Pinhole(1920, 1080, 1650.0, 1645.0, 962.3, 537.8, (-0.11, 0.06, 4e-4, -3e-4, 0.0))
 DICTIONARY = "DICT_APRILTAG_36h11"

@@ -21,8 +21,8 @@ from tests.data import ROOT, shared_data
 from tests.guidance import theatre as room
 from tests.guidance.test_loop import Shots
 from tests.guidance.theatre import SCREWS, SMALL, TWIN
-from tracking.calibration import load_camera, save_camera
-from tracking.source import open_source
+from tracking.calibration.camera_file import load_camera, save_camera
+from tracking.sources.source import open_source
 from twin.case import Case
 from twin.plan.plan import Plan
 from twin.scan.fitness import Fitness, Judgement

@@ -19,9 +19,9 @@ from guidance.stages import Stages
 from spatial.rigid import Points
 from tests.guidance import theatre as room
 from tests.guidance.theatre import DRILL, REFERENCE, SCREWS, SMALL, STEP_NS, TWIN, camera_at, drill_at, seen_at, state
-from tracking.calibration import WrongResolution
+from tracking.calibration.camera_file import WrongResolution
 from tracking.frame import Frame
-from tracking.synthetic import SyntheticCamera
+from tracking.synthetic.camera import SyntheticCamera
 from tracking.undistort import undistort
 
 HIDDEN = range(3, 8)

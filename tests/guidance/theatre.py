@@ -12,10 +12,10 @@ from spatial.pinhole import Pinhole
 from spatial.rigid import Points, Rigid, UncertainRigid, rotation_exp
 from tests.data import ROOT
 from tests.render.shapes import icosphere
-from tracking.body import Body, load
-from tracking.markers import Detections
-from tracking.pose import Sighting, track_body
-from tracking.synthetic import looking
+from tracking.bodies.body import Body, load
+from tracking.detection.markers import Detections
+from tracking.pose.pose import Sighting, track_body
+from tracking.synthetic.camera import looking
 from twin.anatomy.bone import Bone
 from twin.anatomy.twin import Levels, Twin
 from twin.plan.screws.screw import Screw

@@ -10,8 +10,8 @@ import numpy as np
 from spatial.frames import Camera
 from spatial.pinhole import Pinhole
 from spatial.rigid import Array, Points, Rigid, rotation_exp
-from tracking.body import Body, board
-from tracking.synthetic import Optics, Shot, SyntheticCamera
+from tracking.bodies.body import Body, board
+from tracking.synthetic.camera import Optics, Shot, SyntheticCamera
 
 BENT = Pinhole(1280, 960, 1180.0, 1183.0, 633.1, 484.6, (-0.25, 0.10, 0.001, -0.0008, 0.0))
 

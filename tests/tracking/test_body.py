@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from spatial.rigid import Array, Rigid, rotation_exp
 from tests.data import ROOT
-from tracking.body import BadBody, Body, board, from_bard, load, outward_normal, save
+from tracking.bodies.body import BadBody, Body, board, from_bard, load, outward_normal, save
 
 SQUARE = 15.0 * np.array([[-1.0, 1, 0], [1, 1, 0], [1, -1, 0], [-1, -1, 0]])
 

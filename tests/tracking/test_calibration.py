@@ -9,7 +9,13 @@ import pytest
 
 from spatial.pinhole import Pinhole
 from tests.data import shared_data
-from tracking.calibration import BadCalibration, WrongResolution, load_camera, require_resolution, save_camera
+from tracking.calibration.camera_file import (
+    BadCalibration,
+    WrongResolution,
+    load_camera,
+    require_resolution,
+    save_camera,
+)
 
 HEAD = "%YAML:1.0\n---\n"
 SIZE = "image_width: 640\nimage_height: 480\n"

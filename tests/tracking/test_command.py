@@ -16,7 +16,7 @@ from spatial.pinhole import Pinhole
 from spatial.rigid import Rigid
 from tests.data import shared_data
 from tests.tracking.test_real import bard_camera
-from tracking.calibration import save_camera
+from tracking.calibration.camera_file import save_camera
 
 RUNNER = CliRunner()
 KEYS = {"frame", "t_ns", "body", "status", "how", "reason", "camera_from_body", "covariance", "rms_px", "corners_px"}

@@ -11,8 +11,8 @@ import pytest
 from spatial.pinhole import Pinhole
 from spatial.rigid import Array
 from tests.tracking.scene import BENT, bench
-from tracking.markers import Detections, UnknownDictionary, detect, dictionary_names, find_dictionary
-from tracking.synthetic import Optics
+from tracking.detection.markers import Detections, UnknownDictionary, detect, dictionary_names, find_dictionary
+from tracking.synthetic.camera import Optics
 
 
 def _errors(pinhole: Pinhole, optics: Optics, views: int, lens_known: bool = True) -> tuple[Array, Array]:

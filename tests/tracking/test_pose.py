@@ -11,9 +11,9 @@ from scipy import stats
 from spatial.frames import Camera
 from spatial.rigid import Array, Rigid, rotation_exp, rotation_log
 from tests.tracking.scene import BENT, Bench, bench
-from tracking.body import Body
-from tracking.markers import Detections, detect
-from tracking.pose import Sighting, track_body
+from tracking.bodies.body import Body
+from tracking.detection.markers import Detections, detect
+from tracking.pose.pose import Sighting, track_body
 
 
 def _error(sighting: Sighting[Any], truth: Rigid[Camera, Any]) -> tuple[Array, float]:

@@ -14,10 +14,10 @@ from spatial.frames import Camera
 from spatial.pinhole import Pinhole
 from spatial.rigid import Points
 from tests.data import shared_data
-from tracking.body import Body, board, from_bard_files
-from tracking.calibration import load_camera, save_camera
-from tracking.markers import detect, find_dictionary
-from tracking.source import open_source, read_picture
+from tracking.bodies.body import Body, board, from_bard_files
+from tracking.calibration.camera_file import load_camera, save_camera
+from tracking.detection.markers import detect, find_dictionary
+from tracking.sources.source import open_source, read_picture
 from tracking.tracker import Tracker
 
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from tests.data import ROOT
-from tracking.body import BadBody, Body, board, load
-from tracking.markers import detect
-from tracking.sheet import NotPrintable, lay_out, write_sheet
+from tracking.bodies.body import BadBody, Body, board, load
+from tracking.bodies.sheet import NotPrintable, lay_out, write_sheet
+from tracking.detection.markers import detect
 
 
 def test_a_printed_board_is_found_where_its_body_file_says(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tracking import source
 from tracking.frame import Frame
 from tracking.latest import Latest
-from tracking.source import BadSource, CameraSilent, NoVideo, open_source
-from tracking.synthetic import BadSynthetic
+from tracking.sources import source
+from tracking.sources.source import BadSource, CameraSilent, NoVideo, open_source
+from tracking.synthetic.camera import BadSynthetic
 from tracking.video import VideoNotWritten, write_mp4
 
 

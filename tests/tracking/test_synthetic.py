@@ -13,9 +13,9 @@ from spatial.pinhole import Pinhole
 from spatial.rigid import Array, Points, Rigid
 from spatial.shapes import Cylinder
 from tests.tracking.scene import BENT
-from tracking.body import Body
-from tracking.source import open_source
-from tracking.synthetic import Optics, Surface, SyntheticCamera, orbit, truth_mask
+from tracking.bodies.body import Body
+from tracking.sources.source import open_source
+from tracking.synthetic.camera import Optics, Surface, SyntheticCamera, orbit, truth_mask
 from tracking.undistort import undistort
 
 SMALL = Pinhole(320, 240, 300.0, 302.0, 161.3, 117.9, (-0.3, 0.12, 0.001, -0.0008))

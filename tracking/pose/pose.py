@@ -21,8 +21,8 @@ import numpy as np
 from spatial.frames import B, Camera
 from spatial.pinhole import BadLens, Pinhole
 from spatial.rigid import Array, Points, Rigid, UncertainRigid, rotation_exp
-from tracking.body import Body
-from tracking.markers import Detections
+from tracking.bodies.body import Body
+from tracking.detection.markers import Detections
 
 MAX_RMS_PX = 3.0
 AMBIGUOUS_RATIO = 2.0  # below it, a flat body's second pose is as good as the first

@@ -17,10 +17,10 @@ import numpy as np
 from spatial.frames import Patient
 from spatial.pinhole import Pinhole
 from spatial.rigid import Rigid
-from tracking.body import Body, board, load
+from tracking.bodies.body import Body, board, load
 from tracking.frame import Frame
-from tracking.source import Closing
-from tracking.synthetic import BadSynthetic, Optics, Shot, SyntheticCamera, orbit
+from tracking.sources.source import Closing
+from tracking.synthetic.camera import BadSynthetic, Optics, Shot, SyntheticCamera, orbit
 
 
 class SyntheticSource(Closing):

@@ -23,9 +23,9 @@ from spatial.frames import Camera, Patient
 from spatial.pinhole import Pinhole
 from spatial.rigid import Array, Rigid, readonly
 from spatial.shapes import Cylinder
-from tracking.body import Body
+from tracking.bodies.body import Body
 from tracking.frame import Frame
-from tracking.plates import lay, plates
+from tracking.synthetic.plates import lay, plates
 
 BONE_RGB = (0.80, 0.74, 0.62)
 STEEL_RGB = (0.55, 0.57, 0.60)

@@ -16,8 +16,8 @@ from spatial.compiled import njit
 from spatial.frames import Camera
 from spatial.pinhole import Pinhole
 from spatial.rigid import Array, Points, Rigid
-from tracking.body import BadBody, Body
-from tracking.markers import find_dictionary
+from tracking.bodies.body import BadBody, Body
+from tracking.detection.markers import find_dictionary
 
 SAMPLES = 128
 BLACK, WHITE, BACK = 0.09, 0.86, 0.45  # reflectance of ink, paper, and a plate's back

@@ -44,7 +44,7 @@ def open_source(spec: str) -> FrameSource:
             raise BadSource(f"{spec}: the camera's number is needed, as camera:0")
         return CameraSource(int(rest))
     if kind == "synthetic":
-        from tracking.synthetic_source import SyntheticSource  # it renders: only loaded when asked for
+        from tracking.sources.synthetic_source import SyntheticSource  # it renders: only loaded when asked for
 
         return SyntheticSource(rest)
     path = Path(spec)

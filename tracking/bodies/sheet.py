@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from spatial.faults import Fault
 from spatial.rigid import Array
-from tracking.body import Body, outward_normal
-from tracking.plates import pattern
+from tracking.bodies.body import Body, outward_normal
+from tracking.synthetic.plates import pattern
 
 PAPERS_MM = {"A4": (210.0, 297.0), "A3": (297.0, 420.0)}
 MARGIN_MM = 12.0

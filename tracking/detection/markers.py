@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from spatial.faults import Misuse
 from spatial.pinhole import Pinhole
 from spatial.rigid import Array
-from tracking.edges import fit_corners
+from tracking.detection.edges import fit_corners
 
 cv2.setNumThreads(2)
 

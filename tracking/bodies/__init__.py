@@ -1,0 +1,1 @@
+"""Rigid bodies of markers: geometry files and printed sheets."""

@@ -1,0 +1,1 @@
+"""Cameras, instruments and bodies measured from pictures."""

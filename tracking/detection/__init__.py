@@ -1,0 +1,1 @@
+"""From a picture to marker corners with their covariance."""

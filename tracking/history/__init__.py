@@ -1,0 +1,1 @@
+"""The pose of a body at any instant."""

@@ -1,0 +1,1 @@
+"""From corners to the pose of a body with its covariance."""

@@ -1,0 +1,1 @@
+"""A camera that does not exist: pictures with the truth beside them."""
