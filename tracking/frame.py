@@ -15,12 +15,27 @@ from numpy.typing import NDArray
 class Frame:
     """`picture` is uint8, RGB (h, w, 3) or grey (h, w), as the lens bends it; `t_ns` is when it was exposed.
 
-    `index` counts from 0; a gap means that pictures were lost.
+    `t_ns` is the middle of the exposure of the picture's middle row, on a monotonic clock. `index` counts from 0; a gap
+    means that pictures were lost. `exposure_ns`: how long each row gathered light; 0 is unknown or an instant.
+    `readout_ns`: from the first row's exposure to the last row's; 0 is a global shutter, negative one that reads from
+    the bottom.
     """
 
     t_ns: int
     picture: NDArray[np.uint8]
     index: int
+    exposure_ns: int = 0
+    readout_ns: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse an exposure that ends before it begins."""
+        if self.exposure_ns < 0:
+            raise ValueError(f"exposure of {self.exposure_ns} ns")
+
+    def row_ns(self, v: float) -> float:
+        """How long after `t_ns` row `v` (pixel centres at integers) was exposed, ns."""
+        height = len(self.picture)
+        return (v / (height - 1) - 0.5) * self.readout_ns if height > 1 else 0.0
 
 
 class FrameSource(Protocol):
