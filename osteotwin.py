@@ -20,6 +20,7 @@ ROOMS = {  # sub-command: (module, one line for --help); a module is imported wh
     "rehearse": ("commands.rehearse", "Practise the plan: headset, window, or a script."),
     "replay": ("commands.replay", "Recompute a recorded rehearsal and compare the state."),
     "markers": ("commands.markers", "Print marker bodies at true scale; convert other programs' files."),
+    "calibrate": ("commands.calibrate", "Measure a camera, a rig, an instrument, a body, a delay; or refuse."),
     "track": ("commands.track", "Poses of marker bodies in a video, a folder or a camera."),
     "register": ("commands.register", "Fit the twin to the patient's reference body, with its predicted error."),
     "guide": ("commands.guide", "Lay the twin and the plan over the live picture."),

@@ -1,0 +1,12 @@
+"""`osteotwin calibrate`: measure a camera, a rig, an instrument, a body, a delay; accepted only when it will do."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def calibrate() -> None:
+    """Measure what tracking stands on; every result is accepted by the error that it predicts, or refused."""
