@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from spatial.pinhole import Pinhole
     from tracking.bodies.body import Body
     from tracking.frame import FrameSource
-    from tracking.pose.pose import Sighting
+    from tracking.pose.sighting import Sighting
 
 app = typer.Typer(add_completion=False)
 

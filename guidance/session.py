@@ -23,7 +23,7 @@ from spatial.rigid import Points, Rigid, UncertainRigid
 from spatial.shapes import Line
 from tracking.bodies.body import Body
 from tracking.history.history import How, PoseHistory, TimedPose
-from tracking.pose.pose import Sighting
+from tracking.pose.sighting import Sighting
 from twin.anatomy.twin import Twin
 from twin.plan.deviation import NoDeviation, ScrewDeviation, screw_deviation
 from twin.plan.screws.screw import Screw

@@ -13,7 +13,8 @@ from tracking.calibration.camera_file import require_resolution
 from tracking.detection.markers import detect, find_dictionary
 from tracking.frame import Frame
 from tracking.history.history import Limits, PoseHistory
-from tracking.pose.pose import Sighting, track_body
+from tracking.pose.pose import track_body
+from tracking.pose.sighting import Sighting
 
 
 class DoubleBody(Misuse):

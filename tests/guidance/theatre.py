@@ -14,7 +14,8 @@ from tests.data import ROOT
 from tests.render.shapes import icosphere
 from tracking.bodies.body import Body, load
 from tracking.detection.markers import Detections
-from tracking.pose.pose import Sighting, track_body
+from tracking.pose.pose import track_body
+from tracking.pose.sighting import Sighting
 from tracking.synthetic.camera import looking
 from twin.anatomy.bone import Bone
 from twin.anatomy.twin import Levels, Twin

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from spatial.frames import Camera
 from spatial.rigid import Rigid, UncertainRigid
 from tracking.history.history import Limits, PoseHistory
-from tracking.pose.pose import Sighting
+from tracking.pose.sighting import Sighting
 
 MS = 1_000_000
 COVARIANCE = np.diag([1e-8] * 3 + [1e-4] * 3)

@@ -13,7 +13,8 @@ from spatial.rigid import Array, Rigid, rotation_exp, rotation_log
 from tests.tracking.scene import BENT, Bench, bench
 from tracking.bodies.body import Body
 from tracking.detection.markers import Detections, detect
-from tracking.pose.pose import Sighting, track_body
+from tracking.pose.pose import track_body
+from tracking.pose.sighting import Sighting
 
 
 def _error(sighting: Sighting[Any], truth: Rigid[Camera, Any]) -> tuple[Array, float]:

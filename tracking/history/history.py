@@ -10,7 +10,7 @@ import numpy as np
 
 from spatial.frames import B, Camera
 from spatial.rigid import Array, Rigid, UncertainRigid, rotation_exp, rotation_log
-from tracking.pose.pose import Sighting
+from tracking.pose.sighting import Sighting
 
 How = Literal["EXACT", "INTERPOLATED", "PREDICTED", "STALE"]
 

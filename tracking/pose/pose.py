@@ -10,10 +10,9 @@ of every corner (a random effect), so the weights and the covariance both know o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Generic, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,30 +22,12 @@ from spatial.pinhole import BadLens, Pinhole
 from spatial.rigid import Array, Points, Rigid, UncertainRigid, rotation_exp
 from tracking.bodies.body import Body
 from tracking.detection.markers import Detections
+from tracking.pose.sighting import Cause, Sighting
 
 MAX_RMS_PX = 3.0
 AMBIGUOUS_RATIO = 2.0  # below it, a flat body's second pose is as good as the first
 PRIOR_FREEDOM = 20.0  # the covariance's scale starts as if 20 residuals had been as large as claimed
 GEMAN_SD = 6.0
-Status = Literal["TRACKED", "LOST"]
-
-
-@dataclass(frozen=True, eq=False)
-class Sighting(Generic[B]):
-    """What one picture says about one body. LOST has no pose, and `reason` says why.
-
-    `rms_px`: of the corners that were used, in the raw picture. `corners_px`: all corners seen, by id. `ambiguity`:
-    how many times worse the second-best pose explains the picture (inf: there is none; below 2 the choice is weak).
-    """
-
-    body: str
-    t_ns: int
-    status: Status
-    reason: str | None
-    camera_from_body: UncertainRigid[Camera, B] | None
-    rms_px: float | None
-    corners_px: Mapping[int, Array] = field(default_factory=lambda: MappingProxyType({}))
-    ambiguity: float = float("inf")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,20 +65,23 @@ def track_body(
     ids = [marker for marker in body.corners_mm if marker in seen]
     corners_px = MappingProxyType({marker: detections.corners_px[seen[marker]] for marker in ids})
 
-    def lost(reason: str, rms_px: float | None = None) -> Sighting[B]:
-        return Sighting[B](body.name, t_ns, "LOST", reason, None, rms_px, corners_px)
+    def lost(cause: Cause, reason: str, rms_px: float | None = None) -> Sighting[B]:
+        return Sighting[B](body.name, t_ns, "LOST", reason, None, rms_px, corners_px, cause=cause)
 
     if not ids:
         doubled = sorted(set(detections.ids[np.isin(detections.ids, list(body.corners_mm))].tolist()))
         twice = f"; seen twice: {', '.join(map(str, doubled))}" if doubled else ""
-        return lost(f"0 of {len(body.corners_mm)} markers seen{twice}")
+        return lost("too few markers", f"0 of {len(body.corners_mm)} markers seen{twice}")
     evidence, ids = _evidence(detections, body, pinhole, ids)
     if not ids:
-        return lost("the markers lie where the lens model can't be inverted; was it calibrated to the picture's rim?")
+        return lost(
+            "out of view",
+            "the markers lie where the lens model can't be inverted; was it calibrated to the picture's rim?",
+        )
     fits = [_refine(start, evidence) for start in _starts(evidence, prior)]
     fits = [f for f in fits if f is not None and np.linalg.eigvalsh(f.normal)[0] > 0]
     if not fits:
-        return lost("no pose explains the corners")
+        return lost("residual", "no pose explains the corners")
     best, ambiguity = _choose([f for f in fits if f is not None], prior)
     excess_px2 = _excess(best, evidence, pinhole, ids, detections)
     if excess_px2 > 0:
@@ -109,10 +93,14 @@ def track_body(
     rms_px = float(np.sqrt((used**2).sum(axis=-1).mean()))
     if not np.isfinite(rms_px) or rms_px > MAX_RMS_PX:
         return lost(
-            f"residual {rms_px:.1f} px over {MAX_RMS_PX:g} px; is the body or camera file another one's?", rms_px
+            "residual",
+            f"residual {rms_px:.1f} px over {MAX_RMS_PX:g} px; is the body or camera file another one's?",
+            rms_px,
         )
     if 2 * kept.sum() < len(ids):
-        return lost(f"only {int(kept.sum())} of {len(ids)} markers agree on a pose; is it another body?", rms_px)
+        return lost(
+            "residual", f"only {int(kept.sum())} of {len(ids)} markers agree on a pose; is it another body?", rms_px
+        )
     pose = Rigid[Camera, B](best.rotation, best.translation_mm)
     freedom = float(2 * best.weights.sum() - 6)
     chi = float((best.weights * best.squares).sum())
