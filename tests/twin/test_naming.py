@@ -74,6 +74,10 @@ def test_without_a_sacrum_the_ribs_count_and_nothing_is_a_guess() -> None:
     first = counted(0, 9, 2, sacrum=False)
     assert first.names[-3:] == ("vertebrae_T1", "vertebrae_C7", "vertebrae_C6")
     assert first.names[0] == "vertebrae_T9"
+    thorax = counted(1, 12, 1, sacrum=False)
+    assert (thorax.names[0], thorax.names[1], thorax.names[-1]) == ("vertebrae_L1", "vertebrae_T12", "vertebrae_C7")
+    assert thorax.confidence == pytest.approx(0.8)
+    assert counted(1, 11, 1, sacrum=False).confidence < 0.2  # eleven may be twelve with one missed
     guess = counted(0, 2, sacrum=False)
     assert guess.confidence < 0.2
     assert "guess" in guess.warnings[0]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from twin.anatomy.levels import Segment
 
+USUAL_PAIRS = 12  # with a vertebra without ribs beyond either end, one is enough: a missed rib would spoil the count
 LEAST_RIBLESS = 2  # vertebrae without ribs beyond the last pair; one alone may be a rib that was missed
 SHORT_RIB_MM = 80.0  # the last ribs: a lumbar rib or a thirteenth is shorter than most twelfth ones
 TWELFTH_MM = 150.0  # and the pair above is then a twelfth, shorter than any eleventh
@@ -62,7 +63,7 @@ def named(spine: Sequence[Segment], ribs: Sequence[Ribs]) -> Naming:
             evidence.append(f"{count} vertebrae without ribs above the sacrum")
         reading = _from_sacrum(count, pairs, _last_are_short(ribs, bearing))
     else:
-        reading = _from_ribs(lowest, None if pairs is None else highest)
+        reading = _from_ribs(lowest, None if pairs is None and not _whole_thorax(bearing, len(spine)) else highest)
     order = _order(reading.lumbar, reading.thoracic)
     names = []
     for n, segment in enumerate(spine):
@@ -143,6 +144,13 @@ def _from_ribs(lowest: int | None, top: int | None) -> _Reading:
             "the levels need to be confirmed",
         ),
     )  # fmt: skip
+
+
+def _whole_thorax(bearing: Sequence[int], count: int) -> bool:
+    """Twelve pairs of ribs in a row, and a vertebra without ribs beyond either end."""
+    if not bearing or bearing[0] == 0 or bearing[-1] == count - 1:
+        return False
+    return bearing[-1] - bearing[0] + 1 == USUAL_PAIRS == len(bearing)
 
 
 def _order(lumbar: int, thoracic: int) -> tuple[str, ...]:
