@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from spatial.faults import Fault
 from spatial.frames import B
-from spatial.rigid import Array, Directions, readonly
+from spatial.rigid import Array, Directions, readonly, skew
 
 
 class BadBody(Fault):
@@ -32,7 +32,9 @@ class Body(Generic[B]):
 
     Their order is OpenCV's: top-left, top-right, bottom-right, bottom-left of the upright marker.
     `dictionary` is OpenCV's name or the path of an OpenCV dictionary file. A tool has its tip, and perhaps the unit
-    direction of its shaft from the handle to the tip. Raises BadBody.
+    direction of its shaft from the handle to the tip. What was measured has its covariance: `covariance` (6, 6) a
+    marker, of its pose about its own middle (rotation rad before mm, the body's axes), `tip_covariance_mm2` (3, 3),
+    `axis_covariance` (3, 3). Raises BadBody.
     """
 
     name: str
@@ -40,6 +42,9 @@ class Body(Generic[B]):
     corners_mm: Mapping[int, Array]
     tip_mm: Array | None = None
     axis: Array | None = None
+    covariance: Mapping[int, Array] = field(default_factory=lambda: MappingProxyType({}))
+    tip_covariance_mm2: Array | None = None
+    axis_covariance: Array | None = None
 
     def __post_init__(self) -> None:
         """Validate every marker and how the markers stand to one another; freeze."""
@@ -57,6 +62,17 @@ class Body(Generic[B]):
             object.__setattr__(self, "tip_mm", readonly(self.tip_mm, (3,), "tip_mm"))
         if self.axis is not None:
             object.__setattr__(self, "axis", Directions[B](readonly(self.axis, (3,), "axis")).unit)
+        stray = sorted(set(self.covariance) - set(corners))
+        if stray:
+            raise BadBody(f"{self.name} has a covariance for marker {stray[0]}, which it does not bear")
+        measured = {int(m): _covariance(c, 6, f"covariance of marker {m}") for m, c in sorted(self.covariance.items())}
+        object.__setattr__(self, "covariance", MappingProxyType(measured))
+        for key, of in (("tip_covariance_mm2", self.tip_mm), ("axis_covariance", self.axis)):
+            value = getattr(self, key)
+            if value is not None and of is None:
+                raise BadBody(f"{self.name} has {key} and nothing that it belongs to")
+            if value is not None:
+                object.__setattr__(self, key, _covariance(value, 3, key))
         _check_handedness(self.name, corners)
 
     @classmethod
@@ -75,6 +91,15 @@ class Body(Generic[B]):
         normal = np.linalg.svd(centred, full_matrices=False)[2][2]
         return float(np.abs(centred @ normal).max()) <= FLAT_MM
 
+    def corner_covariance_mm2(self, marker: int) -> Array:
+        """Covariance (12, 12) of a marker's corners x0, y0, z0, x1 ... in the body's axes; zero where none is known."""
+        if marker not in self.covariance:
+            return np.zeros((12, 12))
+        corners = self.corners_mm[marker]
+        arms = corners - corners.mean(axis=0)
+        J = np.concatenate([np.concatenate([-skew(arm), np.eye(3)], axis=1) for arm in arms])
+        return np.asarray(J @ self.covariance[marker] @ J.T)
+
     def to_json(self) -> dict[str, Any]:
         """The marker body file's content."""
         value: dict[str, Any] = {
@@ -86,6 +111,12 @@ class Body(Generic[B]):
             value["tip_mm"] = self.tip_mm.tolist()
         if self.axis is not None:
             value["axis"] = self.axis.tolist()
+        if self.covariance:
+            value["covariance"] = {str(marker): matrix.tolist() for marker, matrix in self.covariance.items()}
+        if self.tip_covariance_mm2 is not None:
+            value["tip_covariance_mm2"] = self.tip_covariance_mm2.tolist()
+        if self.axis_covariance is not None:
+            value["axis_covariance"] = self.axis_covariance.tolist()
         return value
 
     @classmethod
@@ -100,15 +131,16 @@ class Body(Generic[B]):
             )
         if not isinstance(value["markers"], dict):
             raise BadBody("markers must be an object: id to four corners")
-        corners: dict[int, Array] = {}
-        for key, mm in value["markers"].items():
-            if not (isinstance(key, str) and key.isascii() and key.isdigit()):
-                raise BadBody(f"marker id {key!r} is not a whole number from 0")
-            if int(key) in corners:
-                raise BadBody(f"marker id {int(key)} is there twice")
-            corners[int(key)] = _numbers(mm, f"corners of marker {key}")
-        tip, axis = (None if value.get(key) is None else _numbers(value[key], key) for key in ("tip_mm", "axis"))
-        return cls(str(value["name"]), str(value["dictionary"]), corners, tip, axis)
+        corners = _by_id(value["markers"], "corners")
+        measured = value.get("covariance") or {}
+        if not isinstance(measured, dict):
+            raise BadBody("covariance must be an object: id to six rows of six")
+        tip, axis, tip_spread, axis_spread = (
+            None if value.get(key) is None else _numbers(value[key], key)
+            for key in ("tip_mm", "axis", "tip_covariance_mm2", "axis_covariance")
+        )
+        covariance = _by_id(measured, "covariance")
+        return cls(str(value["name"]), str(value["dictionary"]), corners, tip, axis, covariance, tip_spread, axis_spread)
 
 
 def load(path: str | Path) -> Body[Any]:
@@ -178,6 +210,28 @@ def from_bard(text: str, name: str, dictionary: str, tip_mm: ArrayLike | None = 
             raise BadBody(f"line {number}: the centre is not the middle of the four corners; are columns exchanged?")
         corners[int(row[0])] = mm
     return Body(name, dictionary, corners, None if tip_mm is None else np.asarray(tip_mm, dtype=np.float64))
+
+
+def _by_id(values: dict[Any, Any], what: str) -> dict[int, Array]:
+    out: dict[int, Array] = {}
+    for key, numbers in values.items():
+        if not (isinstance(key, str) and key.isascii() and key.isdigit()):
+            raise BadBody(f"marker id {key!r} is not a whole number from 0")
+        if int(key) in out:
+            raise BadBody(f"marker id {int(key)} is there twice")
+        out[int(key)] = _numbers(numbers, f"{what} of marker {key}")
+    return out
+
+
+def _covariance(value: ArrayLike, size: int, what: str) -> Array:
+    """Checked and frozen: symmetric, no negative variance."""
+    matrix = np.asarray(value, dtype=np.float64)
+    if matrix.shape != (size, size) or not np.isfinite(matrix).all():
+        raise BadBody(f"{what} has shape {matrix.shape}; {size} rows of {size} finite numbers are needed")
+    largest = float(np.abs(matrix).max())
+    if np.abs(matrix - matrix.T).max() > 1e-6 * largest or float(np.linalg.eigvalsh(matrix)[0]) < -1e-6 * largest:
+        raise BadBody(f"{what} is not symmetric or has a negative variance")
+    return readonly((matrix + matrix.T) / 2, (size, size), what)
 
 
 def _numbers(value: Any, what: str) -> Array:
