@@ -1,12 +1,15 @@
 """A camera's lens: OpenCV's projection, its inverse, and the OpenGL projection that lands on the same pixels.
 
-Pixel centres are at integers: pixel (u, v) covers [u - 0.5, u + 0.5]. Distortion is OpenCV's (k1 k2 p1 p2 [k3 [k4 k5
-k6]]) with the rational denominator; equations as in OpenCV's calib3d documentation ("Detailed description").
+Pixel centres are at integers: pixel (u, v) covers [u - 0.5, u + 0.5]. Two lenses: "brown" bends the image plane by
+OpenCV's k1 k2 p1 p2 [k3 [k4 k5 k6]] with the rational denominator (calib3d documentation, "Detailed description");
+"fisheye" maps the angle from the axis, theta (1 + k1 theta^2 + k2 theta^4 + k3 theta^6 + k4 theta^8) (Kannala &
+Brandt 2006, OpenCV's cv::fisheye), so it bends even with no coefficients. Only rays in front of the camera are seen.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +17,9 @@ from numpy.typing import ArrayLike
 from spatial.faults import Fault
 from spatial.frames import Camera, Eye
 from spatial.rigid import Array, Directions, Points, Rigid, readonly
+
+Lens = Literal["brown", "fisheye"]
+WIDEST_RAD = 1.55  # a fisheye's rays further off the axis meet the image plane nowhere useful
 
 EYE_FROM_CAMERA: Rigid[Eye, Camera] = Rigid(np.diag([1.0, -1.0, -1.0]), np.zeros(3))
 
@@ -33,6 +39,7 @@ class Pinhole:
     cx_px: float
     cy_px: float
     distortion: tuple[float, ...] = ()
+    lens: Lens = "brown"
 
     def __post_init__(self) -> None:
         """Refuse what no camera has."""
@@ -41,8 +48,19 @@ class Pinhole:
             raise BadLens(f"focal lengths {self.fx_px}, {self.fy_px} px must be finite and above zero")
         if self.width_px < 1 or self.height_px < 1:
             raise BadLens(f"picture of {self.width_px} x {self.height_px} px")
-        if len(self.distortion) not in (0, 4, 5, 8):
-            raise BadLens(f"{len(self.distortion)} distortion coefficients; 0, 4, 5 or 8 are known")
+        if self.lens not in ("brown", "fisheye"):
+            raise BadLens(f"lens {self.lens!r}; brown and fisheye are known")
+        known = (0, 4, 5, 8) if self.lens == "brown" else (0, 4)
+        if len(self.distortion) not in known:
+            raise BadLens(
+                f"{len(self.distortion)} distortion coefficients; {', '.join(map(str, known[:-1]))} or {known[-1]} are "
+                f"known for a {self.lens} lens"
+            )
+
+    @property
+    def is_ideal(self) -> bool:
+        """Whether straight lines stay straight: no distortion at all."""
+        return self.lens == "brown" and not any(self.distortion)
 
     @property
     def matrix(self) -> Array:
@@ -63,6 +81,7 @@ class Pinhole:
             (self.cx_px + 0.5) * factor - 0.5,
             (self.cy_px + 0.5) * factor - 0.5,
             self.distortion,
+            self.lens,
         )
 
     def project(self, points: Points[Camera]) -> Array:
@@ -81,14 +100,16 @@ class Pinhole:
         """Undistorted image-plane coordinates (..., 2), z = 1, of raw pixels.
 
         Newton's method with the analytic Jacobian. Raises BadLens where the model folds over (a pixel that no ray
-        reaches).
+        reaches), and for a fisheye's rays more than 1.55 rad off its axis.
         """
         target = (np.asarray(pixels_px, dtype=np.float64) - (self.cx_px, self.cy_px)) / (
             self.fx_px,
             self.fy_px,
         )
-        if not any(self.distortion):
+        if self.is_ideal:
             return np.asarray(target)
+        if self.lens == "fisheye":
+            return self._unroll(target)
         xy = target.copy()
         for _ in range(30):
             error = self._distort(xy) - target
@@ -113,6 +134,10 @@ class Pinhole:
             )
         return xy
 
+    def slopes(self, xy: Array) -> Array:
+        """d pixel / d (x, y) at undistorted image-plane coordinates (..., 2): (..., 2, 2)."""
+        return np.asarray(np.array([[self.fx_px], [self.fy_px]]) * self._distort_jacobian(xy))
+
     def gl_projection(self, near_mm: float, far_mm: float) -> Array:
         """OpenGL projection (4, 4) from Eye, for a viewport of this size: pixel (u, v) lights GL's (u, h - 1 - v)."""
         w, h = self.width_px, self.height_px
@@ -130,9 +155,38 @@ class Pinhole:
         k[: len(self.distortion)] = self.distortion
         return readonly(k, (8,), "distortion")
 
+    def _unroll(self, target: Array) -> Array:
+        """A fisheye's inverse: the angle from the axis by Newton's method, from a start that never overshoots."""
+        bent = np.linalg.norm(target, axis=-1)
+        theta = np.minimum(bent, WIDEST_RAD)
+        for _ in range(50):
+            value, slope = self._roll(theta)
+            step = (value - bent) / np.where(slope > 0.05, slope, 0.05)
+            theta = np.clip(theta - step, 0.0, WIDEST_RAD)
+            if np.abs(step).max(initial=0.0) < 1e-14:
+                break
+        value, slope = self._roll(theta)
+        if not float(np.abs(value - bent).max(initial=0.0)) < 1e-9 or bool((slope <= 0).any()):
+            raise BadLens(
+                f"fisheye distortion {self.distortion} cannot be inverted here within {np.degrees(WIDEST_RAD):.0f} "
+                "degrees of the axis; does the picture's rim lie outside the lens' circle?"
+            )
+        return np.asarray(target * np.where(bent > 1e-12, np.tan(theta) / np.maximum(bent, 1e-12), 1.0)[..., None])
+
+    def _roll(self, theta: Array) -> tuple[Array, Array]:
+        """A fisheye's image radius at the angle theta, and its derivative."""
+        k1, k2, k3, k4 = self._coefficients()[:4]
+        q = theta * theta
+        value = theta * (1 + q * (k1 + q * (k2 + q * (k3 + q * k4))))
+        return value, 1 + q * (3 * k1 + q * (5 * k2 + q * (7 * k3 + q * 9 * k4)))
+
     def _distort(self, xy: Array) -> Array:
-        if not any(self.distortion):
+        if self.is_ideal:
             return xy
+        if self.lens == "fisheye":
+            r = np.linalg.norm(xy, axis=-1)
+            value, _ = self._roll(np.arctan(r))
+            return np.asarray(xy * np.where(r > 1e-12, value / np.maximum(r, 1e-12), 1.0)[..., None])
         k1, k2, p1, p2, k3, k4, k5, k6 = self._coefficients()
         x, y = xy[..., 0], xy[..., 1]
         r2 = x * x + y * y
@@ -146,6 +200,8 @@ class Pinhole:
         )
 
     def _distort_jacobian(self, xy: Array) -> Array:
+        if self.lens == "fisheye":
+            return self._roll_jacobian(xy)
         k1, k2, p1, p2, k3, k4, k5, k6 = self._coefficients()
         x, y = xy[..., 0], xy[..., 1]
         r2 = x * x + y * y
@@ -160,3 +216,13 @@ class Pinhole:
         J[..., 1, 0] = J[..., 0, 1]
         J[..., 1, 1] = radial + 2 * y * y * slope + 6 * p1 * y + 2 * p2 * x
         return J
+
+    def _roll_jacobian(self, xy: Array) -> Array:
+        r = np.linalg.norm(xy, axis=-1)
+        far = np.maximum(r, 1e-9)
+        value, slope = self._roll(np.arctan(far))
+        across = value / far  # perpendicular to the radius
+        along = slope / (1 + far * far)
+        unit = xy / far[..., None]
+        outer = unit[..., :, None] * unit[..., None, :]
+        return np.asarray(across[..., None, None] * np.eye(2) + (along - across)[..., None, None] * outer)

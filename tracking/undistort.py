@@ -29,7 +29,7 @@ def raw_pixels(pinhole: Pinhole) -> NDArray[np.float32]:
 def undistort(picture: NDArray[np.uint8], pinhole: Pinhole) -> NDArray[np.uint8]:
     """The picture of `pinhole.undistorted()`; black where the raw picture has nothing. Raises WrongResolution."""
     require_resolution(picture, pinhole)
-    if not any(pinhole.distortion):
+    if pinhole.is_ideal:
         return picture
     maps = raw_pixels(pinhole)
     return np.asarray(cv2.remap(picture, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), dtype=np.uint8)

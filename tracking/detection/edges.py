@@ -65,7 +65,7 @@ def side_bows(corners_px: Array, pinhole: Pinhole) -> Array:
     The bow is s (1 - s) (c0 + c1 s + c2 s^2) px, outward positive, s from 0 to 1 along the chord.
     """
     out = np.zeros((len(corners_px), 4, 3))
-    if not any(pinhole.distortion) or not len(corners_px):
+    if pinhole.is_ideal or not len(corners_px):
         return out
     for k, corners in enumerate(corners_px):
         try:
