@@ -11,7 +11,9 @@ from spatial.pinhole import Pinhole
 from tests.data import shared_data
 from tracking.calibration.camera_file import (
     BadCalibration,
+    Calibrated,
     WrongResolution,
+    load_calibrated,
     load_camera,
     require_resolution,
     save_camera,
@@ -67,6 +69,54 @@ def test_broken_files_are_refused(tmp_path: Path, text: str, words: str) -> None
     with pytest.raises(BadCalibration, match=words) as caught:
         load_camera(file)
     assert caught.value.path == file
+
+
+def test_all_that_a_calibration_knows_comes_back(tmp_path: Path) -> None:
+    root = np.random.default_rng(1).normal(size=(6, 6))
+    known = Calibrated(
+        Pinhole(1280, 800, 500.0, 501.0, 640.2, 399.0, (0.1, -0.02, 0.003, 0.0), "fisheye"),
+        ("fx", "fy", "cx", "cy", "k1", "k2"),
+        root @ root.T * 1e-3,
+        rms_px=0.07,
+        readout_ns=21_000_000,
+        response=255 * (np.arange(256) / 255) ** 2.2,
+        board="charuco:7x5,30,22,DICT_5X5_100",
+        pictures=31,
+        corners=612,
+        predicted_mm=0.12,
+        limit_mm=0.3,
+        accepted=True,
+        taken="2026-03-01",
+    )
+    save_camera(tmp_path / "c.yml", known)
+    back = load_calibrated(tmp_path / "c.yml")
+    assert back.pinhole == known.pinhole
+    assert np.array_equal(back.covariance, known.covariance)
+    assert back.response is not None
+    assert np.array_equal(back.response, np.asarray(known.response))
+    for name in ("names", "rms_px", "readout_ns", "board", "pictures", "corners", "predicted_mm", "limit_mm", "taken"):
+        assert getattr(back, name) == getattr(known, name)
+    assert back.accepted is True
+    assert back.sd("k1") == pytest.approx(float(np.sqrt(known.covariance[4, 4])))
+    assert back.sd("k3") is None
+
+
+def test_another_programs_file_leaves_open_what_it_does_not_say(tmp_path: Path) -> None:
+    (tmp_path / "c.yml").write_text(HEAD + SIZE + MATRIX)
+    plain = load_calibrated(tmp_path / "c.yml")
+    assert plain.names == ()
+    assert plain.rms_px is None
+    assert plain.accepted is None
+    (tmp_path / "c.yml").write_text(HEAD + SIZE + MATRIX + "distortion_model: equidistant\n")
+    assert load_camera(tmp_path / "c.yml").lens == "fisheye"
+    for text, words in (
+        ("distortion_model: thin_prism\n", "thin_prism"),
+        ("parameter_names: fx fy\n", "shape"),
+        ("readout_ns: -5\n", "readout_ns"),
+    ):
+        (tmp_path / "c.yml").write_text(HEAD + SIZE + MATRIX + text)
+        with pytest.raises(BadCalibration, match=words):
+            load_camera(tmp_path / "c.yml")
 
 
 def test_another_resolution_is_refused_with_both_sizes() -> None:

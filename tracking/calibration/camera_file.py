@@ -1,16 +1,26 @@
-"""A camera's calibration file: OpenCV's YAML, read into a `Pinhole` and written from one."""
+"""A camera's calibration file: OpenCV's YAML with what our own calibration knows besides.
+
+OpenCV's keys: `image_width`, `image_height`, `camera_matrix`, `distortion_coefficients`, `avg_reprojection_error`.
+Ours: `distortion_model` (ROS's names: plumb_bob, rational_polynomial, equidistant; absent is one of the first two),
+`parameter_names` and `parameter_covariance` (px for fx fy cx cy), `readout_ns` (first to last row, 0 global),
+`light_response` (1x256: light for each grey level), `board`, `pictures`, `corners`, `predicted_error_mm` (95 %),
+`error_limit_mm`, `accepted` (0 or 1), `taken` (the pictures' date, where they say one).
+"""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from spatial.faults import Fault
-from spatial.pinhole import BadLens, Pinhole
+from spatial.pinhole import BadLens, Lens, Pinhole
+from spatial.rigid import Array, readonly
 
 cv2.setNumThreads(2)
 
@@ -23,10 +33,66 @@ class WrongResolution(Fault):
     """A picture of another size than the camera was calibrated with."""
 
 
-def load_camera(path: str | Path) -> Pinhole:
-    """Read `image_width`, `image_height`, `camera_matrix`, `distortion_coefficients`.
+MODELS = {"plumb_bob": "brown", "rational_polynomial": "brown", "equidistant": "fisheye", "fisheye": "fisheye"}
 
-    4, 5 or 8 coefficients (further zeros are tolerated; tilted and thin-prism lenses are not known).
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """A camera with how well it is known.
+
+    `names` are the parameters that were estimated (fx, fy, cx, cy, k1 …), `covariance` theirs; both are empty for a
+    file of another program. `rms_px`, `predicted_mm` (95 % of the pose errors that the covariance foretells in the
+    working volume) and `limit_mm` are None where unknown. `readout_ns`: first to last row; 0 is a global shutter or
+    not measured. `response` (256,): light, in grey levels, for each grey level of the picture; None is linear.
+    """
+
+    pinhole: Pinhole
+    names: tuple[str, ...] = ()
+    covariance: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    rms_px: float | None = None
+    readout_ns: int = 0
+    response: Array | None = None
+    board: str = ""
+    pictures: int = 0
+    corners: int = 0
+    predicted_mm: float | None = None
+    limit_mm: float | None = None
+    accepted: bool | None = None
+    taken: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the shapes and freeze. Raises BadCalibration."""
+        n = len(self.names)
+        covariance = self.covariance
+        if np.shape(covariance) != (n, n) or not np.isfinite(covariance).all():
+            raise BadCalibration(f"parameter_covariance has shape {np.shape(covariance)}, {n} parameters are named")
+        if n and float(np.linalg.eigvalsh(covariance)[0]) < -1e-9 * float(np.abs(covariance).max()):
+            raise BadCalibration("parameter_covariance has a negative variance")
+        object.__setattr__(self, "covariance", readonly(covariance, (n, n), "covariance"))
+        if self.response is not None:
+            if np.shape(self.response) != (256,) or not (np.diff(self.response) > 0).all():
+                raise BadCalibration("light_response must be 256 rising numbers, the light for each grey level")
+            object.__setattr__(self, "response", readonly(self.response, (256,), "response"))
+        if self.readout_ns < 0:
+            raise BadCalibration(f"readout_ns is {self.readout_ns}; from the first to the last row it is 0 or more")
+
+    def sd(self, name: str) -> float | None:
+        """The standard deviation of a parameter (px for fx fy cx cy); None where the file does not say."""
+        if name not in self.names:
+            return None
+        k = self.names.index(name)
+        return float(np.sqrt(self.covariance[k, k]))
+
+
+def load_camera(path: str | Path) -> Pinhole:
+    """The lens of a camera file; see `load_calibrated`. Raises BadCalibration."""
+    return load_calibrated(path).pinhole
+
+
+def load_calibrated(path: str | Path) -> Calibrated:
+    """Read a camera file, ours or another program's.
+
+    4, 5 or 8 coefficients (further zeros are tolerated; tilted and thin-prism lenses are not known), 4 for a fisheye.
     Raises BadCalibration.
     """
     file = Path(path)
@@ -49,8 +115,10 @@ def load_camera(path: str | Path) -> Pinhole:
         matrix = store.getNode("camera_matrix").mat()
         node = store.getNode("distortion_coefficients")
         distortion = np.zeros(0) if node.empty() else np.asarray(node.mat(), dtype=np.float64).ravel()
+        lens = _lens(store, file)
+        extra = _extras(store)
     except (cv2.error, TypeError, ValueError):
-        raise BadCalibration("camera_matrix or distortion_coefficients is no matrix of numbers", path=file) from None
+        raise BadCalibration("a matrix of the file (camera_matrix …) is no matrix of numbers", path=file) from None
     finally:
         store.release()
     if matrix is None or matrix.shape != (3, 3):
@@ -62,13 +130,16 @@ def load_camera(path: str | Path) -> Pinhole:
         )
     try:
         fx, fy, cx, cy = (float(matrix[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
-        return Pinhole(size[0], size[1], fx, fy, cx, cy, _shortest(distortion, file))
-    except BadLens as fault:
+        pinhole = Pinhole(size[0], size[1], fx, fy, cx, cy, _shortest(distortion, lens, file), lens)
+        return Calibrated(pinhole, **extra)
+    except (BadLens, BadCalibration) as fault:
         raise BadCalibration(fault.message, path=file) from None
 
 
-def save_camera(path: str | Path, pinhole: Pinhole, *, rms_px: float | None = None) -> None:
-    """Write the file that `load_camera` reads, atomically; `rms_px` is the fit's reprojection error."""
+def save_camera(path: str | Path, camera: Pinhole | Calibrated, *, rms_px: float | None = None) -> None:
+    """Write the file that `load_calibrated` reads, atomically; `rms_px` is the fit's reprojection error."""
+    made = camera if isinstance(camera, Calibrated) else Calibrated(camera, rms_px=rms_px)
+    pinhole = made.pinhole
     file = Path(path)
     part = file.with_name(f".{file.name}.part.yml")
     store = cv2.FileStorage(str(part), cv2.FILE_STORAGE_WRITE)
@@ -77,9 +148,32 @@ def save_camera(path: str | Path, pinhole: Pinhole, *, rms_px: float | None = No
     store.write("image_width", pinhole.width_px)
     store.write("image_height", pinhole.height_px)
     store.write("camera_matrix", pinhole.matrix)
-    store.write("distortion_coefficients", np.array(pinhole.distortion or (0.0,) * 5, dtype=np.float64).reshape(1, -1))
-    if rms_px is not None:
-        store.write("avg_reprojection_error", float(rms_px))
+    blank = 5 if pinhole.lens == "brown" else 4
+    bend = np.array(pinhole.distortion or (0.0,) * blank, dtype=np.float64)
+    store.write("distortion_coefficients", bend.reshape(1, -1))
+    rational = len(pinhole.distortion) == 8
+    model = "equidistant" if pinhole.lens == "fisheye" else "rational_polynomial" if rational else "plumb_bob"
+    store.write("distortion_model", model)
+    if made.rms_px is not None:
+        store.write("avg_reprojection_error", float(made.rms_px))
+    if made.names:
+        store.write("parameter_names", " ".join(made.names))
+        store.write("parameter_covariance", np.array(made.covariance))
+    if made.readout_ns:
+        store.write("readout_ns", int(made.readout_ns))
+    if made.response is not None:
+        store.write("light_response", np.array(made.response).reshape(1, -1))
+    for key, value in (("board", made.board), ("taken", made.taken)):
+        if value:
+            store.write(key, value)
+    for key, count in (("pictures", made.pictures), ("corners", made.corners)):
+        if count:
+            store.write(key, int(count))
+    for key, number in (("predicted_error_mm", made.predicted_mm), ("error_limit_mm", made.limit_mm)):
+        if number is not None:
+            store.write(key, float(number))
+    if made.accepted is not None:
+        store.write("accepted", int(made.accepted))
     store.release()
     os.replace(part, file)
 
@@ -94,11 +188,58 @@ def require_resolution(picture: NDArray[np.uint8], pinhole: Pinhole) -> None:
         )
 
 
-def _shortest(distortion: NDArray[np.float64], file: Path) -> tuple[float, ...]:
+def _lens(store: Any, file: Path) -> Lens:
+    node = store.getNode("distortion_model")
+    if node.empty():
+        return "brown"
+    name = node.string() if node.isString() else ""
+    if MODELS.get(name) not in ("brown", "fisheye"):
+        raise BadCalibration(f"distortion_model {name!r} is not known; {', '.join(MODELS)} are", path=file)
+    return "fisheye" if MODELS[name] == "fisheye" else "brown"
+
+
+def _extras(store: Any) -> dict[str, Any]:
+    """What the file says beyond the lens; keys of `Calibrated`."""
+    out: dict[str, Any] = {}
+    for key, name in (("parameter_covariance", "covariance"), ("light_response", "response")):
+        node = store.getNode(key)
+        if not node.empty():
+            values = np.asarray(node.mat(), dtype=np.float64)
+            out[name] = values if name == "covariance" else values.ravel()
+    for key in ("board", "taken"):
+        node = store.getNode(key)
+        if node.isString():
+            out[key] = node.string()
+    node = store.getNode("parameter_names")
+    if node.isString():
+        out["names"] = tuple(node.string().split())
+    numbers = (
+        ("avg_reprojection_error", "rms_px"),
+        ("predicted_error_mm", "predicted_mm"),
+        ("error_limit_mm", "limit_mm"),
+        ("readout_ns", "readout_ns"),
+        ("pictures", "pictures"),
+        ("corners", "corners"),
+        ("accepted", "accepted"),
+    )
+    for key, name in numbers:
+        node = store.getNode(key)
+        if node.isInt() or node.isReal():
+            out[name] = float(node.real())
+    for name in ("readout_ns", "pictures", "corners"):
+        if name in out:
+            out[name] = int(out[name])
+    if "accepted" in out:
+        out["accepted"] = bool(out["accepted"])
+    return out
+
+
+def _shortest(distortion: Array, lens: Lens, file: Path) -> tuple[float, ...]:
     used = int(np.flatnonzero(distortion).max(initial=-1)) + 1
     if not np.isfinite(distortion).all():
         raise BadCalibration("a distortion coefficient is not finite", path=file)
-    for length in (0, 4, 5, 8):
+    for length in (0, 4, 5, 8) if lens == "brown" else (0, 4):
         if used <= length:
             return tuple(float(k) for k in np.pad(distortion, (0, 8))[:length])
-    raise BadCalibration(f"distortion coefficient number {used} is not zero; at most 8 are known", path=file)
+    most = 8 if lens == "brown" else 4
+    raise BadCalibration(f"distortion coefficient number {used} is not zero; at most {most} are known", path=file)
