@@ -71,9 +71,10 @@ class DistanceGrid(Generic[A]):
             raise NotClosed(
                 f"{open_lines} of {nx * ny} grid lines enter the mesh and never leave it; does it have holes?"
             )
-        nearest, square = build.exact_band(vertices, mesh.triangles, nx, ny, nz)
+        corners = vertices[mesh.triangles].reshape(-1, 9)
+        nearest, square = build.exact_band(corners, nx, ny, nz)
         build.spread_nearest(nearest, square)
-        values = build.finish(vertices, mesh.triangles, nearest, square, inside, float(spacing_mm))
+        values = build.finish(vertices, mesh.triangles, corners, nearest, square, inside, float(spacing_mm))
         return cls(origin, float(spacing_mm), values)
 
     @classmethod

@@ -17,17 +17,20 @@ WALK = 6  # as many spacings from the surface the nearest triangle is searched f
 
 
 @njit
-def triangle_square_distance(px: float, py: float, pz: float, a: Array, b: Array, c: Array) -> float:
-    """Squared distance of a point to a triangle (Ericson 2005, section 5.1.5)."""
-    abx, aby, abz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
-    acx, acy, acz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
-    apx, apy, apz = px - a[0], py - a[1], pz - a[2]
+def triangle_square_distance(px: float, py: float, pz: float, corners: Array, t: int) -> float:
+    """Squared distance of a point to triangle t of `corners` (T, 9) (Ericson 2005, section 5.1.5)."""
+    ax, ay, az = corners[t, 0], corners[t, 1], corners[t, 2]
+    bx, by, bz = corners[t, 3], corners[t, 4], corners[t, 5]
+    cx, cy, cz = corners[t, 6], corners[t, 7], corners[t, 8]
+    abx, aby, abz = bx - ax, by - ay, bz - az
+    acx, acy, acz = cx - ax, cy - ay, cz - az
+    apx, apy, apz = px - ax, py - ay, pz - az
     d1 = abx * apx + aby * apy + abz * apz
     d2 = acx * apx + acy * apy + acz * apz
-    bpx, bpy, bpz = px - b[0], py - b[1], pz - b[2]
+    bpx, bpy, bpz = px - bx, py - by, pz - bz
     d3 = abx * bpx + aby * bpy + abz * bpz
     d4 = acx * bpx + acy * bpy + acz * bpz
-    cpx, cpy, cpz = px - c[0], py - c[1], pz - c[2]
+    cpx, cpy, cpz = px - cx, py - cy, pz - cz
     d5 = abx * cpx + aby * cpy + abz * cpz
     d6 = acx * cpx + acy * cpy + acz * cpz
     va, vb, vc = d3 * d6 - d5 * d4, d5 * d2 - d1 * d6, d1 * d4 - d3 * d2
@@ -110,17 +113,15 @@ def inside_nodes(
 
 
 @njit_parallel
-def exact_band(
-    vertices: Array, triangles: NDArray[np.int32], nx: int, ny: int, nz: int
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def exact_band(corners: Array, nx: int, ny: int, nz: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """The nearest triangle of each node within BAND of the surface (else -1), and 0 there, FAR elsewhere."""
     nearest = np.full((nx, ny, nz), -1, np.int32)
     square = np.full((nx, ny, nz), FAR, np.int32)
     for slab in prange(SLABS):
         first, last = slab * nx // SLABS, (slab + 1) * nx // SLABS
         best = np.full((last - first, ny, nz), BAND * BAND, np.float32)
-        for t in range(len(triangles)):
-            a, b, c = vertices[triangles[t, 0]], vertices[triangles[t, 1]], vertices[triangles[t, 2]]
+        for t in range(len(corners)):
+            a, b, c = corners[t, 0:3], corners[t, 3:6], corners[t, 6:9]
             i0 = max(first, int(np.ceil(min(a[0], b[0], c[0]) - BAND)))
             i1 = min(last - 1, int(np.floor(max(a[0], b[0], c[0]) + BAND)))
             if i0 > i1:
@@ -141,7 +142,7 @@ def exact_band(
                         height = mx * (i - a[0]) + my * (j - a[1]) + mz * (k - a[2])
                         if height * height > best[i - first, j, k]:
                             continue
-                        d = triangle_square_distance(i, j, k, a, b, c)
+                        d = triangle_square_distance(i, j, k, corners, t)
                         if d < best[i - first, j, k]:
                             best[i - first, j, k] = d
                             nearest[i, j, k] = t
@@ -229,8 +230,11 @@ def spread_nearest(nearest: NDArray[np.int32], square: NDArray[np.int32]) -> Non
 
 
 @njit
-def stars(count: int, triangles: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """The triangles around each vertex: those of vertex v are members[start[v] : start[v + 1]]."""
+def stars(count: int, triangles: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
+    """The triangles around vertex v are members[start[v] : start[v + 1]]; ring, alike, the vertex that follows v there.
+
+    On a closed surface every neighbour of v follows it in exactly one triangle.
+    """
     start = np.zeros(count + 1, np.int64)
     for t in range(len(triangles)):
         for corner in range(3):
@@ -239,12 +243,14 @@ def stars(count: int, triangles: NDArray[np.int32]) -> tuple[NDArray[np.int64], 
         start[v + 1] += start[v]
     fill = start[:-1].copy()
     members = np.empty(3 * len(triangles), np.int32)
+    ring = np.empty(3 * len(triangles), np.int32)
     for t in range(len(triangles)):
         for corner in range(3):
             v = triangles[t, corner]
             members[fill[v]] = t
+            ring[fill[v]] = triangles[t, (corner + 1) % 3]
             fill[v] += 1
-    return start, members
+    return start, members, ring
 
 
 @njit
@@ -255,8 +261,10 @@ def _walk(
     triangle: int,
     vertices: Array,
     triangles: NDArray[np.int32],
+    corners: Array,
     start: NDArray[np.int64],
     members: NDArray[np.int32],
+    ring: NDArray[np.int32],
 ) -> float:
     """Squared distance to the triangles around the nearest vertex, found by walking downhill from a triangle."""
     here = -1
@@ -271,17 +279,12 @@ def _walk(
         moved = False
         centre = here
         for m in range(start[centre], start[centre + 1]):
-            for corner in range(3):
-                v = triangles[members[m], corner]
-                d = (vertices[v, 0] - px) ** 2 + (vertices[v, 1] - py) ** 2 + (vertices[v, 2] - pz) ** 2
-                if d < best:
-                    here, best, moved = v, d, True
+            v = ring[m]
+            d = (vertices[v, 0] - px) ** 2 + (vertices[v, 1] - py) ** 2 + (vertices[v, 2] - pz) ** 2
+            if d < best:
+                here, best, moved = v, d, True
     for m in range(start[here], start[here + 1]):
-        t = members[m]
-        d = triangle_square_distance(
-            px, py, pz, vertices[triangles[t, 0]], vertices[triangles[t, 1]], vertices[triangles[t, 2]]
-        )
-        best = min(best, d)
+        best = min(best, triangle_square_distance(px, py, pz, corners, members[m]))
     return best
 
 
@@ -289,6 +292,7 @@ def _walk(
 def finish(
     vertices: Array,
     triangles: NDArray[np.int32],
+    corners: Array,
     nearest: NDArray[np.int32],
     square: NDArray[np.int32],
     inside: NDArray[np.bool_],
@@ -300,15 +304,13 @@ def finish(
     """
     nx, ny, nz = nearest.shape
     out = np.empty((nx, ny, nz), np.float32)
-    start, members = stars(len(vertices), triangles)
+    start, members, ring = stars(len(vertices), triangles)
     for index in prange(nx):
         i: Any = np.int64(index)  # a parallel index is unsigned, and mixed signs become float
         for j in range(ny):
             for k in range(nz):
                 own = best_triangle = nearest[i, j, k]
-                best = triangle_square_distance(
-                    i, j, k, vertices[triangles[own, 0]], vertices[triangles[own, 1]], vertices[triangles[own, 2]]
-                )
+                best = triangle_square_distance(i, j, k, corners, own)
                 for way in range(6 if square[i, j, k] > 0 else 0):  # a node in the band is exact already
                     a, b, c = i, j, k
                     if way == 0:
@@ -326,14 +328,12 @@ def finish(
                     t = nearest[a, b, c]
                     if t in (own, best_triangle):
                         continue
-                    d = triangle_square_distance(
-                        i, j, k, vertices[triangles[t, 0]], vertices[triangles[t, 1]], vertices[triangles[t, 2]]
-                    )
+                    d = triangle_square_distance(i, j, k, corners, t)
                     if d < best:
                         best, best_triangle = d, t
                 if 0 < square[i, j, k] <= WALK * WALK:
-                    best = min(
-                        best, _walk(float(i), float(j), float(k), best_triangle, vertices, triangles, start, members)
-                    )
+                    x, y, z = float(i), float(j), float(k)
+                    near = _walk(x, y, z, best_triangle, vertices, triangles, corners, start, members, ring)
+                    best = min(best, near)
                 out[i, j, k] = (-1.0 if inside[i, j, k] else 1.0) * np.sqrt(best) * spacing_mm
     return out
