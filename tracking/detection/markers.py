@@ -1,30 +1,39 @@
-"""Find square markers in a picture: OpenCV finds and reads them, our edge fit says where their corners are."""
+"""Find square markers in a picture: squares, what they say, and where their corners are to a hundredth of a pixel.
+
+One pass over the squares serves every dictionary that is asked for. Corners come from our own edge fit; what is too
+small for it gets OpenCV's corner refinement and says so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from spatial.faults import Misuse
 from spatial.pinhole import Pinhole
 from spatial.rigid import Array
+from tracking.detection.codes import (
+    READ,
+    CodeBook,
+    UnknownDictionary,
+    code_book,
+    dictionary_names,
+    find_dictionary,
+    match,
+    read,
+)
 from tracking.detection.edges import fit_corners
+from tracking.detection.quads import Quads, quads
 
 cv2.setNumThreads(2)
 
 SUBPIX_SD_PX = 0.7  # its RMS on rendered markers with sides of 8 to 14 px, where the edge fit gives up
-
-
-class UnknownDictionary(Misuse):
-    """A dictionary name that OpenCV does not have, or a file that holds none."""
+HALVED_FROM_PX = 700  # a picture whose shorter edge is longer is searched at half its size
+__all__ = ["Detections", "UnknownDictionary", "detect", "detect_all", "dictionary_names", "find_dictionary", "grey"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +42,8 @@ class Detections:
 
     `ids` (N,), `corners_px` (N, 4, 2) in OpenCV's order, pixel centres at integers. `whitening` (N, 8, 8) times a
     corner error (x0, y0, ... y3) has unit variance, its rows in pairs of independent measurements. `method` (N,):
-    EDGES, PARTLY (some sides could not be fitted) or SUBPIX (too small for the fit).
+    EDGES, PARTLY (some sides could not be fitted) or SUBPIX (too small for the fit). `blur_px` (N,): the widest of a
+    marker's edges, 0 where none was fitted.
     """
 
     dictionary: str
@@ -41,6 +51,7 @@ class Detections:
     corners_px: Array
     whitening: Array
     method: tuple[str, ...]
+    blur_px: Array = field(default_factory=lambda: np.zeros(0))
 
     def __len__(self) -> int:
         """How many markers were seen."""
@@ -57,40 +68,22 @@ class Detections:
         return np.asarray(root @ np.swapaxes(root, -1, -2))
 
 
-def dictionary_names() -> tuple[str, ...]:
-    """OpenCV's dictionary names."""
-    return tuple(sorted(name for name in dir(cv2.aruco) if name.startswith("DICT_")))
+@dataclass(frozen=True, eq=False)
+class Coarse:
+    """Markers of one dictionary before their corners are fitted: half a pixel good.
 
+    `ids` (N,), `corners_px` (N, 4, 2) in OpenCV's order, `inverted` (N,): printed white on black.
+    """
 
-@lru_cache(maxsize=8)
-def find_dictionary(name: str) -> Any:
-    """OpenCV's dictionary by name (DICT_6X6_250), or one from an OpenCV dictionary file. Raises UnknownDictionary."""
-    if name.startswith("DICT_") and hasattr(cv2.aruco, name):
-        return cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, name))
-    if Path(name).is_file():
-        dictionary = cv2.aruco.Dictionary()
-        store = cv2.FileStorage(name, cv2.FILE_STORAGE_READ)
-        if store.isOpened() and dictionary.readDictionary(store.root()) and len(dictionary.bytesList):
-            return dictionary
-        raise UnknownDictionary("no marker dictionary in this file (nmarkers, markersize, marker_0 …)", path=name)
-    wanted = name.removeprefix("DICT_").split("_")[0][:4].lower()
-    near = [known for known in dictionary_names() if wanted in known.lower()]
-    hint = f"meant perhaps {', '.join(near)}?" if near else f"there are {', '.join(dictionary_names())}"
-    raise UnknownDictionary(f"{name} is no dictionary of OpenCV and no file; {hint}")
-
-
-@lru_cache(maxsize=8)
-def _detector(name: str) -> Any:
-    parameters = cv2.aruco.DetectorParameters()
-    # OpenCV's own refinements are worse than our edge fit, and one is off by half a pixel
-    parameters.cornerRefinementMethod = cv2.aruco.CORNER_REFINE_NONE
-    return cv2.aruco.ArucoDetector(find_dictionary(name), parameters)
+    ids: NDArray[np.int64]
+    corners_px: Array
+    inverted: NDArray[np.bool_]
 
 
 def grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Luma (h, w) of an RGB or grey picture."""
     if picture.ndim == 2:
-        return np.ascontiguousarray(picture)
+        return np.require(picture, np.uint8, ("C", "W"))  # the kernels are compiled for arrays that could be written
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(picture[..., :3]), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
@@ -99,26 +92,71 @@ def detect(picture: NDArray[np.uint8], dictionary: str, pinhole: Pinhole | None 
 
     With `pinhole` the sides are fitted as the curves that the lens makes of them. Raises UnknownDictionary.
     """
+    return detect_all(picture, (dictionary,), pinhole)[dictionary]
+
+
+def detect_all(
+    picture: NDArray[np.uint8], dictionaries: Sequence[str], pinhole: Pinhole | None = None
+) -> dict[str, Detections]:
+    """The same for several dictionaries, by name; the picture is searched once."""
     luma = grey(picture)
-    quads, found, _ = _detector(dictionary).detectMarkers(luma)
-    if found is None or not len(found):
-        return Detections(dictionary, np.zeros(0, dtype=np.int64), np.zeros((0, 4, 2)), np.zeros((0, 8, 8)), ())
-    ids = np.asarray(found, dtype=np.int64).ravel()
-    coarse = np.asarray(quads, dtype=np.float64).reshape(-1, 4, 2)
-    order = np.argsort(ids, kind="stable")
-    ids, coarse = ids[order], coarse[order]
-    fit = fit_corners(luma, coarse, int(find_dictionary(dictionary).markerSize) + 2, pinhole)
-    corners, whitening = fit.corners_px.copy(), fit.whitening.copy()
-    method = []
-    for k, sides in enumerate(fit.fitted.sum(axis=1)):
-        edge_px = float(np.linalg.norm(np.roll(coarse[k], -1, axis=0) - coarse[k], axis=1).min())
-        astray = np.abs(corners[k] - coarse[k]).max() > max(4.0, 0.1 * edge_px)
-        if sides < 2 or astray:
-            corners[k], whitening[k] = _subpix(luma, coarse[k], edge_px), np.eye(8) / SUBPIX_SD_PX
-            method.append("SUBPIX")
-        else:
-            method.append("EDGES" if sides == 4 else "PARTLY")
-    return Detections(dictionary, ids, corners, whitening, tuple(method))
+    books = [code_book(name) for name in dictionaries]
+    coarse = identify(luma, squares(luma), books)
+    return {book.dictionary: refine(luma, found, book, pinhole) for book, found in zip(books, coarse, strict=True)}
+
+
+def squares(luma: NDArray[np.uint8]) -> Quads:
+    """Everything square in a whole picture. Sides under 9 px, in large pictures 18 px, are not found."""
+    return quads(luma, 2 if min(luma.shape) >= HALVED_FROM_PX else 1)
+
+
+def identify(luma: NDArray[np.uint8], candidates: Quads, books: Sequence[CodeBook]) -> list[Coarse]:
+    """Which of the squares bear a code of each book; of squares around the same marker the clearest."""
+    out = []
+    readings = {bits: read(luma, candidates.corners_px, bits) for bits in {book.bits for book in books}}
+    for book in books:
+        reading = readings[book.bits]
+        ids, turns, off = match(reading.words, book.words)
+        # the inner edge of a dark border is a bright square's outline, and no marker's
+        whole = (reading.verdict == READ) & (reading.inverted == candidates.bright)
+        good = np.flatnonzero(whole & (off <= book.corrects))
+        good = good[np.lexsort((-reading.contrast[good] * reading.purity[good], off[good]))]
+        kept: list[int] = []
+        corners = {int(k): np.roll(candidates.corners_px[k], turns[k], axis=0) for k in good}
+        for k in good.tolist():
+            size = float(np.ptp(corners[k], axis=0).max())
+            near = [ids[j] == ids[k] and np.abs(corners[j] - corners[k]).max() < 0.5 * size for j in kept]
+            if not any(near):
+                kept.append(k)
+        kept.sort(key=lambda k: (ids[k], corners[k][0, 1], corners[k][0, 0]))
+        at = np.array(kept, dtype=np.int64)
+        out.append(Coarse(ids[at], np.array([corners[k] for k in kept]).reshape(-1, 4, 2), reading.inverted[at]))
+    return out
+
+
+def refine(luma: NDArray[np.uint8], coarse: Coarse, book: CodeBook, pinhole: Pinhole | None) -> Detections:
+    """Fit the edges of coarse markers."""
+    n = len(coarse.ids)
+    corners, whitening = coarse.corners_px.copy(), np.tile(np.eye(8) / SUBPIX_SD_PX, (n, 1, 1))
+    method, blur = ["SUBPIX"] * n, np.zeros(n)
+    for inverted in (False, True):
+        rows = np.flatnonzero(coarse.inverted == inverted)
+        if not len(rows):
+            continue
+        light = np.asarray(255 - luma) if inverted else luma
+        fit = fit_corners(light, coarse.corners_px[rows], book.cells, pinhole)
+        for k, row in enumerate(rows.tolist()):
+            start = coarse.corners_px[row]
+            edge_px = float(np.linalg.norm(np.roll(start, -1, axis=0) - start, axis=1).min())
+            astray = np.abs(fit.corners_px[k] - start).max() > max(4.0, 0.1 * edge_px)
+            sides = int(fit.fitted[k].sum())
+            if sides < 2 or astray:
+                corners[row] = _subpix(light, start, edge_px)
+                continue
+            corners[row], whitening[row] = fit.corners_px[k], fit.whitening[k]
+            method[row] = "EDGES" if sides == 4 else "PARTLY"
+            blur[row] = float(fit.blur_px[k][fit.fitted[k]].max())
+    return Detections(book.dictionary, coarse.ids, corners, whitening, tuple(method), blur)
 
 
 def _subpix(luma: NDArray[np.uint8], corners_px: Array, edge_px: float) -> Array:
