@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import typer
 
+from commands.calibrate_instrument import instrument
+
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
 @app.callback()
 def calibrate() -> None:
     """Measure what tracking stands on; every result is accepted by the error that it predicts, or refused."""
+
+
+app.command()(instrument)

@@ -139,8 +139,8 @@ class Body(Generic[B]):
             None if value.get(key) is None else _numbers(value[key], key)
             for key in ("tip_mm", "axis", "tip_covariance_mm2", "axis_covariance")
         )
-        covariance = _by_id(measured, "covariance")
-        return cls(str(value["name"]), str(value["dictionary"]), corners, tip, axis, covariance, tip_spread, axis_spread)
+        name, dictionary = str(value["name"]), str(value["dictionary"])
+        return cls(name, dictionary, corners, tip, axis, _by_id(measured, "covariance"), tip_spread, axis_spread)
 
 
 def load(path: str | Path) -> Body[Any]:
