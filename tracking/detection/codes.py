@@ -138,10 +138,13 @@ def _distance(words: NDArray[np.uint64]) -> int:
     return least
 
 
-def read(luma: NDArray[np.uint8], corners_px: Array, bits: int) -> Readings:
-    """Read squares (N, 4, 2), corners clockwise on the screen, as codes of `bits` x `bits` cells."""
+def read(luma: NDArray[np.uint8], corners_px: Array, bits: int, across: int = 4) -> Readings:
+    """Read squares (N, 4, 2), corners clockwise on the screen, as codes of `bits` x `bits` cells.
+
+    `across` x `across` samples a cell; with one, nothing is IMPURE.
+    """
     corners = np.ascontiguousarray(corners_px, dtype=np.float64)
-    words, verdict, inverted, purity, contrast = _read(luma, corners, bits)
+    words, verdict, inverted, purity, contrast = _read(luma, corners, bits, across)
     return Readings(words, verdict, inverted, purity, contrast)
 
 
@@ -228,11 +231,12 @@ def _add(sums: Array, x: float, y: float, value: float) -> None:
 
 
 @njit
-def sampled(picture: NDArray[np.uint8], corners: Array, bits: int, cells: Array, levels: Array) -> float:
+def sampled(picture: NDArray[np.uint8], corners: Array, bits: int, across: int, cells: Array, levels: Array) -> float:
     """Read one square. Fills `cells` (bits + 2, bits + 2, 2) with each cell's share of bright samples and its purity.
 
     A cell that is not in the picture has purity -1. `levels` (6,) gets the dark and the bright plane. Returns the
-    contrast in grey levels, negative for a bright square on dark, 0 where there is none.
+    contrast in grey levels, negative for a bright square on dark, 0 where there is none. Where the border is not dark
+    all round the cells stay unread, with purity 0.
     """
     n = bits + 2
     H = _homography(corners, n)
@@ -241,6 +245,7 @@ def sampled(picture: NDArray[np.uint8], corners: Array, bits: int, cells: Array,
     if not np.isfinite(H[0, 0]):
         return 0.0
     dark, bright = np.zeros(9), np.zeros(9)
+    rim = np.full((2, 4 * n, 3), -1.0)
     for k in range(n):
         for side in range(4):
             for outer in range(2):
@@ -256,6 +261,8 @@ def sampled(picture: NDArray[np.uint8], corners: Array, bits: int, cells: Array,
                 value = _grey(picture, H, x, y)
                 if value >= 0:
                     _add(bright if outer else dark, x, y, value)
+                    spot = rim[outer, 4 * k + side]
+                    spot[0], spot[1], spot[2] = x, y, value
     if dark[0] < 2 * n or bright[0] < n:
         return 0.0
     d0, d1, d2 = _plane(dark)
@@ -266,13 +273,22 @@ def sampled(picture: NDArray[np.uint8], corners: Array, bits: int, cells: Array,
     if abs(contrast) < 1.0:
         return 0.0
     sign = 1.0 if contrast > 0 else -1.0
+    # most squares of a room are none of ours, and their border says so before a cell is read
+    wrong = 0
+    for k in range(4 * n):
+        x, y, value = rim[0, k, 0], rim[0, k, 1], rim[0, k, 2]
+        wrong += value >= 0 and sign * (2 * value - (d0 + b0 + (d1 + b1) * x + (d2 + b2) * y)) > 0
+    if wrong > 2 * MAX_BORDER_SHARE * dark[0]:
+        cells[:, :, 1] = 0.0
+        return contrast
     least = 0.25 * abs(contrast)  # a plane that runs away must not turn the order of dark and bright
     for row in range(n):
         for column in range(n):
             count = above = 0
-            for i in range(4):
-                for j in range(4):
-                    x, y = column + 0.5 + (j - 1.5) * 0.18, row + 0.5 + (i - 1.5) * 0.18
+            for i in range(across):
+                for j in range(across):
+                    x = column + 0.5 + (j - 0.5 * (across - 1)) * 0.18
+                    y = row + 0.5 + (i - 0.5 * (across - 1)) * 0.18
                     value = _grey(picture, H, x, y)
                     if value < 0:
                         continue
@@ -281,7 +297,7 @@ def sampled(picture: NDArray[np.uint8], corners: Array, bits: int, cells: Array,
                         low, high = d0 + (d1 + d2) * middle, b0 + (b1 + b2) * middle
                     count += 1
                     above += sign * (value - (low + high) / 2) > 0
-            if count > 8:
+            if 2 * count > across * across:
                 share = above / count
                 cells[row, column, 0] = share
                 cells[row, column, 1] = max(share, 1.0 - share)
@@ -290,7 +306,7 @@ def sampled(picture: NDArray[np.uint8], corners: Array, bits: int, cells: Array,
 
 @njit
 def _read(
-    picture: NDArray[np.uint8], corners: Array, bits: int
+    picture: NDArray[np.uint8], corners: Array, bits: int, across: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.bool_], Array, Array]:
     count, n = len(corners), bits + 2
     words = np.zeros(count, dtype=np.uint64)
@@ -299,10 +315,13 @@ def _read(
     purity, contrasts = np.zeros(count), np.zeros(count)
     cells, levels = np.zeros((n, n, 2)), np.zeros(6)
     for k in range(count):
-        contrast = sampled(picture, corners[k], bits, cells, levels)
+        contrast = sampled(picture, corners[k], bits, across, cells, levels)
         contrasts[k], inverted[k] = abs(contrast), contrast < 0
         if abs(contrast) < MIN_CONTRAST:
             verdict[k] = DIM
+            continue
+        if cells[0, 0, 1] == 0.0:
+            verdict[k] = BORDER
             continue
         word = np.uint64(0)
         wrong, pure = 0, 0.0

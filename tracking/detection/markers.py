@@ -19,6 +19,7 @@ from spatial.rigid import Array
 from tracking.detection.codes import (
     READ,
     CodeBook,
+    Readings,
     UnknownDictionary,
     code_book,
     dictionary_names,
@@ -106,20 +107,18 @@ def detect_all(
 
 
 def squares(luma: NDArray[np.uint8]) -> Quads:
-    """Everything square in a whole picture. Sides under 9 px, in large pictures 18 px, are not found."""
+    """Everything square in a whole picture. Sides under 8 px, in large pictures 16 px, are not found."""
     return quads(luma, 2 if min(luma.shape) >= HALVED_FROM_PX else 1)
 
 
 def identify(luma: NDArray[np.uint8], candidates: Quads, books: Sequence[CodeBook]) -> list[Coarse]:
     """Which of the squares bear a code of each book; of squares around the same marker the clearest."""
     out = []
-    readings = {bits: read(luma, candidates.corners_px, bits) for bits in {book.bits for book in books}}
+    readings = {bits: _readings(luma, candidates, books, bits) for bits in {book.bits for book in books}}
     for book in books:
-        reading = readings[book.bits]
+        candidates, reading = readings[book.bits]
         ids, turns, off = match(reading.words, book.words)
-        # the inner edge of a dark border is a bright square's outline, and no marker's
-        whole = (reading.verdict == READ) & (reading.inverted == candidates.bright)
-        good = np.flatnonzero(whole & (off <= book.corrects))
+        good = np.flatnonzero((reading.verdict == READ) & (off <= book.corrects))
         good = good[np.lexsort((-reading.contrast[good] * reading.purity[good], off[good]))]
         kept: list[int] = []
         corners = {int(k): np.roll(candidates.corners_px[k], turns[k], axis=0) for k in good}
@@ -132,6 +131,22 @@ def identify(luma: NDArray[np.uint8], candidates: Quads, books: Sequence[CodeBoo
         at = np.array(kept, dtype=np.int64)
         out.append(Coarse(ids[at], np.array([corners[k] for k in kept]).reshape(-1, 4, 2), reading.inverted[at]))
     return out
+
+
+def _readings(
+    luma: NDArray[np.uint8], candidates: Quads, books: Sequence[CodeBook], bits: int
+) -> tuple[Quads, Readings]:
+    """The squares that a glance (one sample a cell) takes for a code of some book of this size, and how they read."""
+    glance = read(luma, candidates.corners_px, bits, across=1)
+    # the inner edge of a dark border is a bright square's outline, and no marker's
+    likely = (glance.verdict == READ) & (glance.inverted == candidates.bright)
+    rows = np.flatnonzero(likely)
+    near = np.zeros(len(rows), dtype=np.bool_)
+    for book in books:
+        if book.bits == bits:
+            near |= match(glance.words[rows], book.words)[2] <= book.corrects + 2
+    chosen = Quads(candidates.corners_px[rows[near]], candidates.bright[rows[near]])
+    return chosen, read(luma, chosen.corners_px, bits)
 
 
 def refine(luma: NDArray[np.uint8], coarse: Coarse, book: CodeBook, pinhole: Pinhole | None) -> Detections:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from spatial.compiled import njit
 from spatial.rigid import Array
 
-SMALLEST_PX = 9.0  # of a side, in the picture that is searched
+SMALLEST_PX = 8.0  # of a side, in the picture that is searched
 WINDOWS_PX = (7, 23)  # thin borders need a small neighbourhood, blurred ones a large
-DARKER = 6  # grey levels under the neighbourhood's mean
+DARKER = 6
 INLIERS = 0.7
 
 
@@ -37,7 +37,7 @@ class Quads:
 def quads(luma: NDArray[np.uint8], shrink: int = 1, darker: float = DARKER) -> Quads:
     """Every square of a picture (h, w), pixel centres at integers.
 
-    `shrink`: the picture is searched at a `shrink`-th of its size. Sides under 9 px there are not looked at.
+    `shrink`: the picture is searched at a `shrink`-th of its size. Sides under 8 px there are not looked at.
     """
     small = luma
     if shrink > 1:
