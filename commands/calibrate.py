@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from commands.calibrate_hand_eye import hand_eye
 from commands.calibrate_instrument import instrument
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -15,3 +16,4 @@ def calibrate() -> None:
 
 
 app.command()(instrument)
+app.command("hand-eye")(hand_eye)

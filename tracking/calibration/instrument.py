@@ -168,8 +168,8 @@ def pivot(samples: Sequence[Sample], *, limit_mm: float = 0.5) -> Pivot:
     )  # fmt: skip
     if halves > limit_mm and halves > 3.4 * halves_sd:
         raise PoorPivot(
-            f"the two halves of the swing find tips {halves:.2f} mm apart (expected {halves_sd:.2f}), though the residual"
-            f" is {rms:.2f} mm; is the shaft bent or springy, the body's geometry wrong, the lens badly calibrated?"
+            f"the tips from the two halves of the swing are {halves:.2f} mm apart (expected {halves_sd:.2f}), though "
+            f"the residual is {rms:.2f} mm; is the shaft bent, the body's geometry wrong, the lens badly calibrated?"
         )
     if found.radius95_mm > limit_mm:
         why = f"the pivot moved by {drift:.2f} mm meanwhile: " if drift > limit_mm / 2 else ""
