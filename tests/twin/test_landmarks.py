@@ -152,6 +152,24 @@ def test_a_cut_or_broken_vertebra_is_named_with_the_reason_not_measured_wrong() 
     assert any("lean" in text or "uneven" in text or "% of the face" in text for text in missing)
 
 
+def test_the_stump_of_a_rib_beside_the_body_is_no_pedicle(marks) -> None:
+    """What stays of a rib on the bone is thinner than the pedicle, but does not stand at the canal."""
+
+    def stumped(p: np.ndarray) -> np.ndarray:
+        x, y, z = p[..., 0], p[..., 1], p[..., 2]
+        rod = (np.hypot(np.abs(x) - 24.0, z - 5.0) < 2.5) & (y > -14.0) & (y < 9.0)
+        return vertebra(p) | rod
+
+    R = rotation_exp([0.15, -0.1, 0.08])
+    found, _ = landmarks.measure({"vertebrae_L3": meshed(lambda p: stumped(p @ R), 130.0, 1.0)})
+    for mark in found:
+        if mark.name.startswith("pedicle"):
+            alone = marks["vertebrae_L3", mark.name]
+            assert np.linalg.norm(np.cross(mark.position.mm - alone.position.mm, alone.direction.unit)) < 0.5
+            assert mark.direction.unit @ alone.direction.unit > np.cos(np.radians(2.0))
+    assert {m.name for m in found} >= {"pedicle_left", "pedicle_right"}
+
+
 def test_facing_joints_are_found_and_missing_ones_said() -> None:
     def lower(p: np.ndarray) -> np.ndarray:
         posts = (np.hypot(np.abs(p[..., 0]) - 17, p[..., 1] - 12) < 4) & (p[..., 2] > 0) & (p[..., 2] < 22)

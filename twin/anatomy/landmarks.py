@@ -108,6 +108,7 @@ def _vertebra(
         # a scoliotic vertebra is turned about its own axis: its front is where the body lies, seen from the canal
         axes = axes_from(upper.normal + lower.normal, frame.origin_mm - _canal_centre(frame))
     assert frame is not None
+    top_face, bottom_face = upper, lower
     upper, lower, note = endplates.judged(upper, lower, frame)
     marks = [_mark("body_centre", name, None, frame.origin_mm), _mark("canal_centre", name, None, _canal_centre(frame))]
     missing = []
@@ -116,8 +117,8 @@ def _vertebra(
             missing.append(f"{label}: {plate}")
         else:
             marks.append(_mark(label, name, None, plate.centre_mm, plate.normal, plate.spread_mm, note))
-    if isinstance(upper, Endplate) and isinstance(lower, Endplate):
-        top, bottom = float(frame.local(upper.centre_mm)[2]), float(frame.local(lower.centre_mm)[2])
+    if isinstance(top_face, Endplate) and isinstance(bottom_face, Endplate):  # an odd face still tells the height
+        top, bottom = float(frame.local(top_face.centre_mm)[2]), float(frame.local(bottom_face.centre_mm)[2])
         for (side, _), pedicle in zip(SIDES, pedicles.both(mesh, frame, top, bottom), strict=True):
             if isinstance(pedicle, str):
                 missing.append(f"pedicle_{side}: {pedicle}")

@@ -27,6 +27,7 @@ BELIEF = (0.005, 0.03)  # in the axis so far, fine and coarse: a tall narrow ped
 BEHIND_MM, BEFORE_MM = -10.0, 4.0  # the canal's front wall: a neck stands no further behind (the arch) or before it
 BESIDE_MM = (5.0, 32.0)  # of the canal's middle
 WIDTH_MM = (2.0, 28.0)
+MOST_GAP_MM = 5.0  # between the canal's side and the neck: a pedicle is the canal's wall, the stump of a rib is not
 MOST_UNEVEN = 3.0  # larger over smaller section of the two sides
 MOST_STEP_MM = 9.0  # between the heights of the two sides
 MOST_BEHIND_MM = 8.0  # between their depths
@@ -181,6 +182,9 @@ def _start(
             local = frame.local(loop.centroid_mm) - beside
             if not BEHIND_MM < local[1] - back < BEFORE_MM or side * local[0] < -0.3 * frame.foramen_half_mm - 4.0:
                 continue  # a plane that shaves the lamina
+            inner = float((side * (frame.local(loop.segments_mm.reshape(-1, 3))[:, 0] - frame.foramen_x_mm)).min())
+            if inner - frame.foramen_half_mm > MOST_GAP_MM:
+                continue
             if 10.0 < loop.area_mm2 < MOST_MM2 and abs(local[0]) < 9.0 and abs(local[2]) < 10.0:
                 score = loop.area_mm2 + 4.0 * float(np.hypot(local[0], local[2]))
                 if best is None or score < best[0]:
@@ -200,6 +204,10 @@ def judged(pair: list[Pedicle | str], frame: VertebralFrame) -> list[Pedicle | s
             beside = abs(float(frame.local(pedicle.isthmus_mm)[0]) - frame.foramen_x_mm)
             if not BESIDE_MM[0] < beside < BESIDE_MM[1]:
                 out.append(f"a neck {beside:.0f} mm from the canal's middle is no pedicle")
+                continue
+            gap = beside - 0.5 * pedicle.width_mm - frame.foramen_half_mm
+            if gap > MOST_GAP_MM:
+                out.append(f"a neck {gap:.0f} mm aside of the canal is no pedicle: the stump of a rib?")
                 continue
             if not WIDTH_MM[0] < pedicle.width_mm < WIDTH_MM[1]:
                 out.append(f"a neck {pedicle.width_mm:.0f} mm wide is no pedicle")
