@@ -18,7 +18,8 @@ class Frame:
     `t_ns` is the middle of the exposure of the picture's middle row, on a monotonic clock. `index` counts from 0; a gap
     means that pictures were lost. `exposure_ns`: how long each row gathered light; 0 is unknown or an instant.
     `readout_ns`: from the first row's exposure to the last row's; 0 is a global shutter, negative one that reads from
-    the bottom.
+    the bottom. `repeated`: the picture equals the one before to the last bit, which a sensor never does: it says
+    nothing about where things are now.
     """
 
     t_ns: int
@@ -26,6 +27,7 @@ class Frame:
     index: int
     exposure_ns: int = 0
     readout_ns: int = 0
+    repeated: bool = False
 
     def __post_init__(self) -> None:
         """Refuse an exposure that ends before it begins."""
@@ -36,6 +38,15 @@ class Frame:
         """How long after `t_ns` row `v` (pixel centres at integers) was exposed, ns."""
         height = len(self.picture)
         return (v / (height - 1) - 0.5) * self.readout_ns if height > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """At `t_ns` no picture has come since `since_ns`, though the source is not at its end; `reason` is a sentence."""
+
+    t_ns: int
+    since_ns: int
+    reason: str
 
 
 class FrameSource(Protocol):

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
-import time
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tracking.frame import Frame
 from tracking.latest import Latest
-from tracking.sources import source
-from tracking.sources.source import BadSource, CameraSilent, NoVideo, open_source
+from tracking.sources.folder import FolderSource
+from tracking.sources.source import BadSource, NoVideo, open_source
 from tracking.synthetic.camera import BadSynthetic
 from tracking.video import VideoNotWritten, write_mp4
 
@@ -69,10 +67,23 @@ def test_bad_files_and_folders(tmp_path: Path) -> None:
         open_source(str(tmp_path / "absent.mp4"))
     with pytest.raises(BadSource, match="camera:0"):
         open_source("camera:front")
-    with pytest.raises(BadSynthetic, match="colour is unknown"):
-        open_source("synthetic:colour=red")
-    with pytest.raises(BadSynthetic, match="numbers"):
-        open_source("synthetic:frames=many")
+    with pytest.raises(BadSource, match="gopher:// is unknown"):
+        open_source("gopher://host/x")
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("colour=red", "colour is unknown"), ("frames=many", "whole numbers"), ("frames=0", "1 to"),
+        ("fps=", "no value"), ("frames=2,frames=3", "twice"),
+        ("size=1280", "1280x720"), ("size=8x8", "16 to 8192"), ("gamma=0", "0.2 to 5"),
+        ("glare=5", "U:V:RADIUS"), ("glare=5:5:0", "radius"), ("noise=nan", "0 to 128"),
+        ("path=loop", "sway, still, swing"), ("mjpeg=101", "0 to 100"), ("exposure=-1", "0 to"), ("bend", "no value"),
+    ],
+)  # fmt: skip
+def test_wrong_synthetic_words_are_named(spec: str, words: str) -> None:
+    with pytest.raises(BadSynthetic, match=words):
+        open_source(f"synthetic:{spec}")
 
 
 def test_truncated_videos_say_so(tmp_path: Path) -> None:
@@ -96,58 +107,52 @@ def test_a_damaged_picture_and_a_wrong_size_are_named(tmp_path: Path) -> None:
         list(open_source(str(tmp_path)))
 
 
-class FakeCapture:
-    """A camera of 200 pictures a second that is unplugged after `count`."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
-        return self.left > 0
-
-    def set(self, *_: Any) -> bool:
-        return True
-
-    def get(self, *_: Any) -> float:
-        return 0.0
-
-    def grab(self) -> bool:
-        time.sleep(0.005)
-        self.left -= 1
-        return self.left >= 0
-
-    def retrieve(self) -> tuple[bool, NDArray[np.uint8]]:
-        return True, np.full((8, 8, 3), (255, 0, 0), dtype=np.uint8)
-
-    def release(self) -> None:
-        return None
+def test_an_index_gives_a_folder_its_times(tmp_path: Path) -> None:
+    for k, picture in enumerate(pictures(3)):
+        cv2.imwrite(str(tmp_path / f"p{k}.png"), picture[..., ::-1])
+    rows = [
+        {"file": f"p{k}.png", "t_ns": 5_000_000_000 + 16_000_000 * (2 - k), "exposure_ns": 4_000_000} for k in (2, 0)
+    ]
+    (tmp_path / "index.json").write_text(json.dumps({"frames": rows}))
+    with open_source(str(tmp_path)) as folder:
+        frames = list(folder)
+    assert [f.t_ns for f in frames] == [5_000_000_000, 5_032_000_000]
+    assert [f.picture[0, 0, 0] for f in frames] == [40, 0]
+    assert [f.exposure_ns for f in frames] == [4_000_000] * 2
+    (tmp_path / "index.json").unlink()
+    for text, stamps in (
+        ("file,t_ms\np0.png,0\np1.png,16.5\n", [0, 16_500_000]),
+        ("#timestamp [ns],filename\n1403636579763555584,p1.png\n", [1403636579763555584]),
+        ("filename,t_s\np2.png,0.25\n", [250_000_000]),
+    ):
+        (tmp_path / "index.csv").write_text(text)
+        assert [entry.t_ns for entry in FolderSource(tmp_path).entries] == stamps
 
 
-def test_a_camera_gives_the_newest_picture_counts_losses_and_notices_unplugging(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("cv2.VideoCapture", lambda _: FakeCapture(40))
-    monkeypatch.setattr(source, "SILENT_S", 0.2)
-    seen: list[Frame] = []
-
-    def watch() -> None:
-        for frame in camera:
-            seen.append(frame)
-            time.sleep(0.02)
-
-    with source.CameraSource(0) as camera, pytest.raises(CameraSilent, match="unplugged"):
-        watch()
-    stamps = [f.t_ns for f in seen]
-    assert stamps == sorted(stamps)
-    assert seen[0].picture[0, 0].tolist() == [0, 0, 255]  # RGB
-    assert camera.lost > 0
-    assert camera.lost + len(seen) == 40
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("file,when\np0.png,0\n", "needs a column"), ("file,t_ns\nq.png,0\n", "not in this folder"),
+        ("file,t_ns\n../p0.png,0\n", "not in this folder"), ("file,t_ns\np0.png,noon\n", "no time"),
+        ("file,t_s\np0.png,inf\n", "no time"),
+    ],
+)  # fmt: skip
+def test_a_wrong_index_is_named(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "pictures").mkdir()
+    for folder in (tmp_path, tmp_path / "pictures"):
+        cv2.imwrite(str(folder / "p0.png"), pictures(1)[0])
+    (tmp_path / "pictures" / "index.csv").write_text(text)
+    with pytest.raises(NoVideo, match=words):
+        open_source(str(tmp_path / "pictures"))
 
 
-def test_a_camera_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cv2.VideoCapture", lambda _: FakeCapture(0))
-    with pytest.raises(CameraSilent, match="plugged in"):
-        open_source("camera:3")
+def test_the_same_picture_again_is_marked(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 255, (64, 96, 3), dtype=np.uint8) for _ in range(2)]
+    for k, picture in enumerate((noise[0], noise[0], noise[1], noise[0])):
+        cv2.imwrite(str(tmp_path / f"{k}.png"), picture)
+    with open_source(str(tmp_path)) as folder:
+        assert [f.repeated for f in folder] == [False, True, False, False]
 
 
 def test_the_mailbox_counts_what_it_overwrites() -> None:
