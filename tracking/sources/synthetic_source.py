@@ -26,8 +26,9 @@ from spatial.frames import Camera, Patient
 from spatial.pinhole import Pinhole
 from spatial.rigid import Rigid
 from tracking.bodies.body import Body, board, load
-from tracking.frame import Frame
+from tracking.frame import Frame, FrameSource
 from tracking.sources.closing import Closing
+from tracking.sources.faults import FaultySource, plan
 from tracking.synthetic.camera import BadSynthetic, Glare, Optics, Shot, SyntheticCamera
 from tracking.synthetic.motion import Motion, Swaying, Swinging
 
@@ -137,9 +138,14 @@ class SyntheticSource(Closing):
             yield shot.frame
 
 
-def synthetic_source(spec: str) -> SyntheticSource:
-    """Read SPEC. Raises BadSynthetic, BadBody."""
-    return SyntheticSource(spec)
+def synthetic_source(spec: str) -> FrameSource:
+    """Read SPEC, with its faults. Raises BadSynthetic, BadPlan, BadBody."""
+    rest = [pair for pair in spec.split(",") if not pair.startswith("faults=")]
+    plans = [pair.partition("=")[2] for pair in spec.split(",") if pair.startswith("faults=")]
+    source = SyntheticSource(",".join(rest))
+    if not plans:
+        return source
+    return FaultySource(source, plan("+".join(plans)), source.bodies[0].dictionary)
 
 
 def tag_board() -> Body[Any]:
