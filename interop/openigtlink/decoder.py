@@ -15,7 +15,7 @@ import numpy as np
 
 from interop.openigtlink.crc import crc64
 from interop.openigtlink.fields import BadContent
-from interop.openigtlink.message import HEADER, Header, Message, decode, is_known
+from interop.openigtlink.message import ASKING, HEADER, Header, Message, decode, is_known
 from spatial.faults import Fault
 
 STAGE_BYTES = 1 << 16
@@ -65,7 +65,7 @@ class Decoder:
         wanted: Collection[str] | None = None,
         check_crc: bool = True,
     ) -> None:
-        """`wanted`: types to read (None: all that are known); the others are skipped unread."""
+        """`wanted`: types to read beside questions (None: all that are known); the others are skipped unread."""
         self.largest_bytes, self.wanted, self.check_crc = largest_bytes, wanted, check_crc
         self.counts = Counts()
         self._stage = bytearray(STAGE_BYTES)
@@ -160,7 +160,7 @@ class Decoder:
         sizes = SIZES.get(name)
         if not is_known(name):
             self._refuse(header, "unknown", f"type {name} is not known", out)
-        elif self.wanted is not None and name not in self.wanted:
+        elif self.wanted is not None and name not in self.wanted and not name.startswith(ASKING):
             self._refuse(header, "not wanted", f"type {name} is not wanted", out)
         elif header.version == 1 and sizes is not None and header.body_bytes not in sizes:
             self._refuse(header, "damaged", f"{name} of {header.body_bytes} bytes; {sizes[0]} are needed", out)

@@ -80,7 +80,8 @@ CONTENTS = st.one_of(
     polydata(),
     images(),
     st.builds(Request, st.just("STT"), st.sampled_from(["TDATA", "QTDATA"]), st.integers(0, 10_000), ASCII_NAMES),
-    st.builds(Request, st.sampled_from(["GET", "STP"]), st.sampled_from(["TRAJ", "POLYDATA", "CAPABILITY"])),
+    st.builds(Request, st.sampled_from(["GET", "STP"]), st.sampled_from(["TRAJ", "POLYDATA", "QTDATA"])),
+    st.just(Request("GET", "CAPABILITY")),
     st.builds(Request, st.just("RTS"), st.just("TDATA"), accepted=st.booleans()),
 )
 MESSAGES = st.builds(
