@@ -30,7 +30,8 @@ class Sighting(Generic[B]):
 
     `rms_px`: of the corners that were used, in the raw picture. `corners_px`: all corners seen, by id. `ambiguity`:
     how many times likelier the pose is than the second-best one (inf: there is none). Where that is little, `cause`
-    is "ambiguous" and the covariance spans both poses.
+    is "ambiguous" and the covariance spans both poses; `second` is the other one. `systematic` (6, 6): the part of
+    the covariance that does not average out over pictures (calibration).
     """
 
     body: str
@@ -42,3 +43,5 @@ class Sighting(Generic[B]):
     corners_px: Mapping[int, Array] = field(default_factory=lambda: MappingProxyType({}))
     ambiguity: float = float("inf")
     cause: Cause | None = None
+    second: UncertainRigid[Camera, B] | None = None
+    systematic: Array | None = None

@@ -1,0 +1,351 @@
+"""From a solver's problem to a pose: minima from several first guesses, one decision, one covariance.
+
+Where the residuals exceed what the detections claim (calibration, geometry file, flatness of the print), the excess is
+estimated as one more variance of every corner (a random effect), so the weights and the covariance both know of it.
+What is left is scaled by the residuals, as if `PRIOR_FREEDOM` of them had been as large as claimed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import fdtri
+
+from spatial.rigid import Array, Rigid, UncertainRigid, rotation_log
+from tracking.pose.solver import (
+    GEMAN_SD,
+    Fit,
+    Problem,
+    by_lens,
+    deleted_squares,
+    errors_px,
+    linearised,
+    refine,
+    straighten,
+)
+from tracking.pose.starts import Guess, guesses, mirrored
+
+MAX_RMS_PX = 3.0
+PRIOR_FREEDOM = 20.0
+SURE_ODDS = 1000.0  # below it the choice between a flat body's two poses is no choice
+NEGLIGIBLE_ODDS = 1e6
+CLEAR = 40.0  # log odds of two minima beyond which no earlier pose and no volume makes a difference
+DISTINCT_RAD = 0.01
+KEPT_WEIGHT = 0.2
+EFFICIENCY = 0.919  # E[w2 s/2] E[w] / E[w + s dw/ds]2 of the Geman-McClure weights w(s) where all is well (Huber 1964)
+OUTLIER_CHANCE = 1e-3  # that a good marker is taken for a wrong one
+PRIOR_SD_RAD = 0.05  # of an earlier pose that comes without a covariance
+
+
+@dataclass(frozen=True, eq=False)
+class Earlier:
+    """An earlier pose carried on to the picture's instant; `odds`: how much likelier it was than its mirror image."""
+
+    pose: Rigid[Any, Any]
+    covariance: Array
+    odds: float
+
+    @classmethod
+    def of(cls, prior: Rigid[Any, Any] | UncertainRigid[Any, Any] | None, odds: float) -> Earlier | None:
+        """From what a history gives."""
+        if prior is None:
+            return None
+        if isinstance(prior, UncertainRigid):
+            return cls(prior.pose, prior.covariance, odds)
+        return cls(prior, np.diag([PRIOR_SD_RAD**2] * 3 + [100.0] * 3), odds)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A pose (rig_from_body) with its covariance; `systematic` is the part of it that no averaging takes away.
+
+    `kept` (n,): which of the markers agree; `problem`, `fit` and `errors_px` are theirs alone. `odds` against `second`,
+    the other pose.
+    """
+
+    pose: Rigid[Any, Any]
+    covariance: Array
+    systematic: Array
+    kept: NDArray[np.bool_]
+    errors_px: Array
+    odds: float
+    second: UncertainRigid[Any, Any] | None
+    fit: Fit
+    problem: Problem
+
+    @property
+    def rms_px(self) -> float:
+        """Of the corners of the markers that agree."""
+        return float(np.sqrt((self.errors_px**2).sum(axis=-1).mean()))
+
+
+def estimate(
+    problem: Problem, earlier: Earlier | None = None, lens_covariances: list[Array | None] | None = None
+) -> Estimate | None:
+    """The pose that explains the markers best, or None where none does."""
+    problem, fits, kept = _minima(problem, earlier)
+    if not fits:
+        return None
+    excess_px2 = _excess(problem, fits[0])
+    if excess_px2 > 0:
+        inverse = np.linalg.inv(problem.root)
+        covariance = inverse @ np.swapaxes(inverse, 1, 2) + excess_px2 * np.eye(8)
+        problem = replace(problem, root=np.ascontiguousarray(np.linalg.inv(np.linalg.cholesky(covariance))))
+        fits = _distinct([refine(problem, f.rotation, f.translation_mm) for f in fits])
+        if not fits:
+            return None
+    fits = fits[:2] if len(fits) > 1 and _gap(problem, fits[0], fits[1]) < CLEAR else fits[:1]
+    covariances = [_covariance(problem, fit) for fit in fits]
+    first, odds = _decide(problem, fits, covariances, earlier)
+    fit, covariance = fits[first], covariances[first][:6, :6]
+    systematic = _systematic(problem, fit, covariances[first], lens_covariances)
+    covariance = covariance + systematic[1]
+    second: UncertainRigid[Any, Any] | None = None
+    if len(fits) == 2 and odds < NEGLIGIBLE_ODDS:
+        other = fits[1 - first]
+        second = UncertainRigid(Rigid(other.rotation, other.translation_mm), covariances[1 - first][:6, :6])
+        if odds < SURE_ODDS:  # the covariance about this pose that a mixture of both has
+            share = 1.0 / (1.0 + odds)
+            gap = np.concatenate(
+                [rotation_log(other.rotation @ fit.rotation.T), other.translation_mm - fit.translation_mm]
+            )
+            covariance = (1 - share) * covariance + share * (second.covariance + np.outer(gap, gap))
+    return Estimate(
+        Rigid(fit.rotation, fit.translation_mm),
+        (covariance + covariance.T) / 2,
+        systematic[0] + systematic[1],
+        kept,
+        errors_px(problem, fit),
+        odds,
+        second,
+        fit,
+        problem,
+    )
+
+
+def _minima(problem: Problem, earlier: Earlier | None) -> tuple[Problem, list[Fit], NDArray[np.bool_]]:
+    """Distinct minima over the markers that agree (n,), the best first; each guess dearer than the one before it."""
+    counts = np.bincount(problem.eye)
+    order = [int(eye) for eye in np.argsort(-counts, kind="stable") if counts[eye]]
+    best: tuple[Problem, list[Fit], NDArray[np.bool_]] = (problem, [], np.zeros(len(problem), dtype=bool))
+    tried: list[Fit | None] = []
+    for fits in _attempts(problem, earlier, order):
+        tried += fits
+        found = _distinct(tried)
+        if not found:
+            continue
+        best = _agreed(problem, found)
+        part, found, kept = best
+        if found and _explains(part, found[0]) and 2 * int(kept.sum()) > len(problem):
+            break
+    part, found, kept = best
+    if len(found) == 1:
+        eye_mm = problem.eye_mm[order[0]]
+        other = mirrored(found[0].rotation, found[0].translation_mm, part.mm.reshape(-1, 3), eye_mm)
+        found = _distinct([found[0], refine(part, *other)])
+    return part, found, kept
+
+
+def _attempts(problem: Problem, earlier: Earlier | None, order: list[int]) -> Iterator[list[Fit | None]]:
+    """Minima near the earlier pose; near what all markers of one camera give; near what single markers give."""
+    if earlier is not None:
+        yield [refine(problem, earlier.pose.rotation, earlier.pose.translation_mm)]
+    rows_of = {eye: np.flatnonzero(problem.eye == eye) for eye in order}
+    rays_of = {}
+    for eye, rows in rows_of.items():
+        rays = straighten(problem.px[rows].reshape(-1, 2), problem.lenses[eye])
+        rays_of[eye] = rays.reshape(-1, 4, 2)
+        yield [_near(problem, guess, eye) for guess in guesses(problem.mm[rows].reshape(-1, 3), rays)]
+    singles = []  # a wrong corner spoils the guess over all of them, hardly the guess of another marker
+    for eye, rows in rows_of.items():
+        if len(problem) > 1:
+            sizes = np.ptp(rays_of[eye], axis=1).prod(axis=1)
+            for k in np.argsort(-sizes)[:6]:
+                for guess in guesses(problem.mm[rows[k]], rays_of[eye][k]):
+                    singles.append((_astray(problem, rows, rays_of[eye], guess), eye, guess))
+    singles.sort(key=lambda item: item[0])
+    yield [_near(problem, guess, eye) for _, eye, guess in singles[:6]]
+
+
+def _agreed(problem: Problem, fits: list[Fit]) -> tuple[Problem, list[Fit], NDArray[np.bool_]]:
+    """The minima without the markers that don't agree with the best: they have no vote between two poses."""
+    kept = np.ones(len(problem), dtype=bool)
+    while fits and kept.any():
+        wrong = _disagreeing(problem, fits[0])
+        if not wrong.any() or wrong.all():
+            break
+        kept[np.flatnonzero(kept)[wrong]] = False
+        problem = _part(problem, ~wrong)
+        fits = _distinct([refine(problem, f.rotation, f.translation_mm) for f in fits])
+    return problem, fits, kept
+
+
+def _part(problem: Problem, rows: NDArray[np.bool_]) -> Problem:
+    return replace(
+        problem,
+        mm=problem.mm[rows],
+        px=problem.px[rows],
+        root=problem.root[rows],
+        eye=problem.eye[rows],
+        lag_s=problem.lag_s[rows],
+    )
+
+
+def _disagreeing(problem: Problem, fit: Fit) -> NDArray[np.bool_]:
+    """Markers (n,) that the fit has given up, or else the one that the others contradict most, of at least three.
+
+    A marker a little off pulls the pose along; what it would be off without its own pull tells.
+    """
+    wrong: NDArray[np.bool_] = fit.weights.mean(axis=1) < KEPT_WEIGHT
+    if wrong.any() or len(wrong) < 3:
+        return wrong
+    total = float(fit.squares.sum())
+    if total < 30.0:  # not even one marker with all of it would stand out
+        return wrong
+    squares = deleted_squares(problem, fit)
+    freedom = 8.0 * (len(wrong) - 1) - 6
+    rest = (total - squares) / freedom
+    claimed = (total - squares + PRIOR_FREEDOM) / (freedom + PRIOR_FREEDOM)
+    plausible = rest < 2.0  # else what the detections claim says nothing of how far off a marker may be
+    usual = np.where(plausible, np.maximum(1.0, claimed), rest)
+    limit = 8.0 * fdtri(8.0, np.where(plausible, freedom + PRIOR_FREEDOM, freedom), 1.0 - OUTLIER_CHANCE)
+    suspects = np.flatnonzero(squares > limit * usual)
+    if len(suspects):
+        without = [_remaining(problem, fit, int(k)) for k in suspects]
+        wrong[suspects[int(np.argmin(without))]] = True
+    return wrong
+
+
+def _remaining(problem: Problem, fit: Fit, marker: int) -> float:
+    """The sum of squares without one marker."""
+    rest = refine(_part(problem, np.arange(len(problem)) != marker), fit.rotation, fit.translation_mm)
+    return float(rest.squares.sum()) if rest is not None else np.inf
+
+
+def _near(problem: Problem, guess: Guess, eye: int) -> Fit | None:
+    """The minimum near a guess of camera_from_body."""
+    turn, mm = problem.eye_turn[eye], problem.eye_mm[eye]
+    return refine(problem, turn @ guess[0], turn @ guess[1] + mm)
+
+
+def _astray(problem: Problem, rows: NDArray[np.int64], rays: Array, guess: Guess) -> float:
+    """How far off a guess puts one camera's markers: the mean of their capped distances on the image plane."""
+    p = problem.mm[rows] @ guess[0].T + guess[1]
+    if p[..., 2].min() < 1.0:
+        return np.inf
+    size = float(np.median(np.ptp(rays, axis=1)))
+    return float(np.minimum(np.abs(p[..., :2] / p[..., 2:] - rays).max(axis=(1, 2)), size).mean())
+
+
+def _explains(problem: Problem, fit: Fit) -> bool:
+    freedom = max(8.0 * len(problem) - 6.0, 2.0)
+    return bool((fit.weights > 0.5).all()) and float(fit.squares.sum()) < 9.0 * (freedom + 8.0)
+
+
+def _distinct(fits: Sequence[Fit | None]) -> list[Fit]:
+    """The minima, no two alike, the best first."""
+    good = [f for f in fits if f is not None]
+    if not good:
+        return []
+    if len(good) == 1:
+        return good
+    scale = max(1.0, min(float(np.median(f.squares)) / 1.386 for f in good))
+    good.sort(key=lambda f: _cost(f, scale))
+    out: list[Fit] = []
+    for fit in good:
+        if all(_turn_rad(fit.rotation, other.rotation) > DISTINCT_RAD for other in out):
+            out.append(fit)
+    return out
+
+
+def _cost(fit: Fit, scale: float) -> float:
+    """Truncated sum of squares: comparable between poses."""
+    return float(np.minimum(fit.squares / scale, 2 * GEMAN_SD**2).sum())
+
+
+def _excess(problem: Problem, fit: Fit) -> float:
+    """Variance (px2) of a corner coordinate beyond what the detections claim; 0 when they explain the residuals."""
+    n = len(problem)
+    freedom = 8 * n - 6
+    if float((fit.weights * fit.squares).sum()) < 3.0 * freedom:
+        return 0.0
+    errors = errors_px(problem, fit)
+    limit = 3.0 * 1.4826 * float(np.median(np.abs(errors)))  # winsorised: a wrong marker counts as three sd, not more
+    spread = float(np.sqrt(np.minimum(errors**2, limit**2).mean()))
+    inverse = np.linalg.inv(problem.root)
+    claimed = float(np.median(np.einsum("nij,nij->ni", inverse, inverse)))
+    return max(0.0, spread**2 * 8 * n / freedom - claimed)
+
+
+def _covariance(problem: Problem, fit: Fit) -> Array:
+    """Of the whole state (m, m), scaled by the residuals."""
+    freedom = max(float(2 * fit.weights.sum()) - 6.0, 0.0)
+    chi = float((fit.weights * fit.squares).sum())
+    scale = max(1.0, (chi + PRIOR_FREEDOM) / (freedom + PRIOR_FREEDOM))
+    whole = fit.normal / (scale * EFFICIENCY)
+    whole[6:, 6:] += problem.information
+    return np.asarray(np.linalg.inv(whole))
+
+
+def _systematic(
+    problem: Problem, fit: Fit, covariance: Array, lens_covariances: list[Array | None] | None
+) -> tuple[Array, Array]:
+    """What does not average out: from the cameras' places (in the covariance already), and from their lenses (not)."""
+    places, lenses = np.zeros((6, 6)), np.zeros((6, 6))
+    if problem.shaky:
+        first = 12 if problem.moving else 6
+        gain = covariance[:6, first:]
+        places = gain @ problem.information[first - 6 :, first - 6 :] @ gain.T
+    if lens_covariances is not None and any(c is not None for c in lens_covariances):
+        J, by_one = linearised(problem, fit)[1], by_lens(problem, fit)
+        weights = np.repeat(fit.weights, 2, axis=1)[..., None]
+        whole = fit.normal.copy()
+        whole[6:, 6:] += problem.information
+        for eye, lens in enumerate(lens_covariances):
+            rows = problem.eye == eye
+            if lens is None or not rows.any():
+                continue
+            moved = np.einsum("nrm,nrk->mk", weights[rows] * J[rows], by_one[rows])
+            gain = np.linalg.solve(whole, moved)[:6]
+            lenses += gain @ lens @ gain.T
+    return places, lenses
+
+
+def _gap(problem: Problem, first: Fit, second: Fit) -> float:
+    """Log odds of two minima by their squares, the errors' scale being itself uncertain."""
+    freedom = PRIOR_FREEDOM + 8 * len(problem) - 6
+    costs = PRIOR_FREEDOM + _cost(first, 1.0), PRIOR_FREEDOM + _cost(second, 1.0)
+    return 0.5 * freedom * math.log(costs[1] / costs[0])
+
+
+def _decide(problem: Problem, fits: list[Fit], covariances: list[Array], earlier: Earlier | None) -> tuple[int, float]:
+    """Which of at most two minima it is, and the odds.
+
+    The scale of the errors is itself uncertain, so likelihoods fall off like Student's t, each minimum with its volume
+    (Laplace). The earlier pose counts by its own odds and only once: what it saw and what this picture sees share
+    their systematic errors, so agreement of the two is as sure as the surer one.
+    """
+    if len(fits) == 1:
+        return 0, float("inf")
+    volumes = [float(np.linalg.slogdet(covariance[:6, :6])[1]) for covariance in covariances]
+    seen = _gap(problem, fits[0], fits[1]) + 0.5 * (volumes[0] - volumes[1])
+    if earlier is not None:
+        trust = 1.0 - 1.0 / (1.0 + min(earlier.odds, 1e9))
+        near: list[float] = []
+        for fit, covariance in zip(fits, covariances, strict=True):
+            gap = rotation_log(fit.rotation @ earlier.pose.rotation.T)
+            spread = covariance[:3, :3] + earlier.covariance[:3, :3]
+            fits_in = math.exp(-0.5 * min(float(gap @ np.linalg.solve(spread, gap)), 80.0))
+            near.append(trust * fits_in + (1 - trust) * (1 - fits_in))
+        told = math.log(near[0] + 1e-12) - math.log(near[1] + 1e-12)
+        seen = math.copysign(max(abs(seen), abs(told)), seen) if seen * told > 0 else seen + told
+    return (0 if seen >= 0 else 1), math.exp(min(abs(seen), 50.0))
+
+
+def _turn_rad(a: Array, b: Array) -> float:
+    return float(np.arccos(np.clip((np.trace(a @ b.T) - 1) / 2, -1, 1)))
