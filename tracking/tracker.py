@@ -1,20 +1,34 @@
-"""All bodies of a session in the pictures of one camera: detect once a dictionary, then a pose and a history a body."""
+"""All bodies of a session in the pictures of one camera: markers sought where poses predict them, poses, histories."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from dataclasses import replace
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from spatial.faults import Misuse
+from spatial.frames import Camera
 from spatial.pinhole import Pinhole
-from tracking.bodies.body import Body
+from spatial.rigid import Array, Points, UncertainRigid
+from tracking.bodies.body import Body, outward_normal
 from tracking.calibration.camera_file import require_resolution
-from tracking.detection.markers import detect, find_dictionary
+from tracking.detection.codes import code_book
+from tracking.detection.finder import Expected, Finder, Miss, why_missing
+from tracking.detection.markers import Detections, grey
 from tracking.frame import Frame
 from tracking.history.history import Limits, PoseHistory
 from tracking.pose.pose import track_body
-from tracking.pose.sighting import Sighting
+from tracking.pose.sighting import Cause, Sighting
+
+EDGE_ON = 0.17  # cosine of the steepest view in which a marker is expected: ten degrees over its plane
+OUTSIDE_SHARE = 0.5  # how far, of the picture's size, beyond its rim the lens model is still asked
+WORDS: Mapping[Miss, str] = MappingProxyType(
+    {"glare": "washed out by glare", "blur": "blurred", "hidden": "hidden where expected"}
+)
 
 
 class DoubleBody(Misuse):
@@ -22,26 +36,51 @@ class DoubleBody(Misuse):
 
 
 class Tracker:
-    """Keeps a `PoseHistory` for each body; `see` returns a sighting for each body, in the order given."""
+    """Keeps a `PoseHistory` for each body; `see` returns a sighting for each body, in the order given.
 
-    def __init__(self, pinhole: Pinhole, bodies: Sequence[Body[Any]], limits: Limits | None = None) -> None:
+    `search_each`: a recording is searched whole at least every so many pictures, the same ones in every run; None is
+    for a live camera, where a thread searches beside the tracking. Close it (or use `with`) to end that thread.
+    """
+
+    def __init__(
+        self,
+        pinhole: Pinhole,
+        bodies: Sequence[Body[Any]],
+        limits: Limits | None = None,
+        search_each: int | None = 10,
+    ) -> None:
         """Check that no two bodies can be taken for one another. Raises DoubleBody, UnknownDictionary."""
         self.pinhole = pinhole
-        self.bodies = tuple(bodies)
-        names = [body.name for body in self.bodies]
-        for name in names:
-            if names.count(name) > 1:
-                raise DoubleBody(f"two bodies are named {name}; rename one in its file")
-        for k, body in enumerate(self.bodies):
-            known = len(find_dictionary(body.dictionary).bytesList)
-            beyond = [marker for marker in body.corners_mm if marker >= known]
-            if beyond:
-                raise Misuse(f"{body.dictionary} ends at id {known - 1}; {body.name} bears {beyond}")
-            for other in self.bodies[:k]:
-                shared = sorted(set(body.corners_mm) & set(other.corners_mm))
-                if shared and body.dictionary == other.dictionary:
-                    raise DoubleBody(f"{other.name} and {body.name} both bear marker {shared[0]} of {body.dictionary}")
-        self._histories = {body.name: PoseHistory[Any](limits) for body in self.bodies}
+        self._limits = limits
+        self._bodies: dict[str, Body[Any]] = {}
+        self._histories: dict[str, PoseHistory[Any]] = {}
+        for body in bodies:
+            self._take(body)
+        wanted: dict[str, set[int]] = {}
+        for body in self.bodies:
+            wanted.setdefault(body.dictionary, set()).update(body.corners_mm)
+        self._single: tuple[str, float] | None = None
+        self.finder = Finder(wanted, pinhole, search_each)
+
+    @classmethod
+    def of_singles(
+        cls,
+        pinhole: Pinhole,
+        dictionary: str,
+        size_mm: float,
+        limits: Limits | None = None,
+        search_each: int | None = 1,
+    ) -> Tracker:
+        """Each marker of a dictionary is a body of its own, `marker:ID`, from the first picture on that shows it."""
+        tracker = cls(pinhole, (), limits, search_each)
+        tracker._single = dictionary, size_mm
+        tracker.finder = Finder({dictionary: None}, pinhole, search_each)
+        return tracker
+
+    @property
+    def bodies(self) -> tuple[Body[Any], ...]:
+        """All bodies so far."""
+        return tuple(self._bodies.values())
 
     @property
     def histories(self) -> Mapping[str, PoseHistory[Any]]:
@@ -51,12 +90,147 @@ class Tracker:
     def see(self, frame: Frame) -> tuple[Sighting[Any], ...]:
         """Track every body in a raw picture and keep what was found. Raises WrongResolution."""
         require_resolution(frame.picture, self.pinhole)
-        seen = {name: detect(frame.picture, name, self.pinhole) for name in {b.dictionary for b in self.bodies}}
-        out = []
-        for body in self.bodies:
-            history = self._histories[body.name]
-            prior = history.at(frame.t_ns).pose
-            sighting = track_body(seen[body.dictionary], body, self.pinhole, t_ns=frame.t_ns, prior=prior)
-            history.add(sighting)
-            out.append(sighting)
-        return tuple(out)
+        if frame.repeated:
+            sightings = tuple(_repeated(body, frame) for body in self.bodies)
+        else:
+            sightings = self._see(grey(frame.picture), frame)
+        for sighting in sightings:
+            self._histories[sighting.body].add(sighting)
+        return sightings
+
+    def close(self) -> None:
+        """End the search's thread; may be called twice."""
+        self.finder.close()
+
+    def __enter__(self) -> Self:
+        """Use with `with`."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _take(self, body: Body[Any]) -> None:
+        if body.name in self._bodies:
+            raise DoubleBody(f"two bodies are named {body.name}; rename one in its file")
+        known = len(code_book(body.dictionary))
+        beyond = [marker for marker in body.corners_mm if marker >= known]
+        if beyond:
+            raise Misuse(f"{body.dictionary} ends at id {known - 1}; {body.name} bears {beyond}")
+        for other in self.bodies:
+            shared = sorted(set(body.corners_mm) & set(other.corners_mm))
+            if shared and body.dictionary == other.dictionary:
+                raise DoubleBody(f"{other.name} and {body.name} both bear marker {shared[0]} of {body.dictionary}")
+        self._bodies[body.name] = body
+        self._histories[body.name] = PoseHistory[Any](self._limits)
+
+    def _see(self, luma: NDArray[np.uint8], frame: Frame) -> tuple[Sighting[Any], ...]:
+        priors = {name: history.at(frame.t_ns).uncertain for name, history in self._histories.items()}
+        expected = {
+            name: [] if prior is None else places(self._bodies[name], prior, self.pinhole)
+            for name, prior in priors.items()
+        }
+        followed = [prior is not None for prior in priors.values()]
+        complete = bool(followed) and (all(followed) if self._single is None else any(followed))
+        seen = self.finder.look(luma, [e for several in expected.values() for e in several], complete=complete)
+        if self._single is not None:
+            self._meet(seen[self._single[0]])
+        return tuple(
+            self._track(luma, body, seen, priors.get(body.name), expected.get(body.name, []), frame)
+            for body in self.bodies
+        )
+
+    def _meet(self, seen: Detections) -> None:
+        """Take markers that were never seen before as bodies."""
+        assert self._single is not None
+        dictionary, size_mm = self._single
+        for marker in sorted(set(seen.ids.tolist())):
+            if f"marker:{marker}" not in self._bodies:
+                self._take(Body[Any].single(marker, dictionary, size_mm))
+        ordered = sorted(self._bodies.items(), key=lambda item: min(item[1].corners_mm))
+        self._bodies = dict(ordered)
+
+    def _track(
+        self,
+        luma: NDArray[np.uint8],
+        body: Body[Any],
+        seen: Mapping[str, Detections],
+        prior: UncertainRigid[Camera, Any] | None,
+        expected: Sequence[Expected],
+        frame: Frame,
+    ) -> Sighting[Any]:
+        def pose(detections: Detections) -> Sighting[Any]:
+            return track_body(
+                detections, body, self.pinhole, t_ns=frame.t_ns, prior=None if prior is None else prior.pose
+            )
+
+        sighting = pose(seen[body.dictionary])
+        found = sighting.camera_from_body
+        if found is not None and len(sighting.corners_px) < len(body.corners_mm):
+            # where the pose of this very picture says they are, markers count that are partly hidden or cut off
+            closer = [e for e in places(body, found, self.pinhole) if e.marker not in sighting.corners_px]
+            more = self.finder.look_closer(luma, closer, seen) if closer else seen
+            if len(more[body.dictionary]) > len(seen[body.dictionary]):
+                better = pose(more[body.dictionary])
+                sighting = better if better.status == "TRACKED" else sighting
+        if sighting.status == "LOST" and sighting.cause == "too few markers" and expected:
+            return _explained(sighting, luma, expected)
+        return sighting
+
+
+def places(body: Body[Any], pose: UncertainRigid[Camera, Any], pinhole: Pinhole) -> list[Expected]:
+    """Where each marker of a body is expected in the raw picture; those turned away or out of view are left out."""
+    ids = list(body.corners_mm)
+    mm = np.array([body.corners_mm[marker] for marker in ids])
+    R, t = pose.pose.rotation, pose.pose.translation_mm
+    turned = mm @ R.T
+    p = turned + t
+    normals = np.array([outward_normal(corners) for corners in p])
+    centres = p.mean(axis=1)
+    facing = -np.einsum("ij,ij->i", normals, centres) / np.maximum(np.linalg.norm(centres, axis=1), 1e-9)
+    ahead = (p[..., 2].min(axis=1) > 1.0) & (facing > EDGE_ON)
+    if not ahead.any():
+        return []
+    rows = np.flatnonzero(ahead)
+    ideal = p[rows, :, :2] / p[rows, :, 2:]
+    size = np.array([pinhole.width_px, pinhole.height_px])
+    straight = ideal * (pinhole.fx_px, pinhole.fy_px) + (pinhole.cx_px, pinhole.cy_px)
+    # a lens model says nothing far outside the picture, and may fold what is there back into it
+    near = np.all((straight > -OUTSIDE_SHARE * size) & (straight < (1 + OUTSIDE_SHARE) * size), axis=(1, 2))
+    rows = rows[near]
+    if not len(rows):
+        return []
+    px = pinhole.project(Points[Camera](p[rows]))
+    inside = np.any(np.all((px > 0) & (px < size - 1), axis=2), axis=1)
+    rows, px = rows[inside], px[inside]
+    sd = _spread_px(turned[rows], p[rows], pose.covariance, pinhole)
+    return [Expected(body.dictionary, ids[row], px[k], float(sd[k])) for k, row in enumerate(rows.tolist())]
+
+
+def _spread_px(turned: Array, p: Array, covariance: Array, pinhole: Pinhole) -> Array:
+    """The largest sd (n,) px of each marker's corners, from the pose's covariance; the lens' bend is left out."""
+    scale = (pinhole.fx_px + pinhole.fy_px) / 2 / p[..., 2]
+    x, y = p[..., 0] / p[..., 2], p[..., 1] / p[..., 2]
+    J = np.zeros((*p.shape[:2], 2, 6))
+    zero = np.zeros_like(x)
+    for row, gradient in enumerate((np.stack([scale, zero, -scale * x], -1), np.stack([zero, scale, -scale * y], -1))):
+        J[..., row, 3:] = gradient
+        J[..., row, :3] = np.cross(turned, gradient)
+    spread = np.einsum("ncri,ij,ncrj->nc", J, covariance, J)
+    return np.asarray(np.sqrt(np.maximum(spread, 0.0)).max(axis=1))
+
+
+def _explained(sighting: Sighting[Any], luma: NDArray[np.uint8], expected: Sequence[Expected]) -> Sighting[Any]:
+    """Say what stands where the markers of a lost body were expected."""
+    misses = [why_missing(luma, e) for e in expected]
+    worst: Miss = max(("glare", "blur", "hidden"), key=misses.count)
+    cause: Cause | None = "glare" if worst == "glare" else "blur" if worst == "blur" else sighting.cause
+    return replace(sighting, cause=cause, reason=f"{sighting.reason}; {misses.count(worst)} {WORDS[worst]}")
+
+
+def _repeated(body: Body[Any], frame: Frame) -> Sighting[Any]:
+    return Sighting[Any](
+        body.name, frame.t_ns, "LOST", "the camera gave its last picture again", None, None, cause="camera stopped"
+    )

@@ -148,6 +148,26 @@ def read(luma: NDArray[np.uint8], corners_px: Array, bits: int, across: int = 4)
     return Readings(words, verdict, inverted, purity, contrast)
 
 
+def partly(luma: NDArray[np.uint8], corners_px: Array, book: CodeBook, marker: int) -> bool:
+    """Whether what can be seen of a square at a predicted place, corners (4, 2) in OpenCV's order, is this marker.
+
+    Half of its cells must be in the picture and clear, and of these three quarters as they ought to be, border and code
+    taken together and the code alone: a random code has as much in one of 500 places, and the place is known.
+    """
+    n = book.cells
+    cells, levels = np.zeros((n, n, 2)), np.zeros(6)
+    contrast = sampled(luma, np.ascontiguousarray(corners_px, dtype=np.float64), book.bits, 4, cells, levels)
+    clear = cells[..., 1] > 0.75
+    if abs(contrast) < MIN_CONTRAST or clear.mean() < 0.5:
+        return False
+    truth = np.zeros((n, n), dtype=np.bool_)
+    shifts = np.arange(book.bits**2, dtype=np.uint64)[::-1]
+    truth[1:-1, 1:-1] = ((book.words[marker, 0] >> shifts) & np.uint64(1)).reshape(book.bits, book.bits) > 0
+    right = (cells[..., 0] > 0.5) == truth
+    code = clear[1:-1, 1:-1]
+    return bool(right[clear].mean() > 0.75 and right[1:-1, 1:-1][code].mean() > 0.75 and code.sum() >= 8)
+
+
 def match(words: NDArray[np.uint64], table: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64], Any]:
     """The nearest code of a table (M, 4) for each word (N,): its id, its rotation, and how many bits differ."""
     return _match(np.ascontiguousarray(words), table)

@@ -27,7 +27,7 @@ from tracking.detection.codes import (
     match,
     read,
 )
-from tracking.detection.edges import fit_corners
+from tracking.detection.edges import FAILED_SD_PX, fit_corners
 from tracking.detection.quads import Quads, quads
 
 cv2.setNumThreads(2)
@@ -62,6 +62,24 @@ class Detections:
         """Index of each id that was seen exactly once; an id seen twice is nobody's."""
         ids, first, count = np.unique(self.ids, return_index=True, return_counts=True)
         return MappingProxyType({int(i): int(k) for i, k, n in zip(ids, first, count, strict=True) if n == 1})
+
+    def plus(self, other: Detections) -> Detections:
+        """These and others of the same dictionary."""
+        return Detections(
+            self.dictionary,
+            np.concatenate([self.ids, other.ids]),
+            np.concatenate([self.corners_px, other.corners_px]),
+            np.concatenate([self.whitening, other.whitening]),
+            (*self.method, *other.method),
+            np.concatenate([self.blur_px, other.blur_px]),
+        )
+
+    def where(self, rows: NDArray[np.bool_]) -> Detections:
+        """Some of them."""
+        method = tuple(m for m, keep in zip(self.method, rows.tolist(), strict=True) if keep)
+        return Detections(
+            self.dictionary, self.ids[rows], self.corners_px[rows], self.whitening[rows], method, self.blur_px[rows]
+        )
 
     def covariance_px2(self) -> Array:
         """Covariance (N, 8, 8) of each marker's corner coordinates."""
@@ -149,8 +167,18 @@ def _readings(
     return chosen, read(luma, chosen.corners_px, bits)
 
 
-def refine(luma: NDArray[np.uint8], coarse: Coarse, book: CodeBook, pinhole: Pinhole | None) -> Detections:
-    """Fit the edges of coarse markers."""
+def refine(
+    luma: NDArray[np.uint8],
+    coarse: Coarse,
+    book: CodeBook,
+    pinhole: Pinhole | None,
+    hidden_sd_px: float | None = None,
+) -> Detections:
+    """Fit the edges of coarse markers.
+
+    `hidden_sd_px`: the coarse corners come from a pose, so a side without an edge keeps its place with this sd, and a
+    marker without any is left out.
+    """
     n = len(coarse.ids)
     corners, whitening = coarse.corners_px.copy(), np.tile(np.eye(8) / SUBPIX_SD_PX, (n, 1, 1))
     method, blur = ["SUBPIX"] * n, np.zeros(n)
@@ -165,13 +193,16 @@ def refine(luma: NDArray[np.uint8], coarse: Coarse, book: CodeBook, pinhole: Pin
             edge_px = float(np.linalg.norm(np.roll(start, -1, axis=0) - start, axis=1).min())
             astray = np.abs(fit.corners_px[k] - start).max() > max(4.0, 0.1 * edge_px)
             sides = int(fit.fitted[k].sum())
-            if sides < 2 or astray:
-                corners[row] = _subpix(light, start, edge_px)
+            if astray or sides < (2 if hidden_sd_px is None else 1):
+                corners[row] = start if hidden_sd_px is not None else _subpix(light, start, edge_px)
                 continue
             corners[row], whitening[row] = fit.corners_px[k], fit.whitening[k]
+            if hidden_sd_px is not None:
+                whitening[row, np.repeat(~fit.fitted[k], 2)] *= FAILED_SD_PX / hidden_sd_px
             method[row] = "EDGES" if sides == 4 else "PARTLY"
             blur[row] = float(fit.blur_px[k][fit.fitted[k]].max())
-    return Detections(book.dictionary, coarse.ids, corners, whitening, tuple(method), blur)
+    found = Detections(book.dictionary, coarse.ids, corners, whitening, tuple(method), blur)
+    return found if hidden_sd_px is None else found.where(np.array([m != "SUBPIX" for m in method], dtype=np.bool_))
 
 
 def _subpix(luma: NDArray[np.uint8], corners_px: Array, edge_px: float) -> Array:
