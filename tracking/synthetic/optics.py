@@ -100,10 +100,9 @@ class Optics:
 
     def linear_lut(self) -> Array:
         """The truth for a camera whose curve is estimated: linear light (0 to 1) of each of the 256 greys."""
-        light = np.linspace(0, 1, 1 << 16)
-        shade = light ** (1 / self.gamma)
-        shade = (1 - self.tone) * shade + self.tone * shade**2 * (3 - 2 * shade)
-        return np.asarray(np.interp(np.arange(256) / 255, shade, light))
+        before = np.linspace(0, 1, 1 << 16)
+        after = (1 - self.tone) * before + self.tone * before**2 * (3 - 2 * before)
+        return np.asarray(np.interp(np.arange(256) / 255, after, before) ** self.gamma)
 
     def illuminate(
         self, reflectance: NDArray[np.float32], left: int, top: int, width_px: int, height_px: int
