@@ -48,7 +48,7 @@ def photograph(
         light += _reflectance(board, pinhole, camera_from_board, offset_ns, optics.readout_ns, bow_mm, twist) / instants
     lit = optics.spread(optics.illuminate(light[..., None], 0, 0, pinhole.width_px, pinhole.height_px))
     noise = np.random.default_rng(seed).standard_normal(lit.shape, dtype=np.float32)
-    return optics.compress(optics.develop(lit, noise)[..., 0])
+    return optics.compress(optics.develop(lit, noise).reshape(light.shape))
 
 
 @lru_cache(maxsize=2)
@@ -86,16 +86,17 @@ def _reflectance(
     which = np.where(white, np.cumsum(white).reshape(white.shape) - 1, -1)  # markers are counted along the rows
     picture = np.full((height, pinhole.width_px), ROOM, dtype=np.float32)
     _print(
-        picture, rays, turns, eyes, bits, which, squares[0], squares[1], board.square_mm, -float(less) * board.square_mm,
-        share, swapped, bow_mm,
+        picture, rays, turns, eyes, bits, which, squares[0], squares[1], board.square_mm,
+        -float(less) * board.square_mm, share, swapped, bow_mm,
     )  # fmt: skip
     return picture
 
 
 @njit
 def _print(
-    picture: NDArray[np.float32], rays: Array, turns: Array, eyes: Array, bits: NDArray[np.uint8], which: NDArray[np.int64], columns: int,
-    rows: int, square: float, origin: float, share: float, swapped: bool, bow: float,
+    picture: NDArray[np.float32], rays: Array, turns: Array, eyes: Array, bits: NDArray[np.uint8],
+    which: NDArray[np.int64], columns: int, rows: int, square: float, origin: float, share: float, swapped: bool,
+    bow: float,
 ) -> None:  # fmt: skip
     height, width = picture.shape
     for v in range(height):
@@ -109,8 +110,8 @@ def _print(
             for k in range(9):
                 du, dv = 0.5 * (k % 3 - 1), 0.5 * (k // 3 - 1)
                 tone = _ink(
-                    R, eye, x + du * xu + dv * xv, y + du * yu + dv * yv, bits, which, columns, rows, square, origin, share,
-                    swapped, bow,
+                    R, eye, x + du * xu + dv * xv, y + du * yu + dv * yv, bits, which, columns, rows, square, origin,
+                    share, swapped, bow,
                 )  # fmt: skip
                 if k == 0:
                     first = tone
@@ -125,16 +126,17 @@ def _print(
                 for j in range(ACROSS):
                     du, dv = (i + 0.5) / ACROSS - 0.5, (j + 0.5) / ACROSS - 0.5
                     total += _ink(
-                        R, eye, x + du * xu + dv * xv, y + du * yu + dv * yv, bits, which, columns, rows, square, origin,
-                        share, swapped, bow,
+                        R, eye, x + du * xu + dv * xv, y + du * yu + dv * yv, bits, which, columns, rows, square,
+                        origin, share, swapped, bow,
                     )  # fmt: skip
             picture[v, u] = total / ACROSS**2
 
 
 @njit
 def _ink(
-    R: Array, eye: Array, x: float, y: float, bits: NDArray[np.uint8], which: NDArray[np.int64], columns: int, rows: int, square: float,
-    origin: float, share: float, swapped: bool, bow: float,
+    R: Array, eye: Array, x: float, y: float, bits: NDArray[np.uint8],
+    which: NDArray[np.int64], columns: int, rows: int, square: float, origin: float, share: float, swapped: bool,
+    bow: float,
 ) -> float:  # fmt: skip
     dx = R[0, 0] * x + R[0, 1] * y + R[0, 2]
     dy = R[1, 0] * x + R[1, 1] * y + R[1, 2]
