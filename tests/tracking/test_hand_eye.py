@@ -1,4 +1,4 @@
-"""Hand-eye: simulated hands with a known camera; true covariance, the linear way's answer, motions that leave it open."""
+"""Hand-eye: simulated hands with a known camera; true covariance, the linear way's answer, motions that don't do."""
 
 from __future__ import annotations
 
