@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import platform
 import sys
 from collections.abc import Callable
@@ -38,9 +37,22 @@ def openxr() -> tuple[dict[str, Any], str | None]:
     }, found.get("reason")
 
 
-def cameras() -> list[str]:
-    """Video devices that the system lists (not opened: opening may switch a light on)."""
-    return sorted(glob.glob("/dev/video*")) if sys.platform.startswith("linux") else []
+def cameras() -> list[dict[str, Any]]:
+    """Cameras with their modes, as their drivers tell them (no picture is taken, no light switched on)."""
+    from tracking.sources.devices import cameras as listed
+
+    return [
+        {
+            "node": camera.node,
+            "name": camera.name,
+            "modes": [
+                {"fourcc": m.fourcc, "width_px": m.width_px, "height_px": m.height_px, "fps": list(m.fps)}
+                for m in camera.modes
+            ],
+            "words": "; ".join(map(str, camera.modes)) or camera.trouble,
+        }
+        for camera in listed()
+    ]
 
 
 def torch_device() -> tuple[dict[str, str] | None, str | None]:
@@ -65,16 +77,22 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
             missing.append(reason)
         return found
 
+    found = cameras()
     report = {
         "gl": look(graphics),
         "openxr": look(openxr),
-        "cameras": cameras(),
+        "cameras": [camera["node"] for camera in found],
+        "camera_modes": {camera["node"]: {k: v for k, v in camera.items() if k != "node"} for camera in found},
         "torch": look(torch_device),
         "python": platform.python_version(),
         "missing": missing,
     }
     if not report["cameras"]:
-        missing.append("no camera found: plug one in, or guide from a video file or a folder of pictures")
+        missing.append(
+            "no camera found: plug one in, or guide from a video file or a folder of pictures"
+            if sys.platform.startswith("linux")
+            else "cameras are not listed on this system: try camera:0, camera:1 …"
+        )
     if as_json:
         emit(report)
         return
@@ -82,7 +100,8 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
     tell(
         f"OpenGL   {gl['renderer'] + ', ' + gl['version'] if gl else 'none'}",
         f"OpenXR   {xr['runtime'] or 'no runtime'} ({len(xr['extensions'])} extensions)",
-        f"Cameras  {', '.join(report['cameras']) or 'none'}",
+        *(f"Camera   {camera['node']}  {camera['name']}  {camera['words']}" for camera in found),
+        *(() if found else ("Cameras  none",)),
         f"PyTorch  {torch['version'] + ' on ' + torch['device'] if torch else 'none'}",
         f"Python   {report['python']}",
         *(f"  - {line}" for line in missing),
