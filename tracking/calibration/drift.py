@@ -1,0 +1,97 @@
+"""Whether a camera's focal length and centre stayed where they were: between pictures, and since its calibration.
+
+Each view of a board, its pose eliminated, says how the focal length would have to change to explain it (a common
+factor of fx and fy), with its sd. A lens that focused itself between pictures, or a zoom ring that was touched, shows
+as changes beyond those sds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from spatial.rigid import Array
+from tracking.calibration.board_view import BoardView
+from tracking.calibration.camera_fit import CameraFit, evidence
+
+WORRY = 0.002  # focal lengths that scatter by less between pictures don't matter
+
+
+@dataclass(frozen=True, eq=False)
+class FocalDrift:
+    """Relative change of the focal length in each picture (V,), its sd (V,), and their scatter beyond those sds."""
+
+    change: Array
+    sd: Array
+    scatter: float
+    significant: bool
+
+    @property
+    def moved(self) -> bool:
+        """Whether the pictures were taken with different focal lengths."""
+        return self.significant and self.scatter > WORRY
+
+
+@dataclass(frozen=True)
+class LensChange:
+    """How a lens has changed: focal length (relative), centre (px), each with its sd; `chi2` of it, 3 degrees."""
+
+    focal: float
+    focal_sd: float
+    centre_px: tuple[float, float]
+    centre_sd_px: tuple[float, float]
+    chi2: float
+    change: tuple[float, ...]
+    rms_px: float
+
+
+def focal_drift(views: Sequence[BoardView], points_mm: Array, fit: CameraFit) -> FocalDrift:
+    """Compare the pictures of one calibration with each other (random effects; DerSimonian & Laird 1986)."""
+    normals, gradients, _ = evidence(views, points_mm, fit)
+    direction = np.zeros(len(fit.names))
+    direction[:2] = fit.pinhole.fx_px, fit.pinhole.fy_px
+    known = np.maximum(np.einsum("i,vij,j->v", direction, normals, direction), 1e-12)
+    change, weight = gradients @ direction / known, known
+    mean = float((weight * change).sum() / weight.sum())
+    q, freedom = float((weight * (change - mean) ** 2).sum()), len(change) - 1
+    spare = weight.sum() - (weight**2).sum() / weight.sum()
+    scatter = np.sqrt(max(0.0, (q - freedom) / spare)) if spare > 0 else 0.0
+    return FocalDrift(change, 1 / np.sqrt(known), float(scatter), q > freedom + 4.5 * np.sqrt(2 * freedom))
+
+
+def lens_change(views: Sequence[BoardView], points_mm: Array, fit: CameraFit) -> LensChange:
+    """How focal length and centre have changed since `fit`, from new views, be it one. Raises NoFit, BadLens.
+
+    `fit.covariance` counts: what the calibration did not know is no drift. Distortion is held.
+    """
+    m = len(fit.names)
+    basis = np.zeros((m, 3))
+    basis[:2, 0] = fit.pinhole.fx_px, fit.pinhole.fy_px
+    basis[2, 1] = basis[3, 2] = 1.0
+    now, total = fit, np.zeros(3)
+    _, _, first = evidence(views, points_mm, now)
+    rms = float(np.sqrt((first**2).sum(axis=1).mean()))
+    for _ in range(8):
+        normals, gradients, _ = evidence(views, points_mm, now)
+        H, g = basis.T @ normals.sum(axis=0) @ basis, basis.T @ gradients.sum(axis=0)
+        step = np.linalg.solve(H + 1e-9 * np.diag(np.diag(H)), g)
+        step[0] = np.clip(step[0], -0.1, 0.1)
+        total = total + step
+        moved = fit.parameters + basis @ total
+        now = replace(fit, pinhole=fit.model.pinhole(moved, fit.pinhole.width_px, fit.pinhole.height_px))
+        if abs(step[0]) < 1e-7:
+            break
+    lift = np.linalg.pinv(basis)
+    covariance = np.linalg.inv(H) + lift @ fit.covariance @ lift.T
+    sd = np.sqrt(np.diag(covariance))
+    return LensChange(
+        float(total[0]),
+        float(sd[0]),
+        (float(total[1]), float(total[2])),
+        (float(sd[1]), float(sd[2])),
+        float(total @ np.linalg.solve(covariance, total)),
+        tuple(float(v) for v in basis @ total),
+        rms,
+    )
