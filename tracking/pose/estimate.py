@@ -21,6 +21,7 @@ from tracking.pose.solver import (
     GEMAN_SD,
     Fit,
     Problem,
+    body_noise_px2,
     by_lens,
     deleted_squares,
     errors_px,
@@ -93,12 +94,10 @@ def estimate(
         return None
     excess_px2 = _excess(problem, fits[0])
     if excess_px2 > 0:
-        inverse = np.linalg.inv(problem.root)
-        covariance = inverse @ np.swapaxes(inverse, 1, 2) + excess_px2 * np.eye(8)
-        problem = replace(problem, root=np.ascontiguousarray(np.linalg.inv(np.linalg.cholesky(covariance))))
+        problem = _loosened(problem, np.tile(excess_px2 * np.eye(8), (len(problem), 1, 1)))
         fits = _distinct([refine(problem, f.rotation, f.translation_mm) for f in fits])
-        if not fits:
-            return None
+    if not fits:
+        return None
     fits = fits[:2] if len(fits) > 1 and _gap(problem, fits[0], fits[1]) < CLEAR else fits[:1]
     covariances = [_covariance(problem, fit) for fit in fits]
     first, odds = _decide(problem, fits, covariances, earlier)
@@ -126,6 +125,13 @@ def estimate(
         fit,
         problem,
     )
+
+
+def _loosened(problem: Problem, covariance_px2: Array) -> Problem:
+    """The same corners with more noise, (n, 8, 8) px2."""
+    inverse = np.linalg.inv(problem.root)
+    covariance = inverse @ np.swapaxes(inverse, 1, 2) + covariance_px2
+    return replace(problem, root=np.ascontiguousarray(np.linalg.inv(np.linalg.cholesky(covariance))))
 
 
 def _minima(problem: Problem, earlier: Earlier | None) -> tuple[Problem, list[Fit], NDArray[np.bool_]]:
@@ -175,6 +181,9 @@ def _attempts(problem: Problem, earlier: Earlier | None, order: list[int]) -> It
 def _agreed(problem: Problem, fits: list[Fit]) -> tuple[Problem, list[Fit], NDArray[np.bool_]]:
     """The minima without the markers that don't agree with the best: they have no vote between two poses."""
     kept = np.ones(len(problem), dtype=bool)
+    if problem.body_covariance.any():
+        problem = _loosened(problem, body_noise_px2(problem, fits[0]))
+        fits = _distinct([refine(problem, f.rotation, f.translation_mm) for f in fits])
     while fits and kept.any():
         wrong = _disagreeing(problem, fits[0])
         if not wrong.any() or wrong.all():
@@ -193,6 +202,7 @@ def _part(problem: Problem, rows: NDArray[np.bool_]) -> Problem:
         root=problem.root[rows],
         eye=problem.eye[rows],
         lag_s=problem.lag_s[rows],
+        body_covariance=problem.body_covariance[rows],
     )
 
 
@@ -295,12 +305,18 @@ def _covariance(problem: Problem, fit: Fit) -> Array:
 def _systematic(
     problem: Problem, fit: Fit, covariance: Array, lens_covariances: list[Array | None] | None
 ) -> tuple[Array, Array]:
-    """What does not average out: from the cameras' places (in the covariance already), and from their lenses (not)."""
+    """What does not average out: from body and cameras' places (in the covariance already), and from lenses (not)."""
     places, lenses = np.zeros((6, 6)), np.zeros((6, 6))
+    if problem.body_covariance.any():
+        J = linearised(problem, fit)[1] * np.repeat(fit.weights, 2, axis=1)[..., None]
+        whole = fit.normal.copy()
+        whole[6:, 6:] += problem.information
+        gain = np.linalg.solve(whole, np.einsum("nrm,nrk->nmk", J, problem.root))[:, :6]
+        places += np.einsum("nik,nkl,njl->ij", gain, body_noise_px2(problem, fit), gain)
     if problem.shaky:
         first = 12 if problem.moving else 6
         gain = covariance[:6, first:]
-        places = gain @ problem.information[first - 6 :, first - 6 :] @ gain.T
+        places += gain @ problem.information[first - 6 :, first - 6 :] @ gain.T
     if lens_covariances is not None and any(c is not None for c in lens_covariances):
         J, by_one = linearised(problem, fit)[1], by_lens(problem, fit)
         weights = np.repeat(fit.weights, 2, axis=1)[..., None]

@@ -18,6 +18,7 @@ from tracking.pose.sighting import Cause, Sighting
 from tracking.pose.solver import Problem, lens_vector, straighten
 
 CERTAIN = 1e9
+UNMEASURED = np.zeros((6, 6))
 
 
 def track_body(
@@ -123,6 +124,7 @@ def pose_problem(
         else np.asarray(np.linalg.inv(speed.covariance), dtype=np.float64),
         moving=moving,
         shaky=False,
+        body_covariance=np.array([body.covariance.get(marker, UNMEASURED) for marker in ids]).reshape(-1, 6, 6),
     )
     return problem, ids
 

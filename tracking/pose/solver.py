@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ class Problem:
     `mm` (n, 4, 3) in the body, `px` (n, 4, 2), `root` (n, 8, 8) whitening, `eye` (n,) which camera, `lag_s` (n, 4)
     how much later than the pose's instant a corner was exposed, `lenses` (c, 13), `eye_turn` (c, 3, 3) and
     `eye_mm` (c, 3): rig_from_camera. `velocity` (6,) and `information` (m, m) are the nuisance's prior.
+    `body_covariance` (n, 6, 6): of each marker's pose in the body, about its own middle.
     """
 
     mm: Array
@@ -48,6 +49,7 @@ class Problem:
     information: Array
     moving: bool
     shaky: bool
+    body_covariance: Array
 
     def __len__(self) -> int:
         """How many markers, each camera's counted."""
@@ -121,6 +123,19 @@ def linearised(problem: Problem, fit: Fit, lenses: Array | None = None) -> tuple
         fit.nuisance, p.moving, p.shaky, fit.rotation, fit.translation_mm, r, J,
     )  # fmt: skip
     return r, J
+
+
+def body_noise_px2(problem: Problem, fit: Fit) -> Array:
+    """The covariance (n, 8, 8) of the corners that comes from not knowing exactly where the markers are on the body."""
+    plain = replace(problem, root=np.tile(np.eye(8), (len(problem), 1, 1)))
+    by_place = linearised(plain, fit)[1][:, :, 3:6].reshape(-1, 4, 2, 3) @ fit.rotation
+    arms = problem.mm - problem.mm.mean(axis=1, keepdims=True)
+    turning = np.zeros((len(problem), 4, 3, 3))  # d point / d turn = -[arm]x
+    turning[..., 0, 1], turning[..., 0, 2] = arms[..., 2], -arms[..., 1]
+    turning[..., 1, 0], turning[..., 1, 2] = -arms[..., 2], arms[..., 0]
+    turning[..., 2, 0], turning[..., 2, 1] = arms[..., 1], -arms[..., 0]
+    slopes = np.concatenate([by_place @ turning, by_place], axis=-1).reshape(-1, 8, 6)
+    return np.asarray(slopes @ problem.body_covariance @ np.swapaxes(slopes, 1, 2))
 
 
 def deleted_squares(problem: Problem, fit: Fit) -> Array:
