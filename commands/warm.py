@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from demo.guiding import ASSETS
 from demo.standin import PhantomStandin
 from demo.stream import LENS, theatre
+from spatial.rigid import Rigid, UncertainRigid
 from tracking.bodies.body import load as load_body
 from tracking.detection.markers import detect
+from tracking.history.history import PoseHistory
+from tracking.pose.sighting import Sighting
 from twin.anatomy import marrow, parting
 from twin.anatomy.build import build_twin
 from twin.anatomy.local_frame import bone_frame
@@ -72,6 +76,17 @@ def warm() -> None:
         room = theatre(PhantomStandin(phantom), bodies[0], bodies[1], proposal.screw, 1)
         shot = next(iter(room.shots()))
         detect(shot.frame.picture, bodies[0].dictionary, LENS)
+    follow()
+
+
+def follow() -> None:
+    """A pose history that learns, smooths and predicts."""
+    history = PoseHistory[Any]()
+    for k in range(12):
+        pose = UncertainRigid(Rigid[Any, Any].exp((0, 0, 0), (k, 0, 500)), np.eye(6) * 1e-4)
+        history.add(Sighting("warm", k * 16_000_000, "TRACKED", None, pose, 0.1))
+    for t_ns in (88_000_000, 200_000_000):
+        history.at(t_ns)
 
 
 if __name__ == "__main__":

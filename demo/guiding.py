@@ -99,7 +99,9 @@ def guide_patient(body: Standin, case: Case, plan: Plan, out: Path, progress: Pr
     numbers = {
         "frames": len(guided),
         "trust": {t: sum(str(g.readout.trust) == t for g in guided) for t in ("GUIDING", "CAUTION", "STOP")},
-        "how": {h: sum(g.readout.how == h for g in guided) for h in ("EXACT", "INTERPOLATED", "PREDICTED", "STALE")},
+        "how": {
+            h: sum(g.readout.how == h for g in guided) for h in ("EXACT", "INTERPOLATED", "PREDICTED", "STALE", "LOST")
+        },
         "predicted_mm": predicted_mm(guided),
         "fre_mm": registration.fre_mm,
         "fle_mm": registration.fle_mm,

@@ -30,7 +30,7 @@ class Diary:
     def after(self, guided: Guided) -> tuple[Diary, dict[str, Any] | None]:
         """The diary with this frame in it, and the payload of a `guidance_trust` entry where one is due."""
         trust, t_ns = guided.readout.trust, guided.frame.t_ns + (guided.readout.age_ns or 0)
-        seen = guided.is_new and any(s.status == "TRACKED" and s.t_ns == guided.frame.t_ns for s in guided.state.seen)
+        seen = guided.is_new and guided.state.seen.raw_at(guided.frame.t_ns).how == "EXACT"
         diary = replace(
             self,
             last=trust,
@@ -43,6 +43,7 @@ class Diary:
         entry = {
             "trust": str(trust),
             "how": guided.readout.how,
+            "cause": guided.readout.cause,
             "reason": guided.readout.reason,
             "frame": guided.frame.index,
             "frame_t_ns": guided.frame.t_ns,

@@ -47,11 +47,13 @@ class Guided:
             "t_ns": self.frame.t_ns,
             "trust": str(self.readout.trust),
             "how": self.readout.how,
+            "cause": self.readout.cause,
             "reason": self.readout.reason,
             "camera_from_patient": None if known is None else known.pose.to_json(),
             "covariance": None if known is None else known.covariance.tolist(),
             "deviation": {name: off.to_json() for name, off in self.readout.deviation.items()},
             "instrument_how": self.readout.instrument_how,
+            "instrument_cause": self.readout.instrument_cause,
             "instrument_reason": self.readout.instrument_reason,
             "patient_from_instrument": None if tool is None else tool.pose.to_json(),
             "tre95_mm": self.readout.tre95_mm,
@@ -59,6 +61,7 @@ class Guided:
             "tip95_mm": self.readout.tip95_mm,
             "axis95_deg": None if axis95 is None else float(np.degrees(axis95)),
             "age_ms": None if age_ns is None else age_ns / 1e6,
+            "pose_age_ms": None if self.readout.pose_age_ns is None else self.readout.pose_age_ns / 1e6,
             "stages_ms": {name: round(ms, 3) for name, ms in self.stages_ms.items()},
         }
 

@@ -45,7 +45,8 @@ def overlay(
     if readout is None or readout.camera_from_patient is None:
         unknown: Rigid[Camera, Patient] = Rigid.identity()
         reason = "no picture yet" if readout is None else readout.reason or "lost"
-        return base.plus(screen_texts=_stop_words(pinhole, reason)), View[Patient].from_pinhole(pinhole, unknown)
+        words = _stop_words(pinhole, "STALE" if readout is None else readout.how, reason)
+        return base.plus(screen_texts=words), View[Patient].from_pinhole(pinhole, unknown)
     view = View[Patient].from_pinhole(pinhole, readout.camera_from_patient.pose)
     bones, labels = _anatomy(twin, max_triangles, round(text_px(pinhole)))
     meshes: list[MeshPart[Patient]] = list(bones)
@@ -147,7 +148,8 @@ def _deviation_words(state: State, readout: Readout) -> tuple[str, Rgb] | None:
         return None
     if not readout.deviation or readout.tip95_mm is None or readout.axis95_rad is None:
         why = readout.instrument_reason or readout.instrument_how or "not seen"
-        why = why if readout.instrument_how != "STALE" else f"STALE, {why}"
+        if readout.instrument_how in ("STALE", "LOST"):
+            why = f"{readout.instrument_how}, {why}"
         return f"{tool.name}: {why}; no read-out", TRUST_RGB[Trust.CAUTION]
     name, off = min(readout.deviation.items(), key=lambda item: item[1].entry_mm)
     side = "short of" if off.depth_mm < 0 else "beyond"
@@ -160,11 +162,11 @@ def _deviation_words(state: State, readout: Readout) -> tuple[str, Rgb] | None:
     return text, (1.0, 1.0, 1.0) if readout.instrument_how != "PREDICTED" else TRUST_RGB[Trust.CAUTION]
 
 
-def _stop_words(pinhole: Pinhole, reason: str) -> tuple[ScreenText, ...]:
+def _stop_words(pinhole: Pinhole, word: str, reason: str) -> tuple[ScreenText, ...]:
     size = text_px(pinhole)
     middle = (pinhole.width_px / 2, pinhole.height_px / 2)
     red = TRUST_RGB[Trust.STOP]
     return (
-        ScreenText("STALE", (middle[0], middle[1] - 2 * size), 4 * size, red, "centre", panel_opacity=PANEL),
+        ScreenText(word, (middle[0], middle[1] - 2 * size), 4 * size, red, "centre", panel_opacity=PANEL),
         ScreenText(reason, (middle[0], middle[1] + 1.8 * size), size, red, "centre", panel_opacity=PANEL),
     )

@@ -1,7 +1,7 @@
 """The state of guidance as a value: what was seen, what is known at an instant, and how far it may be trusted.
 
 `step(state, event) -> state` holds no clock, camera, file or window. Events are sightings of marker bodies, and ticks:
-the instants for which something is drawn. STALE draws no bone, it draws the word.
+the instants for which something is drawn. STALE and LOST draw no bone, they draw the word.
 
     camera_from_patient = camera_from_reference (tracking, timed) @ reference_from_patient (registration)
 """
@@ -18,12 +18,14 @@ import numpy as np
 from guidance.accuracy import radius95_mm
 from guidance.registration import Registration
 from spatial.faults import Misuse
-from spatial.frames import B, Camera, Instrument, Patient, Reference
+from spatial.frames import Camera, Instrument, Patient, Reference
 from spatial.rigid import Points, Rigid, UncertainRigid
 from spatial.shapes import Line
 from tracking.bodies.body import Body
-from tracking.history.history import How, PoseHistory, TimedPose
-from tracking.pose.sighting import Sighting
+from tracking.history.history import Limits as HistoryLimits
+from tracking.history.history import PoseHistory
+from tracking.history.motion import How
+from tracking.pose.sighting import Cause, Sighting
 from twin.anatomy.twin import Twin
 from twin.plan.deviation import NoDeviation, ScrewDeviation, screw_deviation
 from twin.plan.screws.screw import Screw
@@ -80,7 +82,8 @@ class Readout:
     """What is known at one instant. A pose that is not known is None, never the last one.
 
     `tre95_mm`: predicted 95 % radius of the shown target; `tip95_mm`, `axis95_rad`: of the tool's tip and axis against
-    the patient. `age_ns`: how late a live picture is shown.
+    the patient. `age_ns`: how late a live picture is shown; `pose_age_ns`: how far off the sighting is that the pose
+    comes from. `cause`, `instrument_cause`: why a pose is not EXACT, in a word.
     """
 
     t_ns: int
@@ -99,11 +102,21 @@ class Readout:
     tip95_mm: float | None = None
     axis95_rad: float | None = None
     age_ns: int | None = None
+    pose_age_ns: int | None = None
+    cause: Cause | None = None
+    instrument_cause: Cause | None = None
+
+
+def _history() -> PoseHistory[Any]:
+    return PoseHistory[Any](HistoryLimits(capacity=REMEMBERED))
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Everything that guidance knows; `step` makes the next one."""
+    """Everything that guidance knows; `step` makes the next one.
+
+    `seen`, `instrument_seen`: what was seen of the two bodies; never changed in place, `step` puts new ones there.
+    """
 
     registration: Registration
     reference: Body[Reference]
@@ -112,8 +125,8 @@ class State:
     limits: Limits = Limits()
     instrument: Body[Instrument] | None = None
     screw: str | None = None
-    seen: tuple[Sighting[Reference], ...] = ()
-    instrument_seen: tuple[Sighting[Instrument], ...] = ()
+    seen: PoseHistory[Reference] = field(default_factory=_history)
+    instrument_seen: PoseHistory[Instrument] = field(default_factory=_history)
     readout: Readout | None = None
 
     def __post_init__(self) -> None:
@@ -139,25 +152,23 @@ def step(state: State, event: Event) -> State:
     if isinstance(event, Tick):
         return replace(state, readout=look(state, event.t_ns, event.shown_ns))
     if event.body == state.reference.name:
-        return replace(state, seen=(*state.seen[1 - REMEMBERED :], event))
+        return replace(state, seen=state.seen.plus(event))
     if state.instrument is not None and event.body == state.instrument.name:
-        return replace(state, instrument_seen=(*state.instrument_seen[1 - REMEMBERED :], event))
+        return replace(state, instrument_seen=state.instrument_seen.plus(event))
     return state
 
 
 def look(state: State, t_ns: int, shown_ns: int | None = None) -> Readout:
     """What is known at `t_ns`: the patient's pose, its error at the target, how the instrument stands to the plan."""
     age_ns = None if shown_ns is None else max(0, shown_ns - t_ns)
-    timed = pose_at(state.seen, t_ns)
+    timed = state.seen.at(t_ns)
     camera_from_reference = timed.uncertain
     if age_ns is not None and age_ns > state.limits.dead_ns:
         reason = f"the picture is {age_ns / 1e6:.0f} ms old; does the camera still run?"
         return Readout(t_ns, Trust.STOP, "STALE", reason, None, None, None, age_ns=age_ns)
     if camera_from_reference is None:
-        reason = timed.reason or "the reference body was not seen"
-        return Readout(
-            t_ns, Trust.STOP, timed.how, f"{state.reference.name}: {reason}", None, None, None, age_ns=age_ns
-        )
+        reason = f"{state.reference.name}: {timed.reason or 'not seen'}"
+        return Readout(t_ns, Trust.STOP, timed.how, reason, None, None, None, age_ns=age_ns, cause=timed.cause)
     camera_from_patient = camera_from_reference @ state.registration.reference_from_patient
     target_name, target = (
         ("the bones' middle", state.focus) if state.screw is None else (state.screw, state.screws[state.screw].tip)
@@ -171,32 +182,27 @@ def look(state: State, t_ns: int, shown_ns: int | None = None) -> Readout:
         tre95_mm=error95_mm(state.registration, camera_from_reference, target),
         target=target_name,
         age_ns=age_ns,
+        pose_age_ns=timed.age_ns,
+        cause=timed.cause,
     )
     readout = _with_instrument(state, readout, camera_from_reference)
-    why = doubt(readout, state.limits, timed.age_ns)
+    why = doubt(readout, state.limits)
     return replace(readout, trust=Trust.CAUTION, reason=why) if why else readout
 
 
-def doubt(readout: Readout, limits: Limits, age_ns: int) -> str | None:
+def doubt(readout: Readout, limits: Limits) -> str | None:
     """The first reason not to trust a read-out that has a pose; None: there is none."""
     for error_mm, where in ((readout.tre95_mm, readout.target), (readout.tip95_mm, "the tool's tip")):
         if error_mm is not None and not error_mm <= limits.tre95_mm:
             return f"predicted error {error_mm:.1f} mm (95 %) at {where}, limit {limits.tre95_mm:.1f} mm"
     if readout.how == "PREDICTED":
-        return f"predicted from a sighting {age_ns / 1e6:.0f} ms ago"
+        since = f"predicted from a sighting {(readout.pose_age_ns or 0) / 1e6:.0f} ms ago"
+        return f"{since} ({readout.cause})" if readout.cause else since
     if readout.instrument_how == "PREDICTED":
         return "the tool is predicted, not seen"
     if readout.age_ns is not None and readout.age_ns > limits.late_ns:
         return f"the picture is {readout.age_ns / 1e6:.0f} ms old"
     return None
-
-
-def pose_at(seen: tuple[Sighting[B], ...], t_ns: int) -> TimedPose[B]:
-    """A body's pose at an instant from its remembered sightings, and how it was got."""
-    history = PoseHistory[B]()
-    for sighting in seen:
-        history.add(sighting)
-    return history.at(t_ns)
 
 
 def error95_mm(
@@ -215,10 +221,10 @@ def _with_instrument(
 ) -> Readout:
     if state.instrument is None or state.instrument.tip_mm is None:
         return readout
-    timed = pose_at(state.instrument_seen, readout.t_ns)
+    timed = state.instrument_seen.at(readout.t_ns)
     camera_from_instrument = timed.uncertain
     if camera_from_instrument is None:
-        return replace(readout, instrument_how=timed.how, instrument_reason=timed.reason)
+        return replace(readout, instrument_how=timed.how, instrument_reason=timed.reason, instrument_cause=timed.cause)
     registered = state.registration.reference_from_patient
     reference_from_instrument = camera_from_reference.inverse() @ camera_from_instrument
     patient_from_instrument = registered.inverse() @ reference_from_instrument
@@ -239,6 +245,7 @@ def _with_instrument(
         readout,
         patient_from_instrument=patient_from_instrument,
         instrument_how=timed.how,
+        instrument_cause=timed.cause,
         instrument_reason=reason,
         deviation=deviation,
         tip=tip,

@@ -259,7 +259,8 @@ def test_real_video_gives_the_boards_pose_in_every_frame(bard):
     assert 245 <= min(z) <= max(z) <= 251
     for ours, theirs in zip(lines, tracked, strict=True):  # the identity registers model and board
         a, b = ours["camera_from_patient"], theirs["camera_from_body"]
-        assert np.allclose(a["translation_mm"], b["translation_mm"], atol=1e-9)
+        # the overlay's pose is filtered, `track` says what each picture says; they differ by the pictures' noise
+        assert np.allclose(a["translation_mm"], b["translation_mm"], atol=0.1)
 
 
 def test_real_model_is_drawn_where_opencv_projects_it(bard):

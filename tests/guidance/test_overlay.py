@@ -27,10 +27,19 @@ def words(scene):
     return "\n".join(text.text for text in scene.screen_texts)
 
 
-def test_stale_draws_no_bone_but_the_word():
+@pytest.mark.parametrize(("after_ms", "word"), [(150, "STALE"), (1500, "LOST")])
+def test_stale_and_lost_draw_no_bone_but_the_word(after_ms, word):
+    gone = step(seen_at(state(), 0, camera_at()), Tick(after_ms * 1_000_000))
+    scene, _ = overlay(gone, TWIN, GREY, IDEAL)
+    assert scene.meshes == scene.lines == scene.labels == ()
+    assert next(text.text for text in scene.screen_texts) == word
+    assert f"not seen for {after_ms} ms" in words(scene)
+
+
+def test_never_seen_draws_no_bone_but_the_word():
     scene, _ = overlay(step(state(), Tick(0)), TWIN, GREY, IDEAL)
     assert scene.meshes == scene.lines == scene.labels == ()
-    assert "STALE" in words(scene)
+    assert "LOST" in words(scene)
     assert "never seen" in words(scene)
     assert scene.picture is GREY
     scene, _ = overlay(state(), TWIN, GREY, IDEAL)
@@ -72,7 +81,7 @@ def test_drill_readout_says_entry_tip_angle_depth_and_its_own_error():
     for part in ("drill to L3-left", "entry 0.0 mm", "tip 0.0 mm", "angle 0.0°", "60.0 mm short of", "95 %, predicted"):
         assert part in text
     unseen, _ = overlay(seen_at(state(instrument=DRILL), 0, camera_at()), TWIN, GREY, IDEAL)
-    assert "drill: STALE" in words(unseen)
+    assert "drill: LOST, never seen" in words(unseen)
     assert "no read-out" in words(unseen)
 
 

@@ -12,7 +12,7 @@ from tests.guidance.theatre import DRILL, REFERENCE, SCREWS, STEP_NS, camera_at,
 def test_nothing_seen_is_no_pose_and_stop():
     readout = step(state(), Tick(0)).readout
     assert readout.trust is Trust.STOP
-    assert readout.how == "STALE"
+    assert readout.how == "LOST"
     assert readout.camera_from_patient is None
     assert readout.tre95_mm is None
     assert "never seen" in readout.reason
@@ -38,7 +38,7 @@ def test_moving_camera_hidden_reference_goes_predicted_then_stale_then_back():
         if now.readout.camera_from_patient is not None:
             shown = now.readout.camera_from_patient.pose @ Points(room.CENTRE)
             off = np.linalg.norm(shown.mm - (camera @ Points(room.CENTRE)).mm)
-            assert off < (0.9 if hidden else 1e-6)
+            assert off < (0.9 if hidden else 1e-3)
             assert off <= now.readout.tre95_mm
     assert told[:4] == [(Trust.GUIDING, "EXACT")] * 4
     assert told[4:7] == [(Trust.CAUTION, "PREDICTED")] * 3
@@ -125,7 +125,7 @@ def test_unseen_tool_gives_no_readout_and_a_predicted_one_caution():
     now = seen_at(state(instrument=DRILL), 0, camera_at())
     assert now.readout.trust is Trust.GUIDING
     assert now.readout.deviation == {}
-    assert now.readout.instrument_how == "STALE"
+    assert now.readout.instrument_how == "LOST"
     now = seen_at(now, STEP_NS, camera_at(), drill_at(room.CENTRE, [0, -1.0, 0.1]))
     now = seen_at(now, 2 * STEP_NS, camera_at())
     assert (now.readout.instrument_how, now.readout.trust) == ("PREDICTED", Trust.CAUTION)

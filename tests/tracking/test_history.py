@@ -34,15 +34,22 @@ def moving(limits: Limits | None = None) -> PoseHistory[Any]:
 
 def test_exact_interpolated_predicted_stale_in_turn() -> None:
     history = moving()
-    for t_ms, how in ((40, "EXACT"), (50, "INTERPOLATED"), (130, "PREDICTED"), (200, "PREDICTED"), (201, "STALE")):
+    for t_ms, how in (
+        (40, "EXACT"),
+        (50, "INTERPOLATED"),
+        (130, "PREDICTED"),
+        (200, "PREDICTED"),
+        (201, "STALE"),
+        (1101, "LOST"),
+    ):
         found = history.at(t_ms * MS)
         assert found.how == how
         if found.pose is None:
             assert found.uncertain is None
             assert found.reason
             continue
-        assert found.pose.translation_mm[0] == pytest.approx(0.2 * t_ms, abs=1e-9)
-        assert found.pose.log()[0][2] == pytest.approx(0.001 * t_ms, abs=1e-9)
+        assert found.pose.translation_mm[0] == pytest.approx(0.2 * t_ms, abs=2e-2)
+        assert found.pose.log()[0][2] == pytest.approx(0.001 * t_ms, abs=2e-4)
 
 
 def test_covariance_grows_with_age() -> None:
@@ -118,15 +125,21 @@ def test_a_clock_that_steps_back_starts_anew() -> None:
 @given(order=st.permutations(list(range(0, 200, 20))))
 @settings(max_examples=30, deadline=None)
 def test_order_of_arrival_does_not_matter(order: list[int]) -> None:
-    history: PoseHistory[Any] = PoseHistory()
-    for t_ms in order:
-        history.add(sighting(t_ms, float(t_ms)))
-        history.add(sighting(t_ms, float(t_ms)))  # a doubled frame counts once
-    assert len(history) == 10
+    in_turn: PoseHistory[Any] = PoseHistory()
+    shuffled: PoseHistory[Any] = PoseHistory()
+    for k, t_ms in enumerate(order):
+        in_turn.add(sighting(20 * k, 4.0 * k, 0.02 * k))
+        for _ in range(2):  # a doubled frame counts once
+            shuffled.add(sighting(t_ms, 0.2 * t_ms, 0.001 * t_ms))
+    assert len(shuffled) == 10
+    assert shuffled.tally.repeated == 10
     for t_ms in (20, 55, 190):
-        found = history.at(t_ms * MS)
-        assert found.pose is not None
-        assert found.pose.translation_mm[0] == pytest.approx(t_ms, abs=1e-9)
+        one, other = in_turn.at(t_ms * MS), shuffled.at(t_ms * MS)
+        assert one.pose is not None
+        assert other.pose is not None
+        assert np.allclose(one.pose.matrix(), other.pose.matrix(), atol=1e-9)
+        assert np.allclose(one.covariance, other.covariance, rtol=1e-6)
+        assert one.how == other.how
 
 
 def test_memory_is_bounded() -> None:

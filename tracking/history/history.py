@@ -1,164 +1,380 @@
-"""The pose of a body at any instant, and how it was got: EXACT, INTERPOLATED, PREDICTED or STALE."""
+"""The pose of a body at any instant, how it was got, and how far to trust it.
+
+A filter on R x R^3 (tracking/history/kernels) follows the sightings, each with its own covariance. `at` answers with
+the filter's pose: smoothed by the sightings that followed where there are some, predicted beyond the last one with a
+covariance that grows as such predictions turned out before. `raw_at` answers with what the sightings themselves said.
+Nothing is ever repeated silently: a pose has an age, and a missing one has a cause.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from dataclasses import dataclass
-from typing import Generic, Literal
+from bisect import bisect_left, bisect_right
+from collections import deque
+from copy import copy
+from dataclasses import dataclass, fields, replace
+from typing import Generic
 
 import numpy as np
 
 from spatial.frames import B, Camera
 from spatial.rigid import Array, Rigid, UncertainRigid, rotation_exp, rotation_log
-from tracking.pose.sighting import Sighting
+from tracking.history import kernels
+from tracking.history.entry import Entry, Held, jump_words, pack
+from tracking.history.motion import How, Motion, TimedPose
+from tracking.history.tally import Tally
+from tracking.pose.sighting import Cause, Sighting
 
-How = Literal["EXACT", "INTERPOLATED", "PREDICTED", "STALE"]
-
-
-@dataclass(frozen=True, eq=False)
-class TimedPose(Generic[B]):
-    """A pose at the instant asked for; STALE has none. `age_ns`: how far off the nearest sighting is, 0 or more."""
-
-    pose: Rigid[Camera, B] | None
-    covariance: Array | None
-    how: How
-    age_ns: int
-    reason: str | None = None
-
-    @property
-    def uncertain(self) -> UncertainRigid[Camera, B] | None:
-        """Pose and covariance together; None when STALE."""
-        if self.pose is None or self.covariance is None:
-            return None
-        return UncertainRigid(self.pose, self.covariance)
+IMPOSSIBLE = 45.0  # squared distance of a sighting that no hand explains: 5e-8 of them, were errors Gaussian
+HORIZONS_NS = (33_000_000, 100_000_000)  # of the predictions whose claims are compared with what was seen
+HALF_STEP_NS = 4_000_000  # how much longer than that a prediction may be
+SETTLED = 8  # sightings before the filter's claims are judged
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How far sightings may be stretched, and how restless a hand is (sd of its accelerations)."""
+    """How far sightings may be stretched.
+
+    A pose is predicted for `predict_ns`, then STALE, and LOST after `lost_ns`. Gaps up to `gap_ns` are bridged; after a
+    longer one the filter starts anew. Stamps that step by more than `jump_ns` are a clock's. A past instant is smoothed
+    by up to `lag` sightings after it.
+    """
 
     predict_ns: int = 100_000_000
     gap_ns: int = 150_000_000
     exact_ns: int = 1_000
     jump_ns: int = 1_000_000_000
-    acceleration_mm_s2: float = 2_000.0
-    acceleration_rad_s2: float = 15.0
+    lost_ns: int = 1_000_000_000
+    lag: int = 5
     capacity: int = 256
 
 
 class PoseHistory(Generic[B]):
-    """The recent sightings of one body, in the order of their stamps; bounded.
+    """The recent sightings of one body, from one source or several, in the order of their stamps; bounded.
 
-    Interpolates (shortest turn, straight path) across gaps up to `gap_ns`, predicts with constant velocity for
-    `predict_ns`, then is STALE. A late sighting is put in its place; a clock that steps back by more than `jump_ns`
-    starts the history anew.
+    A late sighting is put in its place and the filter runs again from there. One that no motion explains is held back
+    until the next one agrees with it; then the filter starts anew. A clock that steps does the same. All sources must
+    give their poses in the same frame and stamp them by the same clock.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
         """Start with nothing seen."""
         self.limits = limits or Limits()
+        self._entries: list[Entry[B]] = []
         self._stamps: list[int] = []
-        self._poses: list[UncertainRigid[Camera, B]] = []
-        self._reason: str | None = "never seen"
+        self._held: Held[B] | None = None
         self._newest_ns: int | None = None
-        self.restarts = 0
+        self._newest_of: dict[str, int] = {}
+        self._repeated: deque[tuple[int, str]] = deque(maxlen=2 * self.limits.capacity)
+        self._reason: str | None = None
+        self._cause: Cause | None = None
+        self._stopped: tuple[int, str] | None = None
+        self._counts = dict.fromkeys((field.name for field in fields(Tally)), 0)
 
     def __len__(self) -> int:
         """How many poses are kept."""
-        return len(self._stamps)
+        return len(self._entries)
 
     @property
     def newest_ns(self) -> int | None:
         """Stamp of the newest sighting, lost ones too."""
         return self._newest_ns
 
-    def add(self, sighting: Sighting[B]) -> None:
-        """Take in a sighting; a LOST one only tells why."""
+    @property
+    def tally(self) -> Tally:
+        """What became of the sightings so far."""
+        return Tally(**self._counts)
+
+    @property
+    def restarts(self) -> int:
+        """How often the filter started anew after a jump of the pose or of the clock."""
+        return self._counts["restarts"]
+
+    @property
+    def lost_cause(self) -> Cause | None:
+        """Why the newest sighting had no pose that could be used; None when it had one."""
+        return self._cause
+
+    def plus(self, sighting: Sighting[B], source: str = "") -> PoseHistory[B]:
+        """A history with one sighting more; this one stays as it is."""
+        other = copy(self)
+        other._entries, other._stamps = self._entries.copy(), self._stamps.copy()
+        other._newest_of, other._repeated = self._newest_of.copy(), self._repeated.copy()
+        other._counts = self._counts.copy()
+        other.add(sighting, source)
+        return other
+
+    def add(self, sighting: Sighting[B], source: str = "") -> None:
+        """Take in a sighting; a LOST one only tells why. `source`: which of several cameras or trackers gave it."""
         t_ns = sighting.t_ns
-        if self._newest_ns is not None and t_ns < self._newest_ns - self.limits.jump_ns:
-            self._stamps.clear()
-            self._poses.clear()
-            self._newest_ns = None
-            self.restarts += 1
-        if self._newest_ns is None or t_ns >= self._newest_ns:
+        note: tuple[str, Cause | None] | None = None
+        before_ns = self._newest_of.get(source)
+        if before_ns is not None and t_ns < before_ns - self.limits.jump_ns:
+            note = f"the time stamps step back by {(before_ns - t_ns) / 1e9:.1f} s", "clock"
+            self._forget()
+        elif before_ns is not None and t_ns > before_ns + self.limits.jump_ns and self._stopped is None:
+            note = (
+                f"the time stamps step ahead by {(t_ns - before_ns) / 1e9:.1f} s: pictures missing, or the clock set",
+                "clock",
+            )
+            self._counts["restarts"] += 1
+        elif (t_ns, source) in self._repeated:
+            self._counts["repeated"] += 1
+            return
+        self._repeated.append((t_ns, source))
+        is_newest = self._newest_ns is None or t_ns >= self._newest_ns
+        if is_newest:
             self._newest_ns = t_ns
-            self._reason = sighting.reason
-        if sighting.camera_from_body is None:
+            self._reason, self._cause = sighting.reason, sighting.cause
+            if self._stopped is not None and t_ns > self._stopped[0]:
+                self._stopped = None
+        self._newest_of[source] = max(t_ns, self._newest_of.get(source, t_ns))
+        if sighting.camera_from_body is not None:
+            self._take(t_ns, source, sighting.camera_from_body, note)
             return
-        place = bisect_left(self._stamps, t_ns)
-        if place < len(self._stamps) and self._stamps[place] == t_ns:
-            self._poses[place] = sighting.camera_from_body
-            return
-        self._stamps.insert(place, t_ns)
-        self._poses.insert(place, sighting.camera_from_body)
-        if len(self._stamps) > self.limits.capacity:
-            del self._stamps[0], self._poses[0]
+        self._counts["lost"] += 1
+        if note is not None:
+            self._reason, self._cause = note
+
+    def camera_stopped(self, t_ns: int, reason: str) -> None:
+        """No picture comes any more: LOST from `t_ns` on, until a sighting that is newer."""
+        self._stopped = (t_ns, reason)
 
     def at(self, t_ns: int) -> TimedPose[B]:
-        """The pose at an instant, or STALE with the reason."""
-        if not self._stamps:
-            return TimedPose[B](None, None, "STALE", 0, self._reason)
-        place = bisect_left(self._stamps, t_ns - self.limits.exact_ns)
-        if place < len(self._stamps) and self._stamps[place] <= t_ns + self.limits.exact_ns:
-            exact = self._poses[place]
-            return TimedPose[B](exact.pose, exact.covariance, "EXACT", 0)
-        if place == 0:
-            return TimedPose[B](None, None, "STALE", 0, "before the first sighting that is kept")
-        if place < len(self._stamps):
-            return self._between(place, t_ns)
-        return self._after(t_ns)
-
-    def _between(self, place: int, t_ns: int) -> TimedPose[B]:
-        t0, t1 = self._stamps[place - 1], self._stamps[place]
-        if t1 - t0 > self.limits.gap_ns:
-            if t_ns - t0 <= self.limits.predict_ns:
-                return self._predict(place - 1, t_ns)
-            return TimedPose[B](None, None, "STALE", t_ns - t0, f"not seen for {(t1 - t0) / 1e6:.0f} ms")
-        s = (t_ns - t0) / (t1 - t0)
-        first, second = self._poses[place - 1], self._poses[place]
-        turn = rotation_log(second.pose.rotation @ first.pose.rotation.T)
-        pose = Rigid[Camera, B](
-            rotation_exp(s * turn) @ first.pose.rotation,
-            (1 - s) * first.pose.translation_mm + s * second.pose.translation_mm,
-        )
-        # between two stamps a hand strays at most as a constant acceleration bends the path: a dt^2 s (1 - s) / 2
-        stray = ((t1 - t0) * 1e-9) ** 2 * s * (1 - s) / 2
-        covariance = (1 - s) ** 2 * first.covariance + s**2 * second.covariance + self._restless(stray)
-        return TimedPose[B](pose, covariance, "INTERPOLATED", min(t_ns - t0, t1 - t_ns))
-
-    def _after(self, t_ns: int) -> TimedPose[B]:
-        age_ns = t_ns - self._stamps[-1]
-        if age_ns > self.limits.predict_ns:
-            why = f"not seen for {age_ns / 1e6:.0f} ms" + (f": {self._reason}" if self._reason else "")
-            return TimedPose[B](None, None, "STALE", age_ns, why)
-        return self._predict(len(self._stamps) - 1, t_ns)
-
-    def _predict(self, last: int, t_ns: int) -> TimedPose[B]:
-        """Carry the last pose on with the velocity over the sightings before it (as it is when there is none)."""
-        t1, newest = self._stamps[last], self._poses[last]
-        dt = (t_ns - t1) * 1e-9
-        first = last
-        while first > 0 and last - first < 3 and t1 - self._stamps[first - 1] <= self.limits.gap_ns:
-            first -= 1
-        turn_rate, speed = np.zeros(3), np.zeros(3)
-        covariance = newest.covariance.copy()
-        span = (t1 - self._stamps[first]) * 1e-9
-        if span > 0:
-            earlier = self._poses[first]
-            turn_rate = rotation_log(newest.pose.rotation @ earlier.pose.rotation.T) / span
-            speed = (newest.pose.translation_mm - earlier.pose.translation_mm) / span
-            ahead = dt / span
-            covariance = (1 + ahead) ** 2 * newest.covariance + ahead**2 * earlier.covariance
-            stray = dt * (dt + span) / 2  # the mean velocity lags by half the span
+        """The filter's pose at an instant, or STALE or LOST with the reason."""
+        found, how, age_ns = self._belief_at(t_ns)
+        if found is None:
+            return self._missing(t_ns, how)
+        P = found[kernels.RATES : kernels.ERRORS].reshape(18, 18)[:6, :6]
+        pose = Rigid[Camera, B](found[:9].reshape(3, 3), found[9 : kernels.POSE])
+        if how == "PREDICTED":
+            reason, cause = self._why(t_ns)
         else:
-            stray = dt * 0.1  # no velocity known: up to a tenth of a second of acceleration went before
-        covariance = covariance + self._restless(stray)
-        pose = Rigid[Camera, B](
-            rotation_exp(turn_rate * dt) @ newest.pose.rotation, newest.pose.translation_mm + speed * dt
-        )
-        return TimedPose[B](pose, covariance, "PREDICTED", t_ns - t1, self._reason)
+            place = bisect_right(self._stamps, t_ns + self.limits.exact_ns) - 1
+            reason, cause = (self._entries[place].note if how == "EXACT" else None) or (None, None)
+        return TimedPose[B](pose, P, how, age_ns, reason, cause)
 
-    def _restless(self, stray_s2: float) -> Array:
-        turn = (self.limits.acceleration_rad_s2 * stray_s2) ** 2
-        shift = (self.limits.acceleration_mm_s2 * stray_s2) ** 2
-        return np.diag([turn] * 3 + [shift] * 3)
+    def motion_at(self, t_ns: int) -> Motion | None:
+        """How the body moves at an instant; None when it is STALE or LOST."""
+        found, _, _ = self._belief_at(t_ns)
+        if found is None:
+            return None
+        P = found[kernels.RATES : kernels.ERRORS].reshape(18, 18)[6:12, 6:12]
+        x = found[kernels.POSE : kernels.RATES]
+        return Motion(x[:3].copy(), x[3:6].copy(), P.copy())
+
+    def raw_at(self, t_ns: int) -> TimedPose[B]:
+        """What the sightings themselves say: one of this instant, or the straight way between two; never a prediction.
+
+        Between sightings the covariance knows of noise, not of how the body may have strayed from the straight way.
+        """
+        place, how = self._place(t_ns)
+        if how == "EXACT":
+            seen = self._entries[place].seen
+            return TimedPose[B](seen.pose, seen.covariance, "EXACT", abs(t_ns - self._stamps[place]))
+        if how != "INTERPOLATED":
+            return self._missing(t_ns, "STALE" if how == "PREDICTED" else how)
+        first, second = self._entries[place], self._entries[place + 1]
+        s = (t_ns - first.t_ns) / (second.t_ns - first.t_ns)
+        turn = rotation_log(second.seen.pose.rotation @ first.seen.pose.rotation.T)
+        pose = Rigid[Camera, B](
+            rotation_exp(s * turn) @ first.seen.pose.rotation,
+            (1 - s) * first.seen.pose.translation_mm + s * second.seen.pose.translation_mm,
+        )
+        covariance = (1 - s) ** 2 * first.seen.covariance + s**2 * second.seen.covariance
+        return TimedPose[B](pose, covariance, "INTERPOLATED", min(t_ns - first.t_ns, second.t_ns - t_ns))
+
+    def _belief_at(self, t_ns: int) -> tuple[Array | None, How, int]:
+        """The belief at an instant (None when STALE or LOST), how it was got, and its age."""
+        place, how = self._place(t_ns)
+        if how in ("STALE", "LOST"):
+            return None, how, 0
+        entry = self._entries[place]
+        dt = (t_ns - entry.t_ns) * 1e-9
+        if how == "PREDICTED":
+            return kernels.ahead(entry.belief, dt), how, t_ns - entry.t_ns
+        last = place + 1
+        while last < len(self._entries) and last - place <= self.limits.lag and self._entries[last].run > 0:
+            last += 1
+        if how == "EXACT":
+            if last == place + 1:
+                return entry.belief, how, abs(t_ns - entry.t_ns)
+            return self._smoothed(place, last, 0.0), how, abs(t_ns - entry.t_ns)
+        return self._smoothed(place, last, dt), how, min(t_ns - entry.t_ns, self._stamps[place + 1] - t_ns)
+
+    def _smoothed(self, first: int, last: int, dt: float) -> Array:
+        part = self._entries[first:last]
+        steps = np.diff(np.array(self._stamps[first:last]), prepend=part[0].t_ns) * 1e-9
+        return kernels.smoothed(np.array([e.belief for e in part]), np.array([e.packed for e in part]), steps, dt)
+
+    def _place(self, t_ns: int) -> tuple[int, How]:
+        """The last sighting that is not after an instant, and how the pose of the instant can be got from there on."""
+        if not self._stamps or (self._stopped is not None and t_ns >= self._stopped[0]):
+            return -1, "LOST"
+        place = bisect_right(self._stamps, t_ns + self.limits.exact_ns) - 1
+        if place < 0:
+            return -1, "STALE"
+        age_ns = t_ns - self._stamps[place]
+        if age_ns <= self.limits.exact_ns:
+            return place, "EXACT"
+        if place + 1 < len(self._entries) and self._entries[place + 1].run > 0:
+            return place, "INTERPOLATED"
+        if age_ns <= self.limits.predict_ns:
+            return place, "PREDICTED"
+        return place, "STALE" if age_ns <= self.limits.lost_ns else "LOST"
+
+    def _missing(self, t_ns: int, how: How) -> TimedPose[B]:
+        """A STALE or LOST instant, in words."""
+        place = bisect_right(self._stamps, t_ns) - 1
+        age_ns = t_ns - self._stamps[place] if place >= 0 else 0
+        if self._stopped is not None and t_ns >= self._stopped[0]:
+            return TimedPose[B](None, None, "LOST", age_ns, self._stopped[1], "camera stopped")
+        if not self._stamps:
+            words = f"never seen: {self._reason}" if self._reason else "never seen"
+            return TimedPose[B](None, None, how, 0, words, self._cause or "never seen")
+        if place < 0:
+            return TimedPose[B](None, None, how, 0, "before the first sighting that is kept")
+        reason, cause = self._why(t_ns)
+        words = f"not seen for {age_ns / 1e6:.0f} ms" + (f": {reason}" if reason else "")
+        return TimedPose[B](None, None, how, age_ns, words, cause)
+
+    def _why(self, t_ns: int) -> tuple[str | None, Cause | None]:
+        """Why there is no sighting of this instant: the newest loss, or what the next start of the filter says."""
+        place = bisect_right(self._stamps, t_ns)
+        if place < len(self._entries):
+            return self._entries[place].note or (None, None)
+        return self._reason, self._cause
+
+    def _take(
+        self, t_ns: int, source: str, seen: UncertainRigid[Camera, B], note: tuple[str, Cause | None] | None
+    ) -> None:
+        """Into the filter, or held back."""
+        packed = pack(seen)
+        last = self._entries[-1] if self._entries else None
+        if last is not None and t_ns < last.t_ns:
+            self._take_late(t_ns, source, seen, packed)
+            return
+        offered = Held(t_ns, source, seen, packed)
+        is_bridged = last is not None and t_ns - last.t_ns <= self.limits.gap_ns and note is None
+        if is_bridged:
+            assert last is not None
+            belief, surprise = kernels.update(last.belief, packed, (t_ns - last.t_ns) * 1e-9)
+            if surprise <= IMPOSSIBLE:
+                self._refuse()
+                self._append(self._learnt(Entry(t_ns, source, seen, packed, belief, last.run + 1), len(self._entries)))
+                return
+        held = self._held
+        if held is not None and self._agree(held, offered):
+            self._counts["restarts"] += 1
+            self._accept(held, ("the pose jumped, and a second sighting agreed", None))
+            self._take(t_ns, source, seen, None)
+        elif is_bridged:
+            assert last is not None
+            self._hold(offered, jump_words(last, t_ns, packed))
+        else:
+            self._refuse()
+            self._append(Entry(t_ns, source, seen, packed, kernels.begin(packed), 0, note))
+
+    def _take_late(self, t_ns: int, source: str, seen: UncertainRigid[Camera, B], packed: Array) -> None:
+        """Into its place, and run the filter again from there; what doesn't fit there is held back."""
+        place = bisect_right(self._stamps, t_ns)
+        if place == 0 and len(self._entries) >= self.limits.capacity:
+            self._counts["expired"] += 1
+            return
+        offered = Held(t_ns, source, seen, packed)
+        before = self._entries[place - 1] if place else None
+        after = self._entries[place]
+        if before is None or t_ns - before.t_ns > self.limits.gap_ns:
+            belief, surprise, run = kernels.begin(packed), 0.0, 0
+        else:
+            belief, surprise = kernels.update(before.belief, packed, (t_ns - before.t_ns) * 1e-9)
+            run = before.run + 1
+        if surprise <= IMPOSSIBLE and after.note is None and after.t_ns - t_ns <= self.limits.gap_ns:
+            surprise = kernels.update(belief, after.packed, (after.t_ns - t_ns) * 1e-9)[1]
+        if surprise <= IMPOSSIBLE:
+            self._counts["late"] += 1
+            self._counts["taken"] += 1
+            self._entries.insert(place, Entry(t_ns, source, seen, packed, belief, run))
+            self._stamps.insert(place, t_ns)
+            self._run_again(place)
+            self._trim()
+            return
+        held = self._held
+        if held is not None and held.t_ns < t_ns and self._agree(held, offered):
+            self._forget()
+            why = f"the time stamps step back by {(after.t_ns - t_ns) / 1e6:.0f} ms or more"
+            self._newest_ns = self._newest_of[source] = t_ns
+            self._accept(held, (why, "clock"))
+            self._take(t_ns, source, seen, None)
+        else:
+            self._hold(offered, None)
+
+    def _agree(self, held: Held[B], offered: Held[B]) -> bool:
+        """Whether two sightings can be of one motion."""
+        dt_ns = offered.t_ns - held.t_ns
+        if not 0 <= dt_ns <= self.limits.gap_ns:
+            return False
+        return bool(kernels.update(kernels.begin(held.packed), offered.packed, dt_ns * 1e-9)[1] <= IMPOSSIBLE)
+
+    def _hold(self, offered: Held[B], why: str | None) -> None:
+        self._refuse()
+        self._held = offered
+        self._counts["held"] += 1
+        if why is not None:
+            self._reason, self._cause = why, "ambiguous"
+
+    def _refuse(self) -> None:
+        """The sighting that was held back found nobody to agree with it."""
+        if self._held is not None:
+            self._held = None
+            self._counts["held"] -= 1
+            self._counts["refused"] += 1
+
+    def _accept(self, held: Held[B], note: tuple[str, Cause | None]) -> None:
+        """The filter starts anew with what was held back."""
+        self._held = None
+        self._counts["held"] -= 1
+        belief = kernels.begin(held.packed)
+        self._append(Entry(held.t_ns, held.source, held.seen, held.packed, belief, 0, note))
+
+    def _append(self, entry: Entry[B]) -> None:
+        self._counts["taken"] += 1
+        self._entries.append(entry)
+        self._stamps.append(entry.t_ns)
+        self._trim()
+
+    def _trim(self) -> None:
+        if len(self._entries) > self.limits.capacity:
+            del self._entries[0], self._stamps[0]
+
+    def _run_again(self, place: int) -> None:
+        """Beliefs from the sighting at `place` on."""
+        for k in range(max(place, 1), len(self._entries)):
+            entry, before = self._entries[k], self._entries[k - 1]
+            if entry.note is not None or entry.t_ns - before.t_ns > self.limits.gap_ns:
+                again = replace(entry, belief=kernels.begin(entry.packed), run=0)
+            else:
+                belief, _ = kernels.update(before.belief, entry.packed, (entry.t_ns - before.t_ns) * 1e-9)
+                again = self._learnt(replace(entry, belief=belief, run=before.run + 1), k)
+            self._entries[k] = again
+
+    def _learnt(self, entry: Entry[B], place: int) -> Entry[B]:
+        """With the claims of predictions that came true at this entry, which stands at `place`."""
+        if entry.run > SETTLED:
+            step = (entry.t_ns - self._stamps[place - 1]) * 1e-9
+            for which, horizon_ns in enumerate(HORIZONS_NS):
+                began = max(0, place - entry.run + 1)
+                k = bisect_left(self._stamps, entry.t_ns - horizon_ns - HALF_STEP_NS, began, place - 1)
+                earlier = self._entries[k]
+                dt = (entry.t_ns - earlier.t_ns) * 1e-9
+                if dt > 0 and earlier.run > 1:
+                    kernels.learn(entry.belief, earlier.belief, entry.packed, dt, step, which)
+        return entry
+
+    def _forget(self) -> None:
+        """Drop every pose: their stamps mean nothing any more."""
+        self._counts["restarts"] += 1
+        self._entries.clear()
+        self._stamps.clear()
+        self._newest_of.clear()
+        self._repeated.clear()
+        self._newest_ns = self._stopped = None

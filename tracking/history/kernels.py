@@ -1,0 +1,346 @@
+"""The arithmetic of the motion filter, compiled: one belief is one vector, so each kernel has one signature.
+
+A belief is the pose (R, t), its rates (turn rate, speed) and accelerations, all in camera axes, and the covariance
+(18, 18) of their errors, in blocks of six, rotation before translation: pose (R_true = Exp(w) R, t_true = t + v),
+rates, accelerations. Accelerations are remembered for MEMORY_S and driven by white noise (Singer 1970, "Estimating
+optimal tracking filter performance for manned maneuvering targets", eq. 6 to 10): over a gap much longer than that the
+speed is constant but for white acceleration, over a few pictures the bend of the path is followed.
+
+How restless the body is, is not known beforehand: a posterior over levels of acceleration, of turning and of shifting,
+is updated by how likely each innovation is under each level, and the filter runs on its mean. How well predictions
+over 33 and 100 ms turn out is measured as they come true, and scales what the next ones claim.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spatial.compiled import njit
+from spatial.rigid import Array
+
+MEMORY_S = 0.2
+STEPS = np.array([1.0, 10.0, 50.0, 200.0, 800.0, 4000.0])  # of the levels, from clamped to struck
+LEAST_MM_S2, LEAST_RAD_S2 = 3.0, 0.03  # the lowest level: sd of a component of the acceleration
+FIRST = np.array([0.10, 0.20, 0.30, 0.25, 0.10, 0.05])
+FIRST_SQUARE = float(FIRST @ STEPS**2)
+RESTLESS_S = 0.33  # how long a level lasts
+SPEED_MM_S, TURN_RAD_S = 250.0, 1.5  # sd of a body's rates when it is first seen
+CLAIM_S = 1.0  # over how long predictions that came true are averaged
+CLAIM_TARGET = 0.9  # of a squared error over its claim: below 1, as hands have longer tails than a Gaussian
+CLAIM_LEAST, CLAIM_MOST = 0.05, 30.0
+SUDDEN_MM_S2, SUDDEN_RAD_S2 = 10_000.0, 100.0  # sd of accelerations that begin between two pictures: the gate's
+
+# where each part of a belief ends: rotation and translation; rates and accelerations; covariance; the levels' posterior
+# and mean square (turning, shifting); the scale of claims of each axis, near and far; the two horizons (s) of these
+POSE, RATES, ERRORS, LEVELS, SPREAD, CLAIMS, SIZE = 12, 24, 348, 360, 362, 374, 376
+Q_SMALL = 0.05
+
+
+@njit
+def rotation_vector(R: Array) -> Array:
+    """Rotation matrix to vector (3,), for turns well below pi."""
+    v = np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]]) / 2.0
+    s = np.sqrt((v**2).sum())
+    if s < 1e-9:
+        if R[0, 0] + R[1, 1] + R[2, 2] > 0.0:
+            return v
+        k = 0  # half a turn: the axis is the longest column of (R + 1) / 2
+        for i in range(1, 3):
+            if R[i, i] > R[k, k]:
+                k = i
+        u = R[:, k].copy()
+        u[k] += 1.0
+        return np.asarray(u * (np.pi / np.sqrt((u**2).sum())))
+    return np.asarray(v * (np.arctan2(s, (R[0, 0] + R[1, 1] + R[2, 2] - 1.0) / 2.0) / s))
+
+
+@njit
+def rotation(w: Array) -> Array:
+    """Rodrigues' formula."""
+    square = (w**2).sum()
+    angle = np.sqrt(square)
+    if angle < 1e-4:
+        a, b = 1.0 - square / 6.0, 0.5 - square / 24.0
+    else:
+        a, b = np.sin(angle) / angle, (1.0 - np.cos(angle)) / square
+    x, y, z = w[0], w[1], w[2]
+    return np.array(
+        [
+            [1.0 - b * (y * y + z * z), b * x * y - a * z, b * x * z + a * y],
+            [b * x * y + a * z, 1.0 - b * (x * x + z * z), b * y * z - a * x],
+            [b * x * z - a * y, b * y * z + a * x, 1.0 - b * (x * x + y * y)],
+        ]
+    )
+
+
+@njit
+def _orthonormal(R: Array) -> Array:
+    """Take rounding off a matrix that is nearly a rotation: one step of Newton's iteration."""
+    return np.asarray(1.5 * R - 0.5 * (R @ R.T @ R))
+
+
+@njit
+def _weights(dt: float) -> Array:
+    """Of acceleration: on the pose, on the rates, on itself; then Singer's six noise integrals for a level of 1."""
+    x, tau = dt / MEMORY_S, MEMORY_S
+    out = np.empty(9)
+    if x < Q_SMALL:
+        out[0], out[1], out[2] = dt * dt / 2 * (1 - x / 3), dt * (1 - x / 2), 1 - x + x * x / 2
+        k = 2.0 / tau
+        out[3], out[4], out[5] = k * dt**5 / 20, k * dt**4 / 8, k * dt**3 / 6
+        out[6], out[7], out[8] = k * dt**3 / 3, k * dt**2 / 2, k * dt
+        return out
+    e, e2 = np.exp(-x), np.exp(-2 * x)
+    out[0], out[1], out[2] = (e - 1 + x) * tau * tau, (1 - e) * tau, e
+    out[3] = (1 - e2 + 2 * x + 2 * x**3 / 3 - 2 * x * x - 4 * x * e) * tau**4
+    out[4] = (e2 + 1 - 2 * e + 2 * x * e - 2 * x + x * x) * tau**3
+    out[5] = (1 - e2 - 2 * x * e) * tau**2
+    out[6] = (4 * e - 3 - e2 + 2 * x) * tau**2
+    out[7] = (e2 + 1 - 2 * e) * tau
+    out[8] = 1 - e2
+    return out
+
+
+@njit
+def _forward(M: Array, turn: Array, dt: float, w: Array) -> Array:
+    """The transition of the errors times M (18, n)."""
+    out = np.empty_like(M)
+    for j in range(M.shape[1]):
+        for i in range(6):
+            out[i, j] = M[i, j] + dt * M[6 + i, j] + w[0] * M[12 + i, j]
+            out[6 + i, j] = M[6 + i, j] + w[1] * M[12 + i, j]
+            out[12 + i, j] = w[2] * M[12 + i, j]
+        for i in range(3):
+            out[i, j] += (turn[i, 0] * M[0, j] + turn[i, 1] * M[1, j] + turn[i, 2] * M[2, j]) - M[i, j]
+    return out
+
+
+@njit
+def _backward(M: Array, turn: Array, dt: float, w: Array) -> Array:
+    """The transposed transition times M (18, n)."""
+    out = np.empty_like(M)
+    for j in range(M.shape[1]):
+        for i in range(6):
+            out[6 + i, j] = dt * M[i, j] + M[6 + i, j]
+            out[12 + i, j] = w[0] * M[i, j] + w[1] * M[6 + i, j] + w[2] * M[12 + i, j]
+            out[i, j] = M[i, j]
+        for i in range(3):
+            out[i, j] = turn[0, i] * M[0, j] + turn[1, i] * M[1, j] + turn[2, i] * M[2, j]
+    return out
+
+
+@njit
+def _advance(belief: Array, dt: float) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """Without noise: R, t, rates and accelerations, covariance, the turn that was made, the weights of `dt`."""
+    w = _weights(dt)
+    x = belief[POSE:RATES].copy()
+    d = x[:6] * dt + x[6:] * w[0]
+    x[:6] += x[6:] * w[1]
+    x[6:] *= w[2]
+    turn = rotation(d[:3])
+    R = turn @ belief[:9].copy().reshape(3, 3)
+    t = belief[9:POSE] + d[3:]
+    P = belief[RATES:ERRORS].copy().reshape(18, 18)
+    P = _forward(np.ascontiguousarray(_forward(P, turn, dt, w).T), turn, dt, w)
+    return R, t, x, P, turn, w
+
+
+@njit
+def _add_noise(P: Array, w: Array, levels: Array) -> None:
+    """Singer's noise for the mean squared levels (2,) of turning and shifting (rad2/s4, mm2/s4), into P."""
+    for i in range(6):
+        level = levels[i // 3]
+        P[i, i] += level * w[3]
+        P[i, 6 + i] += level * w[4]
+        P[6 + i, i] += level * w[4]
+        P[i, 12 + i] += level * w[5]
+        P[12 + i, i] += level * w[5]
+        P[6 + i, 6 + i] += level * w[6]
+        P[6 + i, 12 + i] += level * w[7]
+        P[12 + i, 6 + i] += level * w[7]
+        P[12 + i, 12 + i] += level * w[8]
+
+
+@njit
+def _innovation(R: Array, t: Array, seen: Array) -> Array:
+    """What a sighting adds to a prediction: rotation vector and shift (6,)."""
+    e = np.empty(6)
+    e[:3] = rotation_vector(seen[:9].copy().reshape(3, 3) @ R.T)
+    e[3:] = seen[9:POSE] - t
+    return e
+
+
+@njit
+def _inverse(S: Array) -> Array:
+    """Inverse of a small covariance, by Cholesky; a pivot that rounding took is kept above zero."""
+    n = len(S)
+    L, M = np.zeros((n, n)), np.zeros((n, n))
+    for i in range(n):
+        for j in range(i + 1):
+            s = S[i, j]
+            for k in range(j):
+                s -= L[i, k] * L[j, k]
+            L[i, j] = s / L[j, j] if j < i else np.sqrt(max(s, 1e-12 * S[i, i] + 1e-300))
+    for i in range(n):  # the inverse of L
+        M[i, i] = 1.0 / L[i, i]
+        for j in range(i):
+            s = 0.0
+            for k in range(j, i):
+                s -= L[i, k] * M[k, j]
+            M[i, j] = s / L[i, i]
+    return np.asarray(M.T @ M)
+
+
+@njit
+def _judge_levels(belief: Array, S: Array, q: float, e: Array, dt: float, out: Array) -> None:
+    """Into `out`: the levels' posterior after an innovation e with covariance S + level^2 q, and their mean square."""
+    n = len(STEPS)
+    change = 1.0 - np.exp(-dt / RESTLESS_S)
+    likely = np.zeros(n)
+    for half in range(2):
+        least = LEAST_MM_S2**2 if half else LEAST_RAD_S2**2
+        first = ERRORS + n * half
+        for j in range(n):
+            likely[j] = 0.0
+            for i in range(3 * half, 3 * half + 3):
+                variance = S[i, i] + q * least * STEPS[j] ** 2
+                likely[j] -= 0.5 * (np.log(variance) + e[i] ** 2 / variance)
+        most, total, mean = likely.max(), 0.0, 0.0
+        for j in range(n):
+            prior = (1.0 - change) * belief[first + j] + change * 0.5 / n
+            if j > 0:
+                prior += 0.25 * change * belief[first + j - 1]
+            if j < n - 1:
+                prior += 0.25 * change * belief[first + j + 1]
+            out[first + j] = prior * np.exp(likely[j] - most)
+            total += out[first + j]
+            mean += out[first + j] * least * STEPS[j] ** 2
+        for j in range(n):
+            out[first + j] /= total
+        out[LEVELS + half] = mean / total
+
+
+@njit
+def begin(seen: Array) -> Array:
+    """The belief after a first sighting: `seen` is R (9), t (3) and covariance (36) in one vector."""
+    out = np.zeros(SIZE)
+    for i in range(POSE):
+        out[i] = seen[i]
+    for i in range(6):
+        for j in range(6):
+            out[RATES + 18 * i + j] = seen[POSE + 6 * i + j]
+        out[RATES + 19 * (6 + i)] = TURN_RAD_S**2 if i < 3 else SPEED_MM_S**2
+        out[RATES + 19 * (12 + i)] = FIRST_SQUARE * (LEAST_RAD_S2**2 if i < 3 else LEAST_MM_S2**2)
+        out[LEVELS + i // 3] = out[RATES + 19 * (12 + i)]
+    for j in range(LEVELS - ERRORS):
+        out[ERRORS + j] = FIRST[j % len(FIRST)]
+    for i in range(SPREAD, CLAIMS):
+        out[i] = 1.0
+    out[CLAIMS], out[CLAIMS + 1] = 0.033, 0.1
+    return out
+
+
+@njit
+def update(belief: Array, seen: Array, dt: float) -> tuple[Array, float]:
+    """The belief after a sighting `dt` later, and how far off it was: squared, by the most that the gate allows."""
+    R, t, x, P, _, w = _advance(belief, dt)
+    e = _innovation(R, t, seen)
+    S = P[:6, :6] + seen[POSE:].copy().reshape(6, 6)
+    out = belief.copy()
+    if dt > 0:  # two cameras at one instant say nothing about motion
+        _judge_levels(belief, S, w[3], e, dt, out)
+    sudden = S.copy()
+    for i in range(6):
+        jolt = SUDDEN_RAD_S2 if i < 3 else SUDDEN_MM_S2
+        sudden[i, i] += (jolt * dt * dt / 2) ** 2
+    surprise = (e * (_inverse(sudden) @ e)).sum()
+    _add_noise(P, w, out[LEVELS:SPREAD])
+    S = P[:6, :6] + seen[POSE:].copy().reshape(6, 6)
+    gain = np.ascontiguousarray(P[:, :6]) @ _inverse(S)
+    d = gain @ e
+    P = P - gain @ S @ gain.T
+    out[:9] = _orthonormal(rotation(d[:3]) @ R).ravel()
+    out[9:POSE] = t + d[3:6]
+    out[POSE:RATES] = x + d[6:]
+    out[RATES:ERRORS] = ((P + P.T) / 2).ravel()
+    return out, surprise
+
+
+@njit
+def learn(belief: Array, earlier: Array, seen: Array, dt: float, step: float, which: int) -> None:
+    """Compare what `earlier` predicted `dt` ahead with what was seen, and scale such claims in `belief` accordingly.
+
+    `which`: 0 for the shorter horizon, 1 for the longer; `step`: seconds since the sighting before this one.
+    """
+    R, t, _, P, _, w = _advance(earlier, dt)
+    _add_noise(P, w, earlier[LEVELS:SPREAD])
+    e = _innovation(R, t, seen)
+    share = 1.0 - np.exp(-step / CLAIM_S)
+    for i in range(6):
+        k = SPREAD + 6 * which + i
+        ratio = e[i] ** 2 / (belief[k] * P[i, i] + seen[POSE + 7 * i])
+        grown = belief[k] * (1.0 + share * (min(ratio, 9.0) / CLAIM_TARGET - 1.0))
+        belief[k] = min(max(grown, CLAIM_LEAST), CLAIM_MOST)
+    belief[CLAIMS + which] = dt
+
+
+@njit
+def ahead(belief: Array, dt: float) -> Array:
+    """The belief `dt` later, its covariance scaled by how such claims turned out."""
+    R, t, x, P, _, w = _advance(belief, dt)
+    _add_noise(P, w, belief[LEVELS:SPREAD])
+    near, far = belief[CLAIMS], max(belief[CLAIMS + 1], belief[CLAIMS] + 1e-3)
+    scale = np.ones(18)
+    for i in range(6):
+        a, b = np.log(belief[SPREAD + i]), np.log(belief[SPREAD + 6 + i])
+        grown = a * dt / near if dt < near else a + (b - a) * min(1.0, (dt - near) / (far - near))
+        scale[i] = scale[6 + i] = scale[12 + i] = np.exp(grown / 2)
+    out = belief.copy()
+    out[:9] = _orthonormal(R).ravel()
+    out[9:POSE], out[POSE:RATES] = t, x
+    for i in range(18):
+        for j in range(18):
+            out[RATES + 18 * i + j] = P[i, j] * scale[i] * scale[j]
+    return out
+
+
+@njit
+def smoothed(beliefs: Array, seen: Array, steps: Array, dt: float) -> Array:
+    """The belief `dt` after the first of `beliefs` (n, SIZE), knowing the sightings `seen` (n, 48) after it too.
+
+    `steps` (n,): seconds since the belief before; the first is not read. By the modified Bryson-Frazier recursion
+    (Bierman 1973, "Fixed interval smoothing with discrete measurements"), which inverts no covariance but a sighting's.
+    """
+    n = len(beliefs)
+    adjoint, weight = np.zeros((18, 1)), np.zeros((18, 18))
+    for k in range(n - 1, 0, -1):
+        R, t, _, P, turn, w = _advance(beliefs[k - 1], steps[k])
+        _add_noise(P, w, beliefs[k, LEVELS:SPREAD])
+        e = _innovation(R, t, seen[k])
+        inverse = _inverse(P[:6, :6] + seen[k, POSE:].copy().reshape(6, 6))
+        gain = np.ascontiguousarray(P[:, :6]) @ inverse
+        # C = 1 - gain H changes the first six columns alone
+        adjoint[:6] -= gain.T @ adjoint + (inverse @ e).reshape(6, 1)
+        weight[:6] -= gain.T @ weight
+        weight[:, :6] -= weight @ gain
+        weight[:6, :6] += inverse
+        if k > 1:
+            adjoint = _backward(adjoint, turn, steps[k], w)
+            weight = _backward(np.ascontiguousarray(_backward(weight, turn, steps[k], w).T), turn, steps[k], w)
+    R, t, x, P, _, w = _advance(beliefs[0], dt)
+    if n > 1:
+        _add_noise(P, w, beliefs[1, LEVELS:SPREAD])
+        rest = steps[1] - dt
+        w = _weights(rest)
+        turn = rotation(x[:3] * rest + x[6:9] * w[0])
+        adjoint = _backward(adjoint, turn, rest, w)
+        weight = _backward(np.ascontiguousarray(_backward(weight, turn, rest, w).T), turn, rest, w)
+    d = -(P @ adjoint)[:, 0]
+    P = P - P @ weight @ P
+    out = np.empty(SIZE)
+    out[ERRORS:] = beliefs[0, ERRORS:]
+    out[:9] = _orthonormal(rotation(d[:3]) @ R).ravel()
+    out[9:POSE] = t + d[3:6]
+    out[POSE:RATES] = x + d[6:]
+    out[RATES:ERRORS] = ((P + P.T) / 2).ravel()
+    return out

@@ -1,0 +1,55 @@
+"""How a body moves, and what is known of a body at an instant: values of the pose history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, Literal
+
+import numpy as np
+
+from spatial.frames import B, Camera
+from spatial.rigid import Array, Rigid, UncertainRigid
+from tracking.pose.sighting import Cause
+
+How = Literal["EXACT", "INTERPOLATED", "PREDICTED", "STALE", "LOST"]
+
+
+@dataclass(frozen=True, eq=False)
+class TimedPose(Generic[B]):
+    """A pose at the instant asked for; STALE and LOST have none.
+
+    EXACT: a sighting of this instant was taken. INTERPOLATED: between two sightings. PREDICTED: beyond the last one,
+    not far. STALE: too far, the body may come back at any moment. LOST: never seen, not for long, or the camera
+    stopped. `age_ns`: how far off the nearest sighting is, 0 or more. `cause` and `reason`: why it is not EXACT, where
+    that is known.
+    """
+
+    pose: Rigid[Camera, B] | None
+    covariance: Array | None
+    how: How
+    age_ns: int
+    reason: str | None = None
+    cause: Cause | None = None
+
+    @property
+    def uncertain(self) -> UncertainRigid[Camera, B] | None:
+        """Pose and covariance together; None when STALE or LOST."""
+        if self.pose is None or self.covariance is None:
+            return None
+        return UncertainRigid(self.pose, self.covariance)
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """The rates of a body in camera axes: R' = turn_rad_s x R, t' = speed_mm_s (of the body's origin).
+
+    `covariance` (6, 6): of the turn rate (rad/s) before the speed (mm/s).
+    """
+
+    turn_rad_s: Array
+    speed_mm_s: Array
+    covariance: Array
+
+    def point_speed_mm_s(self, arm_mm: Array) -> Array:
+        """Velocity (..., 3) mm/s of points whose arms (..., 3) from the body's origin are given in camera axes."""
+        return np.asarray(self.speed_mm_s + np.cross(self.turn_rad_s, arm_mm))
