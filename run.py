@@ -170,12 +170,21 @@ def openxr_runtime() -> None:
         raise SystemExit(1)
 
 
+def openigtlink_library() -> None:
+    """Build the other end of the wire for the tests, or say why they will skip (REQUIRE=openigtlink: fail)."""
+    done = subprocess.run([sys.executable, "tests/interop/openigtlink/library.py"], cwd=ROOT, check=False)
+    if done.returncode and "openigtlink" in os.environ.get("REQUIRE", ""):
+        say("OpenIGTLink's library is required here (REQUIRE=openigtlink) and could not be set up.")
+        raise SystemExit(1)
+
+
 def job(name: str, arguments: list[str]) -> int:
     """Do what was asked for; the exit code is the job's own."""
     if name == "demo":
         commands = [[str(PYTHON), "-m", "osteotwin", "demo", *arguments]]
     elif name == "test":
         openxr_runtime()
+        openigtlink_library()
         commands = [[str(PYTHON), "-m", "pytest", *arguments]]
     elif name == "bench":
         commands = [[str(PYTHON), "-m", "osteotwin", "bench", *arguments]]
