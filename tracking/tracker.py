@@ -19,7 +19,7 @@ from tracking.calibration.camera_file import require_resolution
 from tracking.detection.codes import code_book
 from tracking.detection.finder import Expected, Finder, Miss, why_missing
 from tracking.detection.markers import Detections, grey
-from tracking.frame import Frame
+from tracking.frame import Frame, Stopped
 from tracking.history.history import Limits, PoseHistory
 from tracking.pose.pose import track_body
 from tracking.pose.sighting import Cause, Sighting
@@ -97,6 +97,11 @@ class Tracker:
         for sighting in sightings:
             self._histories[sighting.body].add(sighting)
         return sightings
+
+    def stopped(self, stop: Stopped) -> None:
+        """The camera gives no pictures: from now on every body is LOST, until the next picture."""
+        for history in self._histories.values():
+            history.camera_stopped(stop.t_ns, stop.reason)
 
     def close(self) -> None:
         """End the search's thread; may be called twice."""
