@@ -170,6 +170,19 @@ def test_the_stump_of_a_rib_beside_the_body_is_no_pedicle(marks) -> None:
     assert {m.name for m in found} >= {"pedicle_left", "pedicle_right"}
 
 
+def test_an_endplate_with_something_grown_on_is_measured_by_its_fellow() -> None:
+    def spurred(p: np.ndarray) -> np.ndarray:
+        x, y, z = p[..., 0], p[..., 1], p[..., 2]
+        return vertebra(p) | ((np.abs(z - 11.0) < 2.0) & (np.abs(y + 16.0) < 5.0) & (x > 0.0) & (x < 60.0))
+
+    found, missing = landmarks.measure({"vertebrae_L3": meshed(spurred, 130.0, 1.0)})
+    assert not missing
+    for mark in found:
+        if mark.name.startswith("endplate"):
+            assert np.degrees(np.arccos(min(1.0, mark.direction.unit[2]))) < 3.0
+            assert "too large" in mark.note
+
+
 def test_facing_joints_are_found_and_missing_ones_said() -> None:
     def lower(p: np.ndarray) -> np.ndarray:
         posts = (np.hypot(np.abs(p[..., 0]) - 17, p[..., 1] - 12) < 4) & (p[..., 2] > 0) & (p[..., 2] < 22)

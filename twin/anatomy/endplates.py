@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,25 +22,33 @@ MOST_LEAN_DEG = 35.0  # between the two faces of one body
 NOTED_LEAN_DEG = 20.0  # L5 is wedged by 9 to 15 degrees, others by less
 MOST_UNLIKE = 1.6  # larger over smaller face
 MOST_SHIFT_MM = 12.0
+LIKE = 1.1  # as much larger than the other a face may be when it is fitted once more
+LIKE_LEAN_DEG, LIKE_SHIFT_MM = 12.0, 5.0  # and then it has to lie square over the other
 
 
 @dataclass(frozen=True, eq=False)
 class Endplate:
-    """Centre (3,), cranial unit normal (3,), the surface's spread about the plane (one sigma), the face's size; mm."""
+    """Centre (3,), cranial unit normal (3,), the surface's spread about the plane (one sigma), the face's size; mm.
+
+    `part`: the face was larger, with something grown on, and only the part that its fellow's size allows was taken.
+    """
 
     centre_mm: Array
     normal: Array
     spread_mm: float
     width_mm: float
     depth_mm: float
+    part: bool = False
 
 
 def fit(
-    mesh: TriangleMesh[Patient], centre_mm: Array, axes: Array, outward: float, chosen: NDArray[np.bool_] | None = None
-) -> Endplate | str:
+    mesh: TriangleMesh[Patient], centre_mm: Array, axes: Array, outward: float, chosen: NDArray[np.bool_] | None = None,
+    most_mm: tuple[float, float] = (np.inf, np.inf),
+) -> Endplate | str:  # fmt: skip
     """The face that looks along `outward` (+1 cranial, -1 caudal) of `axes` (columns right, anterior, cranial).
 
-    `chosen` (M,) marks the triangles of the body; None: all. When the face is not there: the reason, in words.
+    `chosen` (M,) marks the triangles of the body; None: all. A face larger than `most_mm` is cut to the part of
+    that size that holds most of it. When the face is not there: the reason, in words.
     """
     corners = mesh.vertices_mm[mesh.triangles]
     middle = corners.mean(axis=1)
@@ -66,8 +74,8 @@ def fit(
             return "no face looks that way"
         weight = area * np.abs(normals @ up)
         # the face's outline, a few triangles' noise aside
-        x_low, x_high = _extent(local[facing, 0], weight[facing])
-        y_low, y_high = _extent(local[facing, 1], weight[facing])
+        x_low, x_high = _extent(local[facing, 0], weight[facing], most_mm[0])
+        y_low, y_high = _extent(local[facing, 1], weight[facing], most_mm[1])
         width, depth = x_high - x_low, y_high - y_low
         u = (local[:, 0] - 0.5 * (x_low + x_high)) / (0.5 * width)
         v = (local[:, 1] - 0.5 * (y_low + y_high)) / (0.5 * depth)
@@ -95,6 +103,30 @@ def fit(
     return plate
 
 
+def both(
+    mesh: TriangleMesh[Patient], centre_mm: Array, axes: Array, chosen: NDArray[np.bool_]
+) -> tuple[Endplate | str, Endplate | str]:
+    """The upper and the lower face. Where one is too large for the other (the stump of a rib, an osteophyte), its part
+    of the other's size is taken if it lies square to the other; else both stay as they are, to be judged.
+    """
+    upper, lower = (fit(mesh, centre_mm, axes, way, chosen) for way in (1.0, -1.0))
+    if isinstance(upper, str) or isinstance(lower, str) or _unlike(upper, lower) <= MOST_UNLIKE:
+        return upper, lower
+    most = LIKE * min(upper.width_mm, lower.width_mm), LIKE * min(upper.depth_mm, lower.depth_mm)
+    again = [fit(mesh, centre_mm, axes, way, chosen, most) for way in (1.0, -1.0)]
+    first, second = again
+    if isinstance(first, str) or isinstance(second, str):
+        return upper, lower
+    across = (first.centre_mm - second.centre_mm) @ axes[:, :2]
+    square = first.normal @ second.normal > np.cos(np.radians(LIKE_LEAN_DEG)) and np.hypot(*across) < LIKE_SHIFT_MM
+    return (replace(first, part=True), replace(second, part=True)) if square else (upper, lower)
+
+
+def _unlike(upper: Endplate, lower: Endplate) -> float:
+    wider = max(upper.width_mm, lower.width_mm) / min(upper.width_mm, lower.width_mm)
+    return max(wider, max(upper.depth_mm, lower.depth_mm) / min(upper.depth_mm, lower.depth_mm))
+
+
 def judged(
     upper: Endplate | str, lower: Endplate | str, frame: VertebralFrame
 ) -> tuple[Endplate | str, Endplate | str, str]:
@@ -106,28 +138,37 @@ def judged(
         return upper, lower, ""
     between = frame.local(upper.centre_mm) - frame.local(lower.centre_mm)
     lean = float(np.degrees(np.arccos(np.clip(upper.normal @ lower.normal, -1.0, 1.0))))
-    wider = max(upper.width_mm, lower.width_mm) / min(upper.width_mm, lower.width_mm)
-    deeper = max(upper.depth_mm, lower.depth_mm) / min(upper.depth_mm, lower.depth_mm)
+    unlike = _unlike(upper, lower)
     wrong = ""
     if lean > MOST_LEAN_DEG:
         wrong = f"the two faces lean {lean:.0f} degrees apart, more than {MOST_LEAN_DEG:.0f}"
-    elif max(wider, deeper) > MOST_UNLIKE:
-        wrong = f"one face is {max(wider, deeper):.1f} times as large as the other; an osteophyte, or a cut body"
+    elif unlike > MOST_UNLIKE:
+        wrong = f"one face is {unlike:.1f} times as large as the other; an osteophyte, or a cut body"
     elif float(np.hypot(between[0], between[1])) > MOST_SHIFT_MM:
         wrong = f"the faces are {np.hypot(between[0], between[1]):.0f} mm out of line"
     elif not 6.0 < between[2] < 50.0:
         wrong = f"the faces are {between[2]:.0f} mm apart"
     if wrong:
         return wrong, wrong, ""
-    note = f"the endplates lean {lean:.0f} degrees apart: a wedged body, or a fracture" if lean > NOTED_LEAN_DEG else ""
-    return upper, lower, note
+    notes = []
+    if lean > NOTED_LEAN_DEG:
+        notes.append(f"the endplates lean {lean:.0f} degrees apart: a wedged body, or a fracture")
+    if upper.part:
+        notes.append(
+            "one endplate was too large (the stump of a rib, an osteophyte): a part was taken, up to 3 degrees off"
+        )
+    return upper, lower, "; ".join(notes)
 
 
-def _extent(values: Array, weight: Array) -> tuple[float, float]:
+def _extent(values: Array, weight: Array, most_mm: float) -> tuple[float, float]:
     order = np.argsort(values)
     share = np.cumsum(weight[order]) / weight.sum()
     low = values[order[min(int(np.searchsorted(share, 0.003)), len(order) - 1)]]
     high = values[order[min(int(np.searchsorted(share, 0.997)), len(order) - 1)]]
+    if high - low > most_mm:  # the window of that size with the most in it
+        last = np.minimum(np.searchsorted(values[order], values[order] + most_mm), len(order) - 1)
+        first = int(np.argmax(share[last] - share))
+        low, high = values[order[first]], values[order[last[first]]]
     return float(low), max(float(high), float(low) + 1e-3)
 
 

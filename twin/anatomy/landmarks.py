@@ -101,8 +101,7 @@ def _vertebra(
             )
         local = frame.local(mesh.vertices_mm[mesh.triangles].mean(axis=1))
         body = local[:, 1] > frame.foramen_front_mm
-        upper = endplates.fit(mesh, frame.origin_mm, frame.axes, 1.0, body)
-        lower = endplates.fit(mesh, frame.origin_mm, frame.axes, -1.0, body)
+        upper, lower = endplates.both(mesh, frame.origin_mm, frame.axes, body)
         if isinstance(upper, str) or isinstance(lower, str):
             break
         # a scoliotic vertebra is turned about its own axis: its front is where the body lies, seen from the canal
