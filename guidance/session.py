@@ -24,7 +24,7 @@ from spatial.shapes import Line
 from tracking.bodies.body import Body
 from tracking.history.history import Limits as HistoryLimits
 from tracking.history.history import PoseHistory
-from tracking.history.motion import How
+from tracking.history.timed import How
 from tracking.pose.sighting import Cause, Sighting
 from twin.anatomy.twin import Twin
 from twin.plan.deviation import NoDeviation, ScrewDeviation, screw_deviation

@@ -10,39 +10,66 @@ import numpy as np
 from spatial.frames import B, Camera
 from spatial.rigid import Array, UncertainRigid, rotation_log
 from tracking.history import kernels
-from tracking.pose.sighting import Cause
+from tracking.pose.sighting import Cause, Sighting
 
 
 @dataclass(frozen=True, eq=False)
-class Entry(Generic[B]):
-    """A sighting that was taken, the belief after it, and how many came before it since the filter started.
+class Seen(Generic[B]):
+    """A sighting with a pose, as the filter takes it.
 
-    `note`: why the filter started anew with this one, where it did after a jump.
+    `packed` (48,): rotation, translation and the covariance of what changes from picture to picture. `systematic`
+    (6, 6) stays the same over many pictures (calibration, the undecided other pose of a flat body): no filter takes it
+    away, it is added to every answer. `odds`: how much likelier the pose is than its mirror image.
     """
 
     t_ns: int
     source: str
-    seen: UncertainRigid[Camera, B]
+    pose: UncertainRigid[Camera, B]
+    packed: Array
+    systematic: Array
+    odds: float
+
+    @classmethod
+    def of(cls, sighting: Sighting[B], pose: UncertainRigid[Camera, B], source: str) -> Seen[B]:
+        """Take the parts of the covariance apart."""
+        systematic = np.zeros((6, 6)) if sighting.systematic is None else np.array(sighting.systematic)
+        if sighting.cause == "ambiguous" and sighting.second is not None:
+            other = sighting.second.pose
+            turn = rotation_log(other.rotation @ pose.pose.rotation.T)
+            gap = np.concatenate([turn, other.translation_mm - pose.pose.translation_mm])
+            systematic += np.outer(gap, gap) / (1.0 + sighting.ambiguity)
+        white = pose.covariance - systematic
+        if systematic.any() and not (np.linalg.eigvalsh(white) > 0).all():  # what was told doesn't add up
+            white, systematic = pose.covariance, np.zeros((6, 6))
+        packed = np.concatenate([pose.pose.rotation.ravel(), pose.pose.translation_mm, white.ravel()])
+        return cls(sighting.t_ns, source, pose, packed, systematic, sighting.ambiguity)
+
+    def after(self, earlier: Seen[B]) -> Array:
+        """`packed` for a filter that saw `earlier` last: two sources differ by their systematic errors too."""
+        if self.source == earlier.source or not (self.systematic.any() or earlier.systematic.any()):
+            return self.packed
+        both = self.packed.copy()
+        both[12:] += (self.systematic + earlier.systematic).ravel()
+        return both
+
+
+@dataclass(frozen=True, eq=False)
+class Entry(Generic[B]):
+    """A sighting that was taken, the belief after it, and how many came before it since the filter started (`run`).
+
+    `packed`: the sighting as the filter took it. `note`: why the filter started anew with this one, after a jump.
+    """
+
+    seen: Seen[B]
     packed: Array
     belief: Array
     run: int
     note: tuple[str, Cause | None] | None = None
 
-
-@dataclass(frozen=True, eq=False)
-class Held(Generic[B]):
-    """A sighting that no motion explains."""
-
-    t_ns: int
-    source: str
-    seen: UncertainRigid[Camera, B]
-    packed: Array
-
-
-def pack(seen: UncertainRigid[Camera, B]) -> Array:
-    """A sighting's pose and covariance as the kernels take them: (48,)."""
-    pose = seen.pose
-    return np.concatenate([pose.rotation.ravel(), pose.translation_mm, seen.covariance.ravel()])
+    @property
+    def t_ns(self) -> int:
+        """Stamp of the sighting."""
+        return self.seen.t_ns
 
 
 def jump_words(last: Entry[B], t_ns: int, packed: Array) -> str:

@@ -11,17 +11,18 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import deque
 from copy import copy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Generic
 
 import numpy as np
 
 from spatial.frames import B, Camera
-from spatial.rigid import Array, Rigid, UncertainRigid, rotation_exp, rotation_log
+from spatial.rigid import Array, Rigid, rotation_exp, rotation_log
 from tracking.history import kernels
-from tracking.history.entry import Entry, Held, jump_words, pack
-from tracking.history.motion import How, Motion, TimedPose
+from tracking.history.entry import Entry, Seen, jump_words
 from tracking.history.tally import Tally
+from tracking.history.timed import How, TimedPose
+from tracking.pose.motion import Motion
 from tracking.pose.sighting import Cause, Sighting
 
 IMPOSSIBLE = 45.0  # squared distance of a sighting that no hand explains: 5e-8 of them, were errors Gaussian
@@ -61,7 +62,7 @@ class PoseHistory(Generic[B]):
         self.limits = limits or Limits()
         self._entries: list[Entry[B]] = []
         self._stamps: list[int] = []
-        self._held: Held[B] | None = None
+        self._held: Seen[B] | None = None
         self._newest_ns: int | None = None
         self._newest_of: dict[str, int] = {}
         self._repeated: deque[tuple[int, str]] = deque(maxlen=2 * self.limits.capacity)
@@ -90,6 +91,11 @@ class PoseHistory(Generic[B]):
         return self._counts["restarts"]
 
     @property
+    def odds(self) -> float:
+        """How much likelier the newest pose is than its mirror image (a flat body has one); inf: there is none."""
+        return self._entries[-1].seen.odds if self._entries else float("inf")
+
+    @property
     def lost_cause(self) -> Cause | None:
         """Why the newest sighting had no pose that could be used; None when it had one."""
         return self._cause
@@ -110,6 +116,7 @@ class PoseHistory(Generic[B]):
         before_ns = self._newest_of.get(source)
         if before_ns is not None and t_ns < before_ns - self.limits.jump_ns:
             note = f"the time stamps step back by {(before_ns - t_ns) / 1e9:.1f} s", "clock"
+            self._refuse()
             self._forget()
         elif before_ns is not None and t_ns > before_ns + self.limits.jump_ns and self._stopped is None:
             note = (
@@ -129,7 +136,7 @@ class PoseHistory(Generic[B]):
                 self._stopped = None
         self._newest_of[source] = max(t_ns, self._newest_of.get(source, t_ns))
         if sighting.camera_from_body is not None:
-            self._take(t_ns, source, sighting.camera_from_body, note)
+            self._take(Seen[B].of(sighting, sighting.camera_from_body, source), note)
             return
         self._counts["lost"] += 1
         if note is not None:
@@ -141,10 +148,10 @@ class PoseHistory(Generic[B]):
 
     def at(self, t_ns: int) -> TimedPose[B]:
         """The filter's pose at an instant, or STALE or LOST with the reason."""
-        found, how, age_ns = self._belief_at(t_ns)
+        found, how, age_ns, systematic = self._belief_at(t_ns)
         if found is None:
             return self._missing(t_ns, how)
-        P = found[kernels.RATES : kernels.ERRORS].reshape(18, 18)[:6, :6]
+        P = found[kernels.RATES : kernels.ERRORS].reshape(18, 18)[:6, :6] + systematic
         pose = Rigid[Camera, B](found[:9].reshape(3, 3), found[9 : kernels.POSE])
         if how == "PREDICTED":
             reason, cause = self._why(t_ns)
@@ -155,12 +162,12 @@ class PoseHistory(Generic[B]):
 
     def motion_at(self, t_ns: int) -> Motion | None:
         """How the body moves at an instant; None when it is STALE or LOST."""
-        found, _, _ = self._belief_at(t_ns)
+        found, _, _, _ = self._belief_at(t_ns)
         if found is None:
             return None
         P = found[kernels.RATES : kernels.ERRORS].reshape(18, 18)[6:12, 6:12]
         x = found[kernels.POSE : kernels.RATES]
-        return Motion(x[:3].copy(), x[3:6].copy(), P.copy())
+        return Motion(x[:3], x[3:6], P)
 
     def raw_at(self, t_ns: int) -> TimedPose[B]:
         """What the sightings themselves say: one of this instant, or the straight way between two; never a prediction.
@@ -169,37 +176,39 @@ class PoseHistory(Generic[B]):
         """
         place, how = self._place(t_ns)
         if how == "EXACT":
-            seen = self._entries[place].seen
+            seen = self._entries[place].seen.pose
             return TimedPose[B](seen.pose, seen.covariance, "EXACT", abs(t_ns - self._stamps[place]))
         if how != "INTERPOLATED":
             return self._missing(t_ns, "STALE" if how == "PREDICTED" else how)
-        first, second = self._entries[place], self._entries[place + 1]
+        first, second = self._entries[place].seen, self._entries[place + 1].seen
+        a, b = first.pose, second.pose
         s = (t_ns - first.t_ns) / (second.t_ns - first.t_ns)
-        turn = rotation_log(second.seen.pose.rotation @ first.seen.pose.rotation.T)
+        turn = rotation_log(b.pose.rotation @ a.pose.rotation.T)
         pose = Rigid[Camera, B](
-            rotation_exp(s * turn) @ first.seen.pose.rotation,
-            (1 - s) * first.seen.pose.translation_mm + s * second.seen.pose.translation_mm,
+            rotation_exp(s * turn) @ a.pose.rotation, (1 - s) * a.pose.translation_mm + s * b.pose.translation_mm
         )
-        covariance = (1 - s) ** 2 * first.seen.covariance + s**2 * second.seen.covariance
-        return TimedPose[B](pose, covariance, "INTERPOLATED", min(t_ns - first.t_ns, second.t_ns - t_ns))
+        white = (1 - s) ** 2 * (a.covariance - first.systematic) + s**2 * (b.covariance - second.systematic)
+        age_ns = min(t_ns - first.t_ns, second.t_ns - t_ns)
+        return TimedPose[B](pose, white + first.systematic, "INTERPOLATED", age_ns)
 
-    def _belief_at(self, t_ns: int) -> tuple[Array | None, How, int]:
-        """The belief at an instant (None when STALE or LOST), how it was got, and its age."""
+    def _belief_at(self, t_ns: int) -> tuple[Array | None, How, int, Array]:
+        """The belief at an instant (None when STALE or LOST), how it was got, its age, what no filter takes away."""
         place, how = self._place(t_ns)
         if how in ("STALE", "LOST"):
-            return None, how, 0
+            return None, how, 0, np.zeros((6, 6))
         entry = self._entries[place]
+        systematic = entry.seen.systematic
         dt = (t_ns - entry.t_ns) * 1e-9
         if how == "PREDICTED":
-            return kernels.ahead(entry.belief, dt), how, t_ns - entry.t_ns
+            return kernels.ahead(entry.belief, dt), how, t_ns - entry.t_ns, systematic
         last = place + 1
         while last < len(self._entries) and last - place <= self.limits.lag and self._entries[last].run > 0:
             last += 1
         if how == "EXACT":
-            if last == place + 1:
-                return entry.belief, how, abs(t_ns - entry.t_ns)
-            return self._smoothed(place, last, 0.0), how, abs(t_ns - entry.t_ns)
-        return self._smoothed(place, last, dt), how, min(t_ns - entry.t_ns, self._stamps[place + 1] - t_ns)
+            found = entry.belief if last == place + 1 else self._smoothed(place, last, 0.0)
+            return found, how, abs(t_ns - entry.t_ns), systematic
+        age_ns = min(t_ns - entry.t_ns, self._stamps[place + 1] - t_ns)
+        return self._smoothed(place, last, dt), how, age_ns, systematic
 
     def _smoothed(self, first: int, last: int, dt: float) -> Array:
         part = self._entries[first:last]
@@ -244,83 +253,79 @@ class PoseHistory(Generic[B]):
             return self._entries[place].note or (None, None)
         return self._reason, self._cause
 
-    def _take(
-        self, t_ns: int, source: str, seen: UncertainRigid[Camera, B], note: tuple[str, Cause | None] | None
-    ) -> None:
+    def _take(self, seen: Seen[B], note: tuple[str, Cause | None] | None = None) -> None:
         """Into the filter, or held back."""
-        packed = pack(seen)
         last = self._entries[-1] if self._entries else None
-        if last is not None and t_ns < last.t_ns:
-            self._take_late(t_ns, source, seen, packed)
+        if last is not None and seen.t_ns < last.t_ns:
+            self._take_late(seen)
             return
-        offered = Held(t_ns, source, seen, packed)
-        is_bridged = last is not None and t_ns - last.t_ns <= self.limits.gap_ns and note is None
+        is_bridged = last is not None and note is None and seen.t_ns - last.t_ns <= self.limits.gap_ns
         if is_bridged:
             assert last is not None
-            belief, surprise = kernels.update(last.belief, packed, (t_ns - last.t_ns) * 1e-9)
+            entry, surprise = self._next(last, seen)
             if surprise <= IMPOSSIBLE:
                 self._refuse()
-                self._append(self._learnt(Entry(t_ns, source, seen, packed, belief, last.run + 1), len(self._entries)))
+                self._append(self._learnt(entry, len(self._entries)))
                 return
         held = self._held
-        if held is not None and self._agree(held, offered):
+        if held is not None and note is None and self._agree(held, seen):
             self._counts["restarts"] += 1
             self._accept(held, ("the pose jumped, and a second sighting agreed", None))
-            self._take(t_ns, source, seen, None)
+            self._take(seen)
         elif is_bridged:
             assert last is not None
-            self._hold(offered, jump_words(last, t_ns, packed))
+            self._hold(seen)
+            self._reason, self._cause = jump_words(last, seen.t_ns, seen.packed), "ambiguous"
         else:
             self._refuse()
-            self._append(Entry(t_ns, source, seen, packed, kernels.begin(packed), 0, note))
+            self._append(Entry(seen, seen.packed, kernels.begin(seen.packed), 0, note))
 
-    def _take_late(self, t_ns: int, source: str, seen: UncertainRigid[Camera, B], packed: Array) -> None:
+    def _take_late(self, seen: Seen[B]) -> None:
         """Into its place, and run the filter again from there; what doesn't fit there is held back."""
-        place = bisect_right(self._stamps, t_ns)
+        place = bisect_right(self._stamps, seen.t_ns)
         if place == 0 and len(self._entries) >= self.limits.capacity:
             self._counts["expired"] += 1
             return
-        offered = Held(t_ns, source, seen, packed)
-        before = self._entries[place - 1] if place else None
-        after = self._entries[place]
-        if before is None or t_ns - before.t_ns > self.limits.gap_ns:
-            belief, surprise, run = kernels.begin(packed), 0.0, 0
+        before, after = self._entries[place - 1] if place else None, self._entries[place]
+        if before is None or seen.t_ns - before.t_ns > self.limits.gap_ns:
+            entry, surprise = Entry(seen, seen.packed, kernels.begin(seen.packed), 0), 0.0
         else:
-            belief, surprise = kernels.update(before.belief, packed, (t_ns - before.t_ns) * 1e-9)
-            run = before.run + 1
-        if surprise <= IMPOSSIBLE and after.note is None and after.t_ns - t_ns <= self.limits.gap_ns:
-            surprise = kernels.update(belief, after.packed, (after.t_ns - t_ns) * 1e-9)[1]
+            entry, surprise = self._next(before, seen)
+        if surprise <= IMPOSSIBLE and after.note is None and after.t_ns - seen.t_ns <= self.limits.gap_ns:
+            surprise = self._next(entry, after.seen)[1]
+        held = self._held
         if surprise <= IMPOSSIBLE:
             self._counts["late"] += 1
             self._counts["taken"] += 1
-            self._entries.insert(place, Entry(t_ns, source, seen, packed, belief, run))
-            self._stamps.insert(place, t_ns)
+            self._entries.insert(place, entry)
+            self._stamps.insert(place, seen.t_ns)
             self._run_again(place)
             self._trim()
-            return
-        held = self._held
-        if held is not None and held.t_ns < t_ns and self._agree(held, offered):
+        elif held is not None and held.t_ns < seen.t_ns and self._agree(held, seen):
+            why = f"the time stamps step back by {(self._stamps[-1] - held.t_ns) / 1e6:.0f} ms or more"
             self._forget()
-            why = f"the time stamps step back by {(after.t_ns - t_ns) / 1e6:.0f} ms or more"
-            self._newest_ns = self._newest_of[source] = t_ns
+            self._newest_ns = self._newest_of[seen.source] = seen.t_ns
             self._accept(held, (why, "clock"))
-            self._take(t_ns, source, seen, None)
+            self._take(seen)
         else:
-            self._hold(offered, None)
+            self._hold(seen)
 
-    def _agree(self, held: Held[B], offered: Held[B]) -> bool:
+    def _next(self, before: Entry[B], seen: Seen[B]) -> tuple[Entry[B], float]:
+        """The entry that a sighting makes after another, and how far off it was."""
+        packed = seen.after(before.seen)
+        belief, surprise = kernels.update(before.belief, packed, (seen.t_ns - before.t_ns) * 1e-9)
+        return Entry(seen, packed, belief, before.run + 1), surprise
+
+    def _agree(self, held: Seen[B], seen: Seen[B]) -> bool:
         """Whether two sightings can be of one motion."""
-        dt_ns = offered.t_ns - held.t_ns
-        if not 0 <= dt_ns <= self.limits.gap_ns:
+        if not 0 <= seen.t_ns - held.t_ns <= self.limits.gap_ns:
             return False
-        return bool(kernels.update(kernels.begin(held.packed), offered.packed, dt_ns * 1e-9)[1] <= IMPOSSIBLE)
+        return self._next(Entry(held, held.packed, kernels.begin(held.packed), 0), seen)[1] <= IMPOSSIBLE
 
-    def _hold(self, offered: Held[B], why: str | None) -> None:
+    def _hold(self, seen: Seen[B]) -> None:
         self._refuse()
-        self._held = offered
+        self._held = seen
         self._counts["held"] += 1
-        if why is not None:
-            self._reason, self._cause = why, "ambiguous"
 
     def _refuse(self) -> None:
         """The sighting that was held back found nobody to agree with it."""
@@ -329,12 +334,11 @@ class PoseHistory(Generic[B]):
             self._counts["held"] -= 1
             self._counts["refused"] += 1
 
-    def _accept(self, held: Held[B], note: tuple[str, Cause | None]) -> None:
+    def _accept(self, held: Seen[B], note: tuple[str, Cause | None]) -> None:
         """The filter starts anew with what was held back."""
         self._held = None
         self._counts["held"] -= 1
-        belief = kernels.begin(held.packed)
-        self._append(Entry(held.t_ns, held.source, held.seen, held.packed, belief, 0, note))
+        self._append(Entry(held, held.packed, kernels.begin(held.packed), 0, note))
 
     def _append(self, entry: Entry[B]) -> None:
         self._counts["taken"] += 1
@@ -351,11 +355,10 @@ class PoseHistory(Generic[B]):
         for k in range(max(place, 1), len(self._entries)):
             entry, before = self._entries[k], self._entries[k - 1]
             if entry.note is not None or entry.t_ns - before.t_ns > self.limits.gap_ns:
-                again = replace(entry, belief=kernels.begin(entry.packed), run=0)
+                packed = entry.seen.packed
+                self._entries[k] = Entry(entry.seen, packed, kernels.begin(packed), 0, entry.note)
             else:
-                belief, _ = kernels.update(before.belief, entry.packed, (entry.t_ns - before.t_ns) * 1e-9)
-                again = self._learnt(replace(entry, belief=belief, run=before.run + 1), k)
-            self._entries[k] = again
+                self._entries[k] = self._learnt(self._next(before, entry.seen)[0], k)
 
     def _learnt(self, entry: Entry[B], place: int) -> Entry[B]:
         """With the claims of predictions that came true at this entry, which stands at `place`."""

@@ -1,11 +1,9 @@
-"""How a body moves, and what is known of a body at an instant: values of the pose history."""
+"""What is known of a body at an instant: its pose, how it was got, how old it is, why it is missing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Generic, Literal
-
-import numpy as np
 
 from spatial.frames import B, Camera
 from spatial.rigid import Array, Rigid, UncertainRigid
@@ -37,19 +35,3 @@ class TimedPose(Generic[B]):
         if self.pose is None or self.covariance is None:
             return None
         return UncertainRigid(self.pose, self.covariance)
-
-
-@dataclass(frozen=True, eq=False)
-class Motion:
-    """The rates of a body in camera axes: R' = turn_rad_s x R, t' = speed_mm_s (of the body's origin).
-
-    `covariance` (6, 6): of the turn rate (rad/s) before the speed (mm/s).
-    """
-
-    turn_rad_s: Array
-    speed_mm_s: Array
-    covariance: Array
-
-    def point_speed_mm_s(self, arm_mm: Array) -> Array:
-        """Velocity (..., 3) mm/s of points whose arms (..., 3) from the body's origin are given in camera axes."""
-        return np.asarray(self.speed_mm_s + np.cross(self.turn_rad_s, arm_mm))
