@@ -86,10 +86,13 @@ class Estimate:
 
 
 def estimate(
-    problem: Problem, earlier: Earlier | None = None, lens_covariances: list[Array | None] | None = None
+    problem: Problem,
+    earlier: Earlier | None = None,
+    lens_covariances: Sequence[Array | None] | None = None,
+    near: Sequence[Rigid[Any, Any]] = (),
 ) -> Estimate | None:
-    """The pose that explains the markers best, or None where none does."""
-    problem, fits, kept = _minima(problem, earlier)
+    """The pose that explains the markers best, or None where none does; `near`: first guesses without a vote."""
+    problem, fits, kept = _minima(problem, earlier, near)
     if not fits:
         return None
     excess_px2 = _excess(problem, fits[0])
@@ -134,13 +137,15 @@ def _loosened(problem: Problem, covariance_px2: Array) -> Problem:
     return replace(problem, root=np.ascontiguousarray(np.linalg.inv(np.linalg.cholesky(covariance))))
 
 
-def _minima(problem: Problem, earlier: Earlier | None) -> tuple[Problem, list[Fit], NDArray[np.bool_]]:
+def _minima(
+    problem: Problem, earlier: Earlier | None, near: Sequence[Rigid[Any, Any]]
+) -> tuple[Problem, list[Fit], NDArray[np.bool_]]:
     """Distinct minima over the markers that agree (n,), the best first; each guess dearer than the one before it."""
     counts = np.bincount(problem.eye)
     order = [int(eye) for eye in np.argsort(-counts, kind="stable") if counts[eye]]
     best: tuple[Problem, list[Fit], NDArray[np.bool_]] = (problem, [], np.zeros(len(problem), dtype=bool))
     tried: list[Fit | None] = []
-    for fits in _attempts(problem, earlier, order):
+    for fits in _attempts(problem, earlier, near, order):
         tried += fits
         found = _distinct(tried)
         if not found:
@@ -157,10 +162,14 @@ def _minima(problem: Problem, earlier: Earlier | None) -> tuple[Problem, list[Fi
     return part, found, kept
 
 
-def _attempts(problem: Problem, earlier: Earlier | None, order: list[int]) -> Iterator[list[Fit | None]]:
+def _attempts(
+    problem: Problem, earlier: Earlier | None, near: Sequence[Rigid[Any, Any]], order: list[int]
+) -> Iterator[list[Fit | None]]:
     """Minima near the earlier pose; near what all markers of one camera give; near what single markers give."""
     if earlier is not None:
         yield [refine(problem, earlier.pose.rotation, earlier.pose.translation_mm)]
+    if near:
+        yield [refine(problem, pose.rotation, pose.translation_mm) for pose in near]
     rows_of = {eye: np.flatnonzero(problem.eye == eye) for eye in order}
     rays_of = {}
     for eye, rows in rows_of.items():
@@ -303,7 +312,7 @@ def _covariance(problem: Problem, fit: Fit) -> Array:
 
 
 def _systematic(
-    problem: Problem, fit: Fit, covariance: Array, lens_covariances: list[Array | None] | None
+    problem: Problem, fit: Fit, covariance: Array, lens_covariances: Sequence[Array | None] | None
 ) -> tuple[Array, Array]:
     """What does not average out: from body and cameras' places (in the covariance already), and from lenses (not)."""
     places, lenses = np.zeros((6, 6)), np.zeros((6, 6))

@@ -96,10 +96,12 @@ def pose_problem(
     places: Sequence[tuple[int, int]],
     readout_ns: int,
     motion: Motion | None,
+    late_ns: int = 0,
 ) -> tuple[Problem, list[int]]:
     """One camera's problem in its own frame, from (id, row of the detections); and the ids that are in it.
 
-    Markers whose corners the lens model can't undo are left out.
+    Markers whose corners the lens model can't undo are left out. `late_ns`: how much later than the pose's instant the
+    middle row was exposed.
     """
     lens = lens_vector(pinhole)
     rows = [row for _, row in places]
@@ -107,14 +109,15 @@ def pose_problem(
     usable = np.asarray(np.isfinite(straighten(corners.reshape(-1, 2), lens)).reshape(-1, 8).all(axis=1))
     ids = [marker for (marker, _), good in zip(places, usable, strict=True) if good]
     corners = corners[usable]
-    moving = readout_ns > 0
+    lag_s = row_lag_s(corners[..., 1], pinhole.height_px, readout_ns) + late_ns * 1e-9
+    moving = bool(readout_ns > 0 or late_ns != 0)
     speed = (motion or Motion.unknown()) if moving else None
     problem = Problem(
         mm=np.array([body.corners_mm[marker] for marker in ids]).reshape(-1, 4, 3),
         px=corners,
         root=np.ascontiguousarray(detections.whitening[rows][usable]),
         eye=np.zeros(len(ids), dtype=np.int64),
-        lag_s=row_lag_s(corners[..., 1], pinhole.height_px, readout_ns),
+        lag_s=lag_s,
         lenses=lens[None],
         eye_turn=np.eye(3)[None],
         eye_mm=np.zeros((1, 3)),
