@@ -1,8 +1,9 @@
 """Where in the picture, how tilted and how far the board has been seen; what is missing, in words; the next best view.
 
-The picture is a grid of cells. A tilt is the angle between the board's normal and the line of sight; its direction is
-the side of the board that is nearer to the camera. The next best view is the candidate whose corners, if they were
-added, would lower the mean squared pose error over the working volume most (A-optimal design; Pukelsheim 2006).
+The picture is a grid of cells. A tilt is the angle between the board and the picture's plane (boards parallel to it say
+nothing of the focal length); its direction is the side of the board that is nearer to the camera. The next best view is
+the candidate whose corners, if they were added, would lower the mean squared pose error over the working volume most
+(A-optimal design; Pukelsheim 2006).
 """
 
 from __future__ import annotations
@@ -31,10 +32,14 @@ DEPTHS = 1.35  # the farthest board at least so many times as far as the nearest
 
 @dataclass(frozen=True, eq=False)
 class Coverage:
-    """`cells` (6, 8): corners seen in each part of the picture. A view: `tilts_deg`, `nearer` (its side), `far_mm`."""
+    """`cells` (6, 8): corners seen in each part of the picture. A view: `tilts_deg`, `nearer` (its side), `far_mm`.
+
+    `spread_deg`: the largest angle between any two boards.
+    """
 
     cells: NDArray[np.int64]
     tilts_deg: Array
+    spread_deg: float
     nearer: tuple[str, ...]
     far_mm: Array
 
@@ -42,11 +47,6 @@ class Coverage:
     def share(self) -> float:
         """Share of the picture's cells in which a corner was seen."""
         return float((self.cells > 0).mean())
-
-    @property
-    def spread_deg(self) -> float:
-        """The steepest tilt less the flattest: what the focal length is told by."""
-        return float(np.ptp(self.tilts_deg)) if len(self.tilts_deg) else 0.0
 
     def missing(self) -> tuple[str, ...]:
         """What to photograph next, in words; empty when nothing is missing."""
@@ -69,6 +69,7 @@ class Coverage:
         return {
             "cells": self.cells.tolist(),
             "share": self.share,
+            "spread_deg": round(self.spread_deg, 2),
             "tilts_deg": [round(float(t), 2) for t in self.tilts_deg],
             "nearer": list(self.nearer),
             "far_mm": [round(float(d), 1) for d in self.far_mm],
@@ -85,12 +86,12 @@ def coverage(views: Sequence[BoardView], poses: Sequence[Pose], board: Board, si
     middle = board.points_mm.mean(axis=0)
     tilts, nearer, far = [], [], []
     for R, t in poses:
-        at = R @ middle + t
-        toward = -R[:, 2]
-        tilts.append(np.degrees(np.arccos(np.clip(-toward @ at / np.linalg.norm(at), -1, 1))))
-        nearer.append(_nearer(R, at))
-        far.append(float(np.linalg.norm(at)))
-    return Coverage(cells, np.array(tilts), tuple(nearer), np.array(far))
+        tilts.append(np.degrees(np.arccos(np.clip(R[2, 2], -1, 1))))
+        nearer.append(_nearer(R))
+        far.append(float(np.linalg.norm(R @ middle + t)))
+    normals = np.array([R[:, 2] for R, _ in poses]).reshape(-1, 3)
+    apart = np.degrees(np.arccos(np.clip(normals @ normals.T, -1, 1)))
+    return Coverage(cells, np.array(tilts), float(apart.max(initial=0.0)), tuple(nearer), np.array(far))
 
 
 def next_view(fit: CameraFit, board: Board, foresight: Foresight, size_px: tuple[int, int]) -> tuple[str, float]:
@@ -124,13 +125,11 @@ def _list(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _nearer(R: Array, at: Array) -> str:
-    """Which edge of the board, as the picture shows it, is nearer: the normal leans toward the other side."""
-    toward = -R[:, 2]
-    lean = toward + at / np.linalg.norm(at)
-    if abs(lean[0]) > abs(lean[1]):
-        return "left" if lean[0] > 0 else "right"
-    return "top" if lean[1] > 0 else "bottom"
+def _nearer(R: Array) -> str:
+    """Which edge of the board, as the picture shows it, is nearer: its normal leans toward the other side."""
+    if abs(R[0, 2]) > abs(R[1, 2]):
+        return "left" if R[0, 2] < 0 else "right"
+    return "top" if R[1, 2] < 0 else "bottom"
 
 
 def _spots() -> tuple[tuple[str, tuple[float, float]], ...]:
