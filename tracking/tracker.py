@@ -15,15 +15,18 @@ from spatial.frames import Camera
 from spatial.pinhole import Pinhole
 from spatial.rigid import Array, Points, UncertainRigid
 from tracking.bodies.body import Body, outward_normal
-from tracking.calibration.camera_file import require_resolution
+from tracking.calibration.camera_file import Calibrated, require_resolution
 from tracking.detection.codes import code_book
 from tracking.detection.finder import Expected, Finder, Miss, why_missing
 from tracking.detection.markers import Detections, grey
 from tracking.frame import Frame, Stopped
 from tracking.history.history import Limits, PoseHistory
+from tracking.pose.motion import Motion
 from tracking.pose.pose import track_body
 from tracking.pose.sighting import Cause, Sighting
+from tracking.pose.solver import lens_covariance
 
+SEARCH_EACH = 10  # pictures of a recording between two whole searches while nothing is missing
 EDGE_ON = 0.17  # cosine of the steepest view in which a marker is expected: ten degrees over its plane
 OUTSIDE_SHARE = 0.5  # how far, of the picture's size, beyond its rim the lens model is still asked
 WORDS: Mapping[Miss, str] = MappingProxyType(
@@ -38,19 +41,23 @@ class DoubleBody(Misuse):
 class Tracker:
     """Keeps a `PoseHistory` for each body; `see` returns a sighting for each body, in the order given.
 
-    `search_each`: a recording is searched whole at least every so many pictures, the same ones in every run; None is
-    for a live camera, where a thread searches beside the tracking. Close it (or use `with`) to end that thread.
+    `live`: for a camera, where a thread searches beside the tracking; a recording gives the same result in every run.
+    Close it (or use `with`) to end that thread.
     """
 
     def __init__(
         self,
-        pinhole: Pinhole,
+        camera: Pinhole | Calibrated,
         bodies: Sequence[Body[Any]],
         limits: Limits | None = None,
-        search_each: int | None = 10,
+        *,
+        live: bool = False,
     ) -> None:
         """Check that no two bodies can be taken for one another. Raises DoubleBody, UnknownDictionary."""
-        self.pinhole = pinhole
+        known = camera if isinstance(camera, Calibrated) else Calibrated(camera)
+        self.pinhole = pinhole = known.pinhole
+        self._readout_ns = known.readout_ns
+        self._lens_covariance = lens_covariance(pinhole, known.names, known.covariance)
         self._limits = limits
         self._bodies: dict[str, Body[Any]] = {}
         self._histories: dict[str, PoseHistory[Any]] = {}
@@ -60,21 +67,22 @@ class Tracker:
         for body in self.bodies:
             wanted.setdefault(body.dictionary, set()).update(body.corners_mm)
         self._single: tuple[str, float] | None = None
-        self.finder = Finder(wanted, pinhole, search_each)
+        self.finder = Finder(wanted, pinhole, None if live else SEARCH_EACH)
 
     @classmethod
     def of_singles(
         cls,
-        pinhole: Pinhole,
+        camera: Pinhole | Calibrated,
         dictionary: str,
         size_mm: float,
         limits: Limits | None = None,
-        search_each: int | None = 1,
+        *,
+        live: bool = False,
     ) -> Tracker:
         """Each marker of a dictionary is a body of its own, `marker:ID`, from the first picture on that shows it."""
-        tracker = cls(pinhole, (), limits, search_each)
+        tracker = cls(camera, (), limits)
         tracker._single = dictionary, size_mm
-        tracker.finder = Finder({dictionary: None}, pinhole, search_each)
+        tracker.finder = Finder({dictionary: None}, tracker.pinhole, None if live else 1)
         return tracker
 
     @property
@@ -98,10 +106,14 @@ class Tracker:
             self._histories[sighting.body].add(sighting)
         return sightings
 
-    def stopped(self, stop: Stopped) -> None:
+    def stopped(self, event: Stopped) -> tuple[Sighting[Any], ...]:
         """The camera gives no pictures: from now on every body is LOST, until the next picture."""
         for history in self._histories.values():
-            history.camera_stopped(stop.t_ns, stop.reason)
+            history.camera_stopped(event.t_ns, event.reason)
+        return tuple(
+            Sighting[Any](name, event.t_ns, "LOST", event.reason, None, None, cause="camera stopped")
+            for name in self._bodies
+        )
 
     def close(self) -> None:
         """End the search's thread; may be called twice."""
@@ -166,9 +178,19 @@ class Tracker:
         expected: Sequence[Expected],
         frame: Frame,
     ) -> Sighting[Any]:
+        readout_ns = frame.readout_ns or self._readout_ns
+        moves = self._histories[body.name].motion_at(frame.t_ns) if readout_ns else None
+
         def pose(detections: Detections) -> Sighting[Any]:
             return track_body(
-                detections, body, self.pinhole, t_ns=frame.t_ns, prior=None if prior is None else prior.pose
+                detections,
+                body,
+                self.pinhole,
+                t_ns=frame.t_ns,
+                prior=prior,
+                readout_ns=readout_ns,
+                motion=None if moves is None else Motion(moves.turn_rad_s, moves.speed_mm_s, moves.covariance),
+                lens_covariance=self._lens_covariance,
             )
 
         sighting = pose(seen[body.dictionary])
