@@ -83,7 +83,7 @@ def guide(
     WrongResolution when the pictures are not the calibrated size.
     """
     bodies: list[Body[Any]] = [state.reference, *([state.instrument] if state.instrument else [])]
-    tracker = Tracker(pinhole, bodies)
+    tracker = Tracker(pinhole, bodies, live=clock is not None)
     ideal = pinhole.undistorted()
     times = stages or Stages()
     samples = 4 if clock is None else LIVE_SAMPLES
@@ -111,6 +111,7 @@ def guide(
             yield Guided(frame, state, state.readout, picture, times.frame(), is_new)
             ahead_ns = clock() - ticked_ns if clock else 0
     finally:
+        tracker.close()
         if target is not None:
             target.release()
 
