@@ -22,7 +22,11 @@ def guesses(mm: Array, rays: Array) -> list[Guess]:
     """
     middle = mm.mean(axis=0)
     centred = mm - middle
-    flat = float(np.abs(centred @ np.linalg.svd(centred, full_matrices=False)[2][2]).max()) < FLAT_MM
+    normal = np.linalg.svd(centred, full_matrices=False)[2][2]
+    height = centred @ normal
+    flat = float(np.abs(height).max()) < FLAT_MM
+    if flat:
+        centred = centred - np.outer(height, normal)  # IPPE refuses points that are a micrometre off their plane
     try:
         _, turns, shifts, _ = cv2.solvePnPGeneric(
             centred, rays, np.eye(3), None, flags=cv2.SOLVEPNP_IPPE if flat else cv2.SOLVEPNP_SQPNP
