@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from commands.calibrate_body import body
+from commands.calibrate_camera import camera
 from commands.calibrate_hand_eye import hand_eye
 from commands.calibrate_instrument import instrument
 
@@ -15,5 +17,7 @@ def calibrate() -> None:
     """Measure what tracking stands on; every result is accepted by the error that it predicts, or refused."""
 
 
+app.command()(camera)
+app.command()(body)
 app.command()(instrument)
 app.command("hand-eye")(hand_eye)
