@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import socket
 import time
 from collections import deque
@@ -264,7 +265,8 @@ class Client:
             try:
                 _, connection = await loop.create_connection(partial(self._make, gone), host, port)
             except OSError as error:
-                self._on_close(f"{host}:{port} can't be reached ({error.strerror or error})")
+                why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+                self._on_close(f"{host}:{port} can't be reached ({why})")
             else:
                 self.connection, since_s = connection, loop.time()
                 try:

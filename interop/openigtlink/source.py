@@ -32,8 +32,8 @@ class NoTracker(Fault):
 class WireSource:
     """A tracker at an address; a context manager. Iterate for sightings until it is closed.
 
-    `dropped`: messages that were overwritten because nobody took them. Reconnects for ever once it had a line; raises
-    NoTracker when there is none within `patience_s` at first.
+    `has_line`: there is a line, or was one. `dropped`: messages that were overwritten because nobody took them.
+    Reconnects for ever once it had a line; raises NoTracker when there is none within `patience_s` at first.
     """
 
     def __init__(self, address: Address, patience_s: float = PATIENCE_S) -> None:
@@ -42,7 +42,7 @@ class WireSource:
         self.tracker = WireTracker(address)
         self.name = str(address)
         self.dropped = 0
-        self.breaks = 0
+        self.has_line = False
         self._events: queue.Queue[tuple[str, Any, int]] = queue.Queue(DEPTH)
         self._closed = False
         crc64(b"ready")  # compiled before the first pose comes, or it would seem late
@@ -54,8 +54,11 @@ class WireSource:
 
     def __iter__(self) -> Iterator[Sighting[Any]]:
         """Sightings in the order in which they came. Raises NoTracker."""
+        return (sighting for sighting in self.ticking() if sighting is not None)
+
+    def ticking(self) -> Iterator[Sighting[Any] | None]:
+        """The same, with a None each time that nothing came for a moment. Raises NoTracker."""
         begun = time.monotonic()
-        had_line = False
         why = "no answer"
         quiet_at = begun
         while not self._closed:
@@ -63,8 +66,9 @@ class WireSource:
                 kind, value, t_ns = self._events.get(timeout=TICK_S)
             except queue.Empty:
                 kind, value, t_ns = "nothing", None, time.monotonic_ns()
+                yield None
             if kind == "opened":
-                had_line = True
+                self.has_line = True
                 self.tracker.opened(t_ns)
             elif kind == "broken":
                 why = value
@@ -72,12 +76,12 @@ class WireSource:
             elif kind == "message":
                 yield from self.tracker.receive(value, t_ns)
             now = time.monotonic()
-            if not had_line and now - begun > self.patience_s:
+            if not self.has_line and now - begun > self.patience_s:
                 raise NoTracker(
                     f"no line to {self.name} within {self.patience_s:g} s: {why}; does the server run there, and does "
                     "it let this machine in?"
                 )
-            if had_line and now - quiet_at >= TICK_S:
+            if self.has_line and now - quiet_at >= TICK_S:
                 quiet_at = now
                 yield from self.tracker.quiet(time.monotonic_ns())
 
@@ -104,7 +108,6 @@ class WireSource:
         self._put("message", message, arrived_ns)
 
     def _broken(self, why: str) -> None:
-        self.breaks += 1
         self._put("broken", why, time.monotonic_ns())
 
     def close(self) -> None:
