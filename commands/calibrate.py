@@ -6,6 +6,7 @@ import typer
 
 from commands.calibrate_body import body
 from commands.calibrate_camera import camera
+from commands.calibrate_check import check
 from commands.calibrate_hand_eye import hand_eye
 from commands.calibrate_instrument import instrument
 
@@ -18,6 +19,7 @@ def calibrate() -> None:
 
 
 app.command()(camera)
+app.command()(check)
 app.command()(body)
 app.command()(instrument)
 app.command("hand-eye")(hand_eye)

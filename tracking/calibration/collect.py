@@ -1,4 +1,4 @@
-"""Pictures of a board for a calibration: all of a folder, those of a video or a camera that are still, sharp and new."""
+"""Pictures of a board for a calibration: all of a folder, those of a stream that are still, sharp and new."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def collect(
     progress: Callable[[str, float], None] | None = None,
     watch: Watch | None = None,
 ) -> Collected:
-    """Look through a source. `watch` sees every picture that was looked at and ends the collecting by returning True."""
+    """Look through a source; `watch` sees every picture that was looked at and may end it by returning True."""
     if isinstance(source, FolderSource):
         return _folder(source, board, progress)
     picker = Picker(board, most)

@@ -34,16 +34,20 @@ class FocalDrift:
         return self.significant and self.scatter > WORRY
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LensChange:
-    """How a lens has changed: focal length (relative), centre (px), each with its sd; `chi2` of it, 3 degrees."""
+    """How a lens has changed: focal length (relative), centre (px), each with its sd; `chi2` of it, 3 degrees.
+
+    `change` (m) and `covariance` (m x m) are the same for the lens' parameters; `rms_px` is the residual without it.
+    """
 
     focal: float
     focal_sd: float
     centre_px: tuple[float, float]
     centre_sd_px: tuple[float, float]
     chi2: float
-    change: tuple[float, ...]
+    change: Array
+    covariance: Array
     rms_px: float
 
 
@@ -92,6 +96,7 @@ def lens_change(views: Sequence[BoardView], points_mm: Array, fit: CameraFit) ->
         (float(total[1]), float(total[2])),
         (float(sd[1]), float(sd[2])),
         float(total @ np.linalg.solve(covariance, total)),
-        tuple(float(v) for v in basis @ total),
+        basis @ total,
+        basis @ covariance @ basis.T,
         rms,
     )
