@@ -63,7 +63,7 @@ def make(
         assert dictionary is not None  # checked above; for mypy
         called = name or shape
         faces = {"board": 4, "cube": 6, "dodecahedron": 12, "tool": sides * rows}[shape]
-        numbers = _ids(ids or f"0-{faces - 1}")
+        numbers = marker_ids(ids or f"0-{faces - 1}")
         if shape == "board":
             made = bodies.board(called, dictionary, numbers, 40.0 if size_mm is None else size_mm, gap_mm, columns)
         elif shape == "tool":
@@ -115,7 +115,8 @@ def convert(
         tell(f"{out}: {made.name}, {len(made.corners_mm)} markers of {dictionary}")
 
 
-def _ids(text: str) -> list[int]:
+def marker_ids(text: str) -> list[int]:
+    """Ids from 0-3 or 4,7,9. Raises Misuse."""
     found: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
