@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -12,147 +17,267 @@ from commands.console import command, emit, say, tell
 from spatial.faults import Fault, Misuse
 
 if TYPE_CHECKING:
-    from spatial.pinhole import Pinhole
-    from tracking.bodies.body import Body
-    from tracking.frame import FrameSource
+    from tracking.calibration.camera_file import Calibrated
+    from tracking.frame import Frame, FrameSource, Stopped
+    from tracking.history.timed import TimedPose
     from tracking.pose.sighting import Sighting
+    from tracking.tracker import Tracker
 
 app = typer.Typer(add_completion=False)
+ASKED_ABOUT, FEW = 3, 2  # so many pictures with so few markers are asked what else they show
 
 
 class NoMarkers(Fault):
     """Not one picture shows a marker that was asked for."""
 
 
-def line(index: int, sighting: Sighting[Any]) -> dict[str, Any]:
-    """One line of `--json`; a lost body has no pose, and says why."""
+def line(index: int | None, sighting: Sighting[Any], timed: TimedPose[Any]) -> dict[str, Any]:
+    """One line of `--json`; a lost body has no pose, and says why. `filtered` is the history's pose at that instant.
+
+    `index` is None where the camera gave no picture.
+    """
     found = sighting.camera_from_body
+    known = timed.uncertain
     return {
         "frame": index,
         "t_ns": sighting.t_ns,
         "body": sighting.body,
         "status": sighting.status,
-        "how": "EXACT" if found else "STALE",
-        "reason": sighting.reason,
+        "how": timed.how,
+        "cause": sighting.cause or timed.cause,
+        "reason": sighting.reason or timed.reason,
         "camera_from_body": found.pose.to_json() if found else None,
         "covariance": found.covariance.tolist() if found else None,
         "rms_px": sighting.rms_px if sighting.rms_px is not None and math.isfinite(sighting.rms_px) else None,
         "corners_px": {str(marker): corners.tolist() for marker, corners in sighting.corners_px.items()},
         "ambiguity": sighting.ambiguity if math.isfinite(sighting.ambiguity) else None,
+        "filtered": None
+        if known is None
+        else {"camera_from_body": known.pose.to_json(), "covariance": known.covariance.tolist()},
+        "age_ms": timed.age_ns / 1e6,
     }
 
 
-def words(index: int, sighting: Sighting[Any]) -> str:
+def words(index: int | None, sighting: Sighting[Any]) -> str:
     """The same for a person."""
+    frame = "-" if index is None else str(index)
     found = sighting.camera_from_body
     if found is None:
-        return f"{index:5d}  {sighting.body:16s} LOST     {sighting.reason}"
+        return f"{frame:>5s}  {sighting.body:16s} LOST     {sighting.reason}"
     x, y, z = found.pose.translation_mm
     sd_mm = math.sqrt(float(found.covariance[5, 5]))
+    doubt = f"; {sighting.reason}" if sighting.reason else ""
     return (
-        f"{index:5d}  {sighting.body:16s} TRACKED  x {x:8.2f}  y {y:8.2f}  z {z:8.2f} mm (sd {sd_mm:.2f})  "
-        f"{len(sighting.corners_px)} markers, {sighting.rms_px:.2f} px"
+        f"{frame:>5s}  {sighting.body:16s} TRACKED  x {x:8.2f}  y {y:8.2f}  z {z:8.2f} mm (sd {sd_mm:.2f})  "
+        f"{len(sighting.corners_px)} markers, {sighting.rms_px:.2f} px{doubt}"
     )
+
+
+@dataclass
+class Summary:
+    """What became of each body's pictures: how often it was tracked, and how often lost for which cause."""
+
+    pictures: int = 0
+    stops: int = 0
+    stopped: bool = False
+    markers: int = 0
+    tracked: Counter[str] = field(default_factory=Counter)
+    lost: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def add(self, sighting: Sighting[Any]) -> None:
+        """Count one."""
+        self.markers += len(sighting.corners_px)
+        causes = self.lost.setdefault(sighting.body, Counter())
+        if sighting.status == "TRACKED":
+            self.tracked[sighting.body] += 1
+        else:
+            causes[sighting.cause or "residual"] += 1
+
+    def lines(self) -> list[str]:
+        """A line a body; a single marker is counted from the picture on in which it was first seen."""
+        out = []
+        for body, causes in self.lost.items():
+            total = self.tracked[body] + causes.total()
+            why = ", ".join(f"{n} {cause}" for cause, n in causes.most_common())
+            out.append(
+                f"{body}: tracked in {self.tracked[body]} of {total} pictures" + (f"; lost: {why}" if why else "")
+            )
+        if self.stops:
+            out.append(f"the camera stopped {self.stops} times")
+        return out
 
 
 @app.command()
 @command
 def track(
-    source: Annotated[str, typer.Argument(help="Video file, folder of pictures, camera:N or synthetic:SPEC.")],
+    source: Annotated[str, typer.Argument(help="Video file, folder of pictures, camera:N, a URL or synthetic:SPEC.")],
     camera: Annotated[Path | None, typer.Option(help="Camera file (OpenCV YAML). synthetic: brings its own.")] = None,
     bodies: Annotated[list[Path] | None, typer.Option(help="Marker body file; repeat for several.")] = None,
     dictionary: Annotated[str | None, typer.Option(help="Instead: OpenCV's dictionary of single markers.")] = None,
     size_mm: Annotated[float | None, typer.Option(help="… and the edge of their black square.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Use every N-th picture only.")] = 1,
+    overlay: Annotated[Path | None, typer.Option(help="Folder for the pictures with what was found drawn in.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the JSON lines, beside or instead of --json.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON line a body a frame on stdout.")] = False,
 ) -> None:
-    """Say where each marker body is in each picture, with its covariance, or why it is lost."""
+    """Say where each marker body is in each picture, with its covariance, or why it is lost. Ctrl-C ends it."""
     if bool(bodies) == (dictionary is not None):
         raise Misuse("give either --bodies FILE (repeated for several) or --dictionary NAME with --size-mm S")
     if dictionary is not None and size_mm is None:
         raise Misuse("--dictionary needs --size-mm: the edge of the markers' black square")
 
     from tracking.bodies.body import load
-    from tracking.detection.markers import find_dictionary
+    from tracking.detection.codes import code_book
+    from tracking.sources.live import LiveSource
     from tracking.sources.source import open_source
+    from tracking.tracker import Tracker
 
     loaded = [load(path) for path in bodies or ()]
     if dictionary is not None:
-        find_dictionary(dictionary)
+        code_book(dictionary)
     with open_source(source) as pictures:
-        pinhole = _lens(pictures, camera)
-        if dictionary is not None:
-            assert size_mm is not None  # checked above; for mypy
-            _singles(pictures, pinhole, dictionary, size_mm, as_json)
+        known = _calibrated(pictures, camera)
+        live = isinstance(pictures, LiveSource)
+        if dictionary is not None and size_mm is not None:
+            tracker = Tracker.of_singles(known, dictionary, size_mm, live=live)
         else:
-            _bodies(pictures, pinhole, loaded, as_json)
+            tracker = Tracker(known, loaded, live=live)
+        with tracker, _writer(out) as sink:
+            _follow(pictures, tracker, _Output(as_json, sink, _folder(overlay)), every, dictionary)
 
 
-def _lens(pictures: FrameSource, camera: Path | None) -> Pinhole:
-    from tracking.calibration.camera_file import load_camera
+@dataclass(frozen=True)
+class _Output:
+    as_json: bool
+    sink: TextIO | None
+    overlay: Path | None
+
+    def put(self, index: int | None, sighting: Sighting[Any], timed: TimedPose[Any]) -> None:
+        if self.as_json or self.sink is not None:
+            value = line(index, sighting, timed)
+            if self.sink is not None:
+                self.sink.write(json.dumps(value, allow_nan=False) + "\n")
+            if self.as_json:
+                emit(value)
+        if not self.as_json:
+            tell(words(index, sighting))
+
+
+def _follow(pictures: FrameSource, tracker: Tracker, output: _Output, every: int, dictionary: str | None) -> None:
+    """Every picture to the end, or to Ctrl-C; then the summary."""
+    from tracking.sources.watch import watch
+
+    summary = Summary()
+    puzzles = _Puzzles(tracker)
+    try:
+        for event in watch(pictures):
+            _one(event, tracker, output, every, summary, puzzles, pictures)
+    except KeyboardInterrupt:
+        say(*summary.lines())
+        raise
+    if not summary.markers:
+        raise _nothing(summary.pictures, puzzles, pictures.name)
+    if dictionary is not None:
+        ids = ", ".join(str(min(body.corners_mm)) for body in tracker.bodies)
+        say(f"{len(tracker.bodies)} markers of {dictionary} in {summary.pictures} pictures: {ids}")
+    say(*summary.lines(), *([f"where little was found: {puzzles.advice}"] if puzzles.advice else []))
+
+
+def _one(
+    event: Frame | Stopped,
+    tracker: Tracker,
+    output: _Output,
+    every: int,
+    summary: Summary,
+    puzzles: _Puzzles,
+    pictures: FrameSource,
+) -> None:
+    from tracking.frame import Stopped
+    from tracking.sources.folder import FolderSource
+    from tracking.sources.video_file import VideoSource
+
+    if isinstance(event, Stopped):
+        lost = tracker.stopped(event)
+        if not summary.stopped:  # said once, not four times a second
+            summary.stops += 1
+            for sighting in lost:
+                output.put(None, sighting, tracker.histories[sighting.body].at(sighting.t_ns))
+        summary.stopped = True
+        return
+    summary.stopped = False
+    if event.index % every:
+        return
+    again = event.repeated and isinstance(pictures, FolderSource | VideoSource)
+    sightings = tracker.see(replace(event, repeated=False) if again else event)
+    summary.pictures += 1
+    puzzles.ask(event, sum(len(sighting.corners_px) for sighting in sightings))
+    for sighting in sightings:
+        if again and sighting.reason is None:  # a recording of a scene at rest, or of a camera that froze
+            sighting = replace(sighting, reason="the picture is the one before again")
+        summary.add(sighting)
+        output.put(event.index, sighting, tracker.histories[sighting.body].at(sighting.t_ns))
+    if output.overlay is not None:
+        from tracking.drawn import drawn, write_picture
+
+        picture = drawn(event.picture, sightings, tracker.bodies, tracker.pinhole)
+        write_picture(output.overlay / f"{event.index:06d}.png", picture)
+
+
+class _Puzzles:
+    """Pictures in which nothing, or a stray marker or two, was found: what would explain them better?"""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.asked = dict(tracker.finder.wanted)
+        self.words: Counter[str] = Counter()
+        self.pictures = 0
+
+    def ask(self, frame: Frame, found: int) -> None:
+        if found > FEW or self.pictures >= ASKED_ABOUT or frame.repeated:
+            return
+        from tracking.detection.hints import explain
+        from tracking.detection.markers import grey
+
+        self.pictures += 1
+        hint = explain(grey(frame.picture), self.asked)
+        if hint is not None and len(hint.markers) > found and (hint.mirrored or hint.dictionary not in self.asked):
+            self.words[hint.words] += 1
+
+    @property
+    def advice(self) -> str | None:
+        return self.words.most_common(1)[0][0] if self.words else None
+
+
+def _calibrated(pictures: FrameSource, camera: Path | None) -> Calibrated:
+    from tracking.calibration.camera_file import Calibrated, load_calibrated
 
     if camera is not None:
-        return load_camera(camera)
-    own: Pinhole | None = getattr(pictures, "pinhole", None)
+        return load_calibrated(camera)
+    own = getattr(pictures, "pinhole", None)
     if own is None:
         raise Misuse("--camera FILE is needed: without a calibration (OpenCV's YAML) there is no pose")
-    return own
+    return Calibrated(own)
 
 
-def _bodies(pictures: FrameSource, pinhole: Pinhole, loaded: list[Body[Any]], as_json: bool) -> None:
-    from tracking.tracker import Tracker
-
-    tracker = Tracker(pinhole, loaded)
-    tracked = dict.fromkeys((body.name for body in loaded), 0)
-    seen, frames = 0, 0
-    for frame in pictures:
-        frames += 1
-        for sighting in tracker.see(frame):
-            seen += len(sighting.corners_px)
-            tracked[sighting.body] += sighting.status == "TRACKED"
-            _put(frame.index, sighting, as_json)
-    if not seen:
-        raise _nothing(frames, ", ".join(sorted({body.dictionary for body in loaded})), pictures.name)
-    say(*(f"{name}: tracked in {count} of {frames} pictures" for name, count in tracked.items()))
+def _folder(path: Path | None) -> Path | None:
+    if path is not None:
+        path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
-def _singles(pictures: FrameSource, pinhole: Pinhole, dictionary: str, size_mm: float, as_json: bool) -> None:
-    from tracking.bodies.body import Body
-    from tracking.calibration.camera_file import require_resolution
-    from tracking.detection.markers import detect
-    from tracking.history.history import PoseHistory
-    from tracking.pose.pose import track_body
-
-    known: dict[int, Body[Any]] = {}
-    histories: dict[int, PoseHistory[Any]] = {}
-    frames = 0
-    for frame in pictures:
-        frames += 1
-        require_resolution(frame.picture, pinhole)
-        detections = detect(frame.picture, dictionary, pinhole)
-        for marker in detections.ids.tolist():
-            if marker not in known:
-                known[marker] = Body[Any].single(marker, dictionary, size_mm)
-                histories[marker] = PoseHistory()
-        for marker, body in sorted(known.items()):
-            prior = histories[marker].at(frame.t_ns).pose
-            sighting = track_body(detections, body, pinhole, t_ns=frame.t_ns, prior=prior)
-            histories[marker].add(sighting)
-            _put(frame.index, sighting, as_json)
-    if not known:
-        raise _nothing(frames, dictionary, pictures.name)
-    say(f"{len(known)} markers of {dictionary} in {frames} pictures: {', '.join(map(str, sorted(known)))}")
+@contextmanager
+def _writer(path: Path | None) -> Iterator[TextIO | None]:
+    if path is None:
+        yield None
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as sink:
+        yield sink
 
 
-def _put(index: int, sighting: Sighting[Any], as_json: bool) -> None:
-    if as_json:
-        emit(line(index, sighting))
-    else:
-        tell(words(index, sighting))
-
-
-def _nothing(frames: int, dictionary: str, name: str) -> NoMarkers:
-    return NoMarkers(
-        f"none of the {frames} pictures shows a marker of {dictionary} that was asked for; "
-        "is it another dictionary, a mirrored picture, or are the markers smaller than 3 % of the picture?",
-        path=name,
+def _nothing(pictures: int, puzzles: _Puzzles, name: str) -> NoMarkers:
+    asked = ", ".join(
+        name if ids is None else f"{name} (ids {', '.join(map(str, sorted(ids)))})"
+        for name, ids in puzzles.asked.items()
     )
+    advice = puzzles.advice or "is it another dictionary, or are the markers smaller than 20 px?"
+    return NoMarkers(f"none of the {pictures} pictures shows a marker of {asked}; {advice}", path=name)

@@ -1,0 +1,102 @@
+"""Why no marker was found: another dictionary, a mirrored picture, squares too small to be read.
+
+Every square is read for all of OpenCV's dictionaries and for their mirror images. By chance a square bears some code of
+a dictionary in 4 N of 2^bits cases, so only what chance can hardly explain is said: where the codes are short, more
+squares are needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracking.detection.codes import IMPURE, READ, CodeBook, code_book, dictionary_names, match, read
+from tracking.detection.markers import squares
+from tracking.detection.quads import Quads
+
+CHANCE = 1e-4  # that squares of something else read as well as this
+SMALL_CELL_PX = 2.0
+
+
+@dataclass(frozen=True)
+class Hint:
+    """`markers` of `dictionary` explain what is seen; `mirrored`: as in a mirror. `chance` that nothing is there."""
+
+    dictionary: str
+    markers: tuple[int, ...]
+    mirrored: bool
+    chance: float
+
+    @property
+    def words(self) -> str:
+        """A sentence's part: what would explain the picture."""
+        ids = ", ".join(map(str, self.markers[:8])) + (" …" if len(self.markers) > 8 else "")
+        squares = f"{len(self.markers)} square" + ("s" if len(self.markers) > 1 else "")
+        if self.mirrored:
+            return f"{squares} would be markers of {self.dictionary} in a mirror (ids {ids}); is the picture mirrored?"
+        return f"{self.dictionary} would explain {squares} (ids {ids})"
+
+
+def explain(luma: NDArray[np.uint8], asked: Mapping[str, Collection[int] | None]) -> Hint | None:
+    """What would best explain the squares of a grey picture in which nothing of `asked` (ids of each dictionary) is.
+
+    None where nothing does better than chance.
+    """
+    candidates = squares(luma)
+    if not len(candidates):
+        return None
+    readings = {}
+    hints = []
+    names = dict.fromkeys([*asked, *{name.lower(): name for name in dictionary_names()}.values()])
+    for name in names:
+        book = code_book(name)
+        if book.bits not in readings:
+            reading = read(luma, candidates.corners_px, book.bits)
+            rows = np.flatnonzero((reading.verdict == READ) & (reading.inverted == candidates.bright))
+            words = reading.words[_apart(candidates, rows)]
+            lit = np.bitwise_count(words) / book.bits**2
+            readings[book.bits] = words[(lit > 0.15) & (lit < 0.85)]  # no chessboard's squares
+        for mirrored in (False, True):
+            hint = _judge(book, readings[book.bits], mirrored)
+            if hint is not None:
+                hints.append(hint)
+    return min(hints, key=lambda h: (h.chance, h.dictionary not in asked), default=None)
+
+
+def unread(luma: NDArray[np.uint8], bits: int) -> int:
+    """How many dark squares of a picture are too small or too blurred to be read as `bits` x `bits` cells."""
+    candidates = squares(luma)
+    reading = read(luma, candidates.corners_px, bits)
+    sides = np.linalg.norm(np.roll(candidates.corners_px, -1, axis=1) - candidates.corners_px, axis=2).min(axis=1)
+    small = sides < SMALL_CELL_PX * (bits + 2)
+    return int(((reading.verdict == IMPURE) & small & ~candidates.bright).sum())
+
+
+def _judge(book: CodeBook, words: NDArray[np.uint64], mirrored: bool) -> Hint | None:
+    ids, _, off = match(words, book.mirrored if mirrored else book.words)
+    found = ids[off == 0]
+    if not len(found):
+        return None
+    # the chance that so many of n squares match by accident (Chernoff), one dictionary of several
+    p = min(1.0, 4 * len(book) / 2.0 ** (book.bits**2))
+    share = len(found) / len(words)
+    if share <= p:
+        return None
+    rest = (1 - share) * math.log((1 - share) / (1 - p)) if share < 1 else 0.0
+    chance = math.exp(-len(words) * (share * math.log(share / p) + rest))
+    return Hint(book.dictionary, tuple(sorted(set(found.tolist()))), mirrored, chance) if chance < CHANCE else None
+
+
+def _apart(candidates: Quads, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One square of each place."""
+    kept: list[int] = []
+    centres = candidates.corners_px.mean(axis=1)
+    for row in rows.tolist():
+        span = float(np.ptp(candidates.corners_px[row], axis=0).max())
+        if all(np.abs(centres[row] - centres[other]).max() > 0.3 * span for other in kept):
+            kept.append(row)
+    return np.array(kept, dtype=np.int64)
