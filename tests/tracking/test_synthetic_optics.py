@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from spatial.frames import Camera
 from spatial.pinhole import Pinhole
@@ -61,6 +62,26 @@ def test_a_pixel_has_the_exact_share_of_each_cell() -> None:
     inside = (overlap(edge_v).sum(axis=1)[:, None] * overlap(edge_u).sum(axis=1)[None, :]) > 1 - 1e-9
     assert inside.sum() > 2000
     assert np.abs(picture - expected)[inside].max() <= 0.501
+
+
+@pytest.mark.parametrize("sd_px", [0.6, 0.75, 0.9])
+def test_an_edge_along_a_column_has_the_lens_own_profile(sd_px: float) -> None:
+    """A step seen through a Gaussian and a pixel's box, in closed form; a kernel of whole pixels is off by 10 greys."""
+    pinhole = Pinhole(200, 200, 250.0, 250.0, 99.0, 100.0)
+    worst = 0.0
+    for shift in (0.0, 0.21, 0.5, 0.83):
+        cam = SyntheticCamera(pinhole, [TAG], optics=Optics(sd_px, 0.0, 0.0), mono=True)
+        pose = Rigid[Camera, Any](FACING, [shift, 0.0, 250.0])
+        row = cam.shoot(0, Rigid.identity(), {"marker:3": pose}).frame.picture[100].astype(float)
+        edge = 99.0 + shift - 20.0  # paper to the left, ink to the right
+        u = np.arange(77, 82)  # the next edges are five pixels away
+
+        def ramp(t: Array) -> Array:
+            return np.asarray(t * norm.cdf(t / sd_px) + sd_px * norm.pdf(t / sd_px))
+
+        inked = ramp(u + 0.5 - edge) - ramp(u - 0.5 - edge)
+        worst = max(worst, float(np.abs(row[u] - 255 * (WHITE + (BLACK - WHITE) * inked)).max()))
+    assert worst < 2.0
 
 
 @pytest.mark.parametrize("way_px", [2.0, 9.0, 40.0])

@@ -38,6 +38,7 @@ DRAPE_RGB = (0.12, 0.26, 0.33)
 LUMA = (0.299, 0.587, 0.114)
 COARSE = 4  # the cloth is smooth: it is computed at every fourth pixel
 BACKDROPS = 4  # different noise on the cloth, in turn
+MOST_FINE = 3_000_000  # values of a part that is rendered with several samples a pixel; above it memory is dear
 KNOTS = 33  # instants at which a moving body's pose is asked for in a frame; linear between them
 
 Box = tuple[int, int, int, int]
@@ -120,7 +121,7 @@ class SyntheticCamera:
             depth_mm = np.full(scene.shape[:2], np.inf)
             for surface, pose in [*([(self.surface, camera_from_patient)] if self.surface else []), *rods]:
                 draw(surface, ray_grid(self.pinhole), pose, scene, depth_mm)
-            return self._part(whole, whole, scene, depth_mm, seen, rng)
+            return self._part(whole, whole, scene, depth_mm, seen, rng, 1)
         picture = _cloth(self.pinhole, turn.tobytes(), self.mono, self.optics, self.seed, index % BACKDROPS).copy()
         if not seen:
             return picture
@@ -128,9 +129,13 @@ class SyntheticCamera:
         reach = self.optics.reach_px
         for left, top, right, bottom in _joined([plate.box(width, height, reach) for plate in seen]):
             wide = (max(left - reach, 0), max(top - reach, 0), min(right + reach, width), min(bottom + reach, height))
-            part = scene[wide[1] : wide[3], wide[0] : wide[2]].copy()
+            part = scene[wide[1] : wide[3], wide[0] : wide[2]]
             depth_mm = np.full(part.shape[:2], np.inf)
-            picture[top:bottom, left:right] = self._part((left, top, right, bottom), wide, part, depth_mm, seen, rng)
+            fine = self.optics.fineness if part.size < MOST_FINE else 1
+            part = np.repeat(np.repeat(part, fine, axis=0), fine, axis=1)
+            picture[top:bottom, left:right] = self._part(
+                (left, top, right, bottom), wide, part, depth_mm, seen, rng, fine
+            )
         return picture
 
     def _part(
@@ -141,13 +146,15 @@ class SyntheticCamera:
         depth_mm: Array,
         seen: Sequence[Plate],
         rng: np.random.Generator,
+        fine: int,
     ) -> NDArray[np.uint8]:
-        """The picture in `box`, from reflectances in the wider box that its light may come from."""
+        """The picture in `box`, from reflectances (`fine` a pixel) in the wider box that its light may come from."""
         optics, corner = self.optics, (wide[0], wide[1])
         grid = ray_grid(self.pinhole)
         for plate in seen:
-            lay(plate, grid, depth_mm, scene, corner, optics.exposure_ns, optics.readout_ns)
-        light = optics.spread(optics.illuminate(scene, wide[0], wide[1], self.pinhole.width_px, self.pinhole.height_px))
+            lay(plate, grid, depth_mm, scene, corner, fine, optics.exposure_ns, optics.readout_ns)
+        light = optics.spread(scene, fine)
+        light = optics.illuminate(light, wide[0], wide[1], self.pinhole.width_px, self.pinhole.height_px)
         grey = optics.develop(light, rng.standard_normal(light.shape, dtype=np.float32))
         return grey[box[1] - wide[1] : box[3] - wide[1], box[0] - wide[0] : box[2] - wide[0]]
 

@@ -104,10 +104,25 @@ class Optics:
         after = (1 - self.tone) * before + self.tone * before**2 * (3 - 2 * before)
         return np.asarray(np.interp(np.arange(256) / 255, after, before) ** self.gamma)
 
+    @property
+    def fineness(self) -> int:
+        """Samples a pixel, across and down, that the blur needs.
+
+        A kernel of whole pixels is a comb: it makes an edge's profile a chain of straight pieces, which a fit takes for
+        a shift of hundredths of a pixel along rows and columns.
+        """
+        sharpest = min(s for s in (self.blur_px, self.defocus_px / 2, 9.0) if s > 0)
+        if self.blur_px == self.defocus_px == 0 or sharpest > 3:
+            return 1
+        return 3 if sharpest < 1.5 else 2
+
     def illuminate(
         self, reflectance: NDArray[np.float32], left: int, top: int, width_px: int, height_px: int
     ) -> NDArray[np.float32]:
-        """Light that reaches the lens from a part (h, w, C) of a picture of `width_px` x `height_px`."""
+        """A part (h, w, C) of a picture of that size under uneven light and a lamp's glare.
+
+        Both are smooth, so it does not matter that the lens has spread the part's light already.
+        """
         rows, columns = reflectance.shape[:2]
         u = np.arange(left, left + columns, dtype=np.float32)
         v = np.arange(top, top + rows, dtype=np.float32)[:, None]
@@ -118,13 +133,19 @@ class Optics:
             light += (self.glare.strength * np.exp(-square))[..., None]
         return np.asarray(light, dtype=np.float32)
 
-    def spread(self, light: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the lens makes of it: the Gaussian and the disc."""
+    def spread(self, light: NDArray[np.float32], fine: int = 1) -> NDArray[np.float32]:
+        """What the lens makes of light with `fine` samples a pixel: the Gaussian and the disc; one sample a pixel."""
         if self.blur_px > 0:
-            light = _keeping(cv2.GaussianBlur(light, (0, 0), self.blur_px, borderType=cv2.BORDER_REPLICATE), light)
+            sd = self.blur_px * fine
+            light = _keeping(cv2.GaussianBlur(light, (0, 0), sd, borderType=cv2.BORDER_REPLICATE), light)
         if self.defocus_px > 0:
-            light = _keeping(cv2.filter2D(light, -1, disc(self.defocus_px), borderType=cv2.BORDER_REPLICATE), light)
-        return light
+            kernel = disc(self.defocus_px * fine)
+            light = _keeping(cv2.filter2D(light, -1, kernel, borderType=cv2.BORDER_REPLICATE), light)
+        if fine == 1:
+            return light
+        size = light.shape[1] // fine, light.shape[0] // fine
+        coarse = cv2.resize(light, size, interpolation=cv2.INTER_AREA)
+        return np.asarray(coarse, dtype=np.float32).reshape(size[1], size[0], light.shape[2])
 
     def develop(self, light: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[np.uint8]:
         """The picture of light on the sensor; `noise` is standard normal, of the same shape."""

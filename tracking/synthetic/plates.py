@@ -91,13 +91,15 @@ def lay(
     depth_mm: Array,
     picture: NDArray[np.float32],
     corner_px: tuple[int, int] = (0, 0),
+    fine: int = 1,
     exposure_ns: float = 0.0,
     readout_ns: float = 0.0,
 ) -> None:
-    """Draw a plate into `picture` (h, w, C) of reflectances where it stands before `depth_mm` (h, w); updates both.
+    """Draw a plate into `picture` of reflectances where it stands before `depth_mm` (h, w); updates both.
 
-    `grid` (H, W, 2) has the undistorted ray (x, y, 1) of every pixel centre of the whole picture; `picture` and
-    `depth_mm` are a part of it from pixel `corner_px` (left, top) on. The plate's instants span exposure and readout.
+    `grid` (H, W, 2) has the undistorted ray (x, y, 1) of every pixel centre of the whole picture; `depth_mm` and
+    `picture` (h fine, w fine, C) are a part of it from pixel `corner_px` (left, top) on. The plate's instants span
+    exposure and readout.
     """
     left, top = corner_px
     height, width = depth_mm.shape
@@ -112,20 +114,22 @@ def lay(
         steps = min(max(math.ceil(way_px / STEP_PX), 1), STEPS)
     _lay(
         plate.cells_from_ray, plate.pattern, plate.facing, grid, depth_mm, picture, left, top,
-        max(box[0], left), max(box[1], top), box[2], box[3], steps, exposed, rolled,
+        max(box[0], left), max(box[1], top), box[2], box[3], fine, steps, exposed, rolled,
     )  # fmt: skip
 
 
 @njit
 def _lay(
     M: Array, cells: NDArray[np.uint8], facing: bool, grid: Array, depth: Array, picture: NDArray[np.float32],
-    left: int, top: int, u_low: int, v_low: int, u_high: int, v_high: int, steps: int, exposed: float, rolled: float,
+    left: int, top: int, u_low: int, v_low: int, u_high: int, v_high: int, fine: int, steps: int, exposed: float,
+    rolled: float,
 ) -> None:  # fmt: skip
     height, width = grid.shape[:2]
     n = len(cells)
     knots = len(M) - 1
     m = np.empty((steps, 3, 3))
-    quad, work, strip, piece = np.empty((4, 2)), np.empty((16, 2)), np.empty((16, 2)), np.empty((16, 2))
+    quad, work = np.empty((4, 2)), np.empty((4, 16, 2))
+    cover, value = np.empty(fine * fine), np.empty(fine * fine)
     for v in range(v_low, v_high):
         row = (v / max(height - 1, 1) - 0.5) * rolled
         for k in range(steps):
@@ -145,52 +149,89 @@ def _lay(
             u0, u1, v0, v1 = max(u - 1, 0), min(u + 1, width - 1), max(v - 1, 0), min(v + 1, height - 1)
             xu, yu = (grid[v, u1, 0] - grid[v, u0, 0]) / (u1 - u0), (grid[v, u1, 1] - grid[v, u0, 1]) / (u1 - u0)
             xv, yv = (grid[v1, u, 0] - grid[v0, u, 0]) / (v1 - v0), (grid[v1, u, 1] - grid[v0, u, 1]) / (v1 - v0)
-            cover = value = 0.0
-            todo = steps
             # most pixels stay in cells of one tone while they are exposed; then so they do on the way between
             i_low, i_high, j_low, j_high = n + 1, -2, n + 1, -2
-            plain = True
+            ahead = True
             for k in (0, middle, steps - 1):
-                ahead, a, b, c, d = _span(m[k], x, y, xu, yu, xv, yv, n, quad)
-                plain = plain and ahead
+                before, a, b, c, d = _span(m[k], x, y, xu, yu, xv, yv, n, quad)
+                ahead = ahead and before
                 i_low, i_high, j_low, j_high = min(i_low, a), max(i_high, b), min(j_low, c), max(j_high, d)
                 if steps == 1:
                     break
-            if plain and (i_high < -1 or j_high < -1 or i_low > n or j_low > n):
+            if ahead and (i_high < -1 or j_high < -1 or i_low > n or j_low > n):
                 continue
-            if plain and i_low >= -1 and j_low >= -1 and i_high <= n and j_high <= n:
-                tone = _tone(cells, facing, i_low, j_low, n)
-                for i in range(i_low, i_high + 1):
-                    for j in range(j_low, j_high + 1):
-                        plain = plain and _tone(cells, facing, i, j, n) == tone
-                if plain:
-                    cover, value, todo = float(steps), steps * tone, 0
-            for k in range(todo):
+            tone = _one_tone(cells, facing, i_low, i_high, j_low, j_high, n) if ahead else -1.0
+            top_row, first = (v - top) * fine, (u - left) * fine
+            if tone >= 0:
+                picture[top_row : top_row + fine, first : first + fine] = tone
+                depth[v - top, u - left] = 1.0 / w
+                continue
+            cover[:], value[:] = 0.0, 0.0
+            for k in range(steps):
                 ahead, i_low, i_high, j_low, j_high = _span(m[k], x, y, xu, yu, xv, yv, n, quad)
                 if not ahead or i_high < -1 or j_high < -1 or i_low > n or j_low > n:
                     continue
-                if i_low == i_high and j_low == j_high:
+                here = _one_tone(cells, facing, i_low, i_high, j_low, j_high, n)
+                if here >= 0:
                     cover += 1.0
-                    value += _tone(cells, facing, i_low, j_low, n)
+                    value += here
                     continue
-                whole = _area(quad, 4)
-                if whole <= 0:
-                    continue
-                for i in range(max(i_low, -1), min(i_high, n) + 1):
-                    count = _cut(quad, 4, work, 0, float(i), 1.0)
-                    count = _cut(work, count, strip, 0, float(i + 1), -1.0)
-                    for j in range(max(j_low, -1), min(j_high, n) + 1):
-                        inside = _cut(strip, count, work, 1, float(j), 1.0)
-                        inside = _cut(work, inside, piece, 1, float(j + 1), -1.0)
-                        share = _area(piece, inside) / whole
-                        cover += share
-                        value += share * _tone(cells, facing, i, j, n)
-            if cover > 0:
-                cover, value = min(cover / steps, 1.0), value / steps
+                for part in range(fine * fine):
+                    du, dv = (part % fine + 0.5) / fine - 0.5, (part // fine + 0.5) / fine - 0.5
+                    share, shade = _share(
+                        m[k], x + du * xu + dv * xv, y + du * yu + dv * yv, xu / fine, yu / fine, xv / fine, yv / fine,
+                        cells, facing, quad, work,
+                    )  # fmt: skip
+                    cover[part] += share
+                    value[part] += shade
+            covered = 0.0
+            for part in range(fine * fine):
+                share, shade = min(cover[part] / steps, 1.0), value[part] / steps
+                covered += share
+                r, c = top_row + part // fine, first + part % fine
                 for channel in range(picture.shape[2]):
-                    picture[v - top, u - left, channel] = picture[v - top, u - left, channel] * (1 - cover) + value
-                if cover > 0.5:
-                    depth[v - top, u - left] = 1.0 / (m[middle, 2, 0] * x + m[middle, 2, 1] * y + m[middle, 2, 2])
+                    picture[r, c, channel] = picture[r, c, channel] * (1 - share) + shade
+            if covered > 0.5 * fine * fine:
+                depth[v - top, u - left] = 1.0 / w
+
+
+@njit
+def _share(
+    m: Array, x: float, y: float, xu: float, yu: float, xv: float, yv: float, cells: NDArray[np.uint8], facing: bool,
+    quad: Array, work: Array,
+) -> tuple[float, float]:  # fmt: skip
+    """How much of a pixel, or of a part of it, the plate covers, and the tone that it adds."""
+    n = len(cells)
+    ahead, i_low, i_high, j_low, j_high = _span(m, x, y, xu, yu, xv, yv, n, quad)
+    if not ahead or i_high < -1 or j_high < -1 or i_low > n or j_low > n:
+        return 0.0, 0.0
+    tone = _one_tone(cells, facing, i_low, i_high, j_low, j_high, n)
+    if tone >= 0:
+        return 1.0, tone
+    whole = _area(quad, 4)
+    cover = value = 0.0
+    if whole <= 0:
+        return 0.0, 0.0
+    for i in range(max(i_low, -1), min(i_high, n) + 1):
+        column, count = quad, 4
+        if i > i_low:
+            count = _cut(column, count, work[0], 0, float(i), 1.0)
+            column = work[0]
+        if i < i_high:
+            count = _cut(column, count, work[1], 0, float(i + 1), -1.0)
+            column = work[1]
+        for j in range(max(j_low, -1), min(j_high, n) + 1):
+            cell, corners = column, count
+            if j > j_low:
+                corners = _cut(cell, corners, work[2], 1, float(j), 1.0)
+                cell = work[2]
+            if j < j_high:
+                corners = _cut(cell, corners, work[3], 1, float(j + 1), -1.0)
+                cell = work[3]
+            share = _area(cell, corners) / whole
+            cover += share
+            value += share * _tone(cells, facing, i, j, n)
+    return cover, value
 
 
 @njit
@@ -218,6 +259,21 @@ def _tone(cells: NDArray[np.uint8], facing: bool, i: int, j: int, n: int) -> flo
     if not facing:
         return BACK
     return BLACK if 0 <= i < n and 0 <= j < n and cells[j, i] == 0 else WHITE
+
+
+@njit
+def _one_tone(
+    cells: NDArray[np.uint8], facing: bool, i_low: int, i_high: int, j_low: int, j_high: int, n: int
+) -> float:
+    """The tone of these cells and of all between; -1 where they differ or some lie beyond the plate."""
+    if i_low < -1 or j_low < -1 or i_high > n or j_high > n:
+        return -1.0
+    tone = _tone(cells, facing, i_low, j_low, n)
+    for i in range(i_low, i_high + 1):
+        for j in range(j_low, j_high + 1):
+            if _tone(cells, facing, i, j, n) != tone:
+                return -1.0
+    return tone
 
 
 @njit
