@@ -17,7 +17,8 @@ from spatial.rigid import Array, Points, Rigid
 from tracking.bodies.body import Body
 from tracking.pose.sighting import Sighting
 
-GREEN, AMBER, RED, BLUE, WHITE = (60, 220, 90), (255, 176, 40), (255, 80, 70), (90, 150, 255), (255, 255, 255)
+GREEN, AMBER, RED, BLUE = (60, 220, 90), (255, 176, 40), (255, 80, 70), (90, 150, 255)
+WHITE, DARK = (255, 255, 255), (18, 22, 28)
 SUB = 4  # bits of a pixel's fraction that OpenCV draws with
 
 
@@ -34,6 +35,7 @@ def drawn(
     height, width = canvas.shape[:2]
     scale = max(0.8, min(width, height) / 1000)
     thick = max(1, round(1.6 * scale))
+    labels: list[tuple[str, Array, tuple[int, int, int]]] = []
     by_name = {body.name: body for body in bodies}
     for sighting in sightings:
         colour = GREEN if sighting.status == "TRACKED" else AMBER
@@ -41,11 +43,13 @@ def drawn(
             _lines(canvas, np.vstack([corners, corners[:1]]), colour, thick)
             _dot(canvas, corners[0], RED, 2.5 * scale + 1)
             if np.ptp(corners, axis=0).max() > 20 * scale:
-                _words(canvas, str(marker), corners.mean(axis=0), 0.55 * scale, colour, centred=True)
+                labels.append((str(marker), corners[corners[:, 1].argmax()] + (0, 12 * scale), colour))
         found = sighting.camera_from_body
         body = by_name.get(sighting.body)
         if found is not None and body is not None:
             _axes(canvas, found.pose, body, pinhole, thick + 1, scale)
+    for text, at, colour in labels:
+        _words(canvas, text, at, 0.45 * scale, colour, centred=True)
     single = len(sightings) > 6  # many single markers: their lines would cover the picture
     row = 22 * scale
     for sighting in () if single else sightings:
@@ -121,9 +125,11 @@ def _dot(canvas: NDArray[np.uint8], px: Array, colour: tuple[int, int, int], rad
 def _words(
     canvas: NDArray[np.uint8], text: str, px: Array, size: float, colour: tuple[int, int, int], centred: bool = False
 ) -> None:
+    """Text on a dark plate, its lower left at `px` (or its middle), kept inside the picture."""
     face, thick = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(1.6 * size))
-    (wide, high), _ = cv2.getTextSize(text, face, size, thick)
+    (wide, high), below = cv2.getTextSize(text, face, size, thick)
     x, y = (px[0] - wide / 2, px[1] + high / 2) if centred else (px[0], px[1])
-    at = (round(float(x)), round(float(y)))
-    cv2.putText(canvas, text, at, face, size, (0, 0, 0), thick + 2, cv2.LINE_AA)
-    cv2.putText(canvas, text, at, face, size, colour, thick, cv2.LINE_AA)
+    x, y = round(float(x)), round(float(y))
+    x, y = max(2, min(x, canvas.shape[1] - wide - 3)), max(high + 3, min(y, canvas.shape[0] - below - 3))
+    cv2.rectangle(canvas, (x - 3, y - high - 3), (x + wide + 3, y + below + 1), DARK, -1)
+    cv2.putText(canvas, text, (x, y), face, size, colour, thick, cv2.LINE_AA)
