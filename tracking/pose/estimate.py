@@ -35,9 +35,10 @@ MAX_RMS_PX = 3.0
 PRIOR_FREEDOM = 20.0
 SURE_ODDS = 1000.0  # below it the choice between a flat body's two poses is no choice
 NEGLIGIBLE_ODDS = 1e6
-CLEAR = 40.0  # log odds of two minima beyond which no earlier pose and no volume makes a difference
+CLEAR = 40.0  # log odds of two minima beyond which no earlier pose makes a difference
 DISTINCT_RAD = 0.01
 KEPT_WEIGHT = 0.2
+MOST_SYSTEMATIC = 0.995  # of a covariance
 EFFICIENCY = 0.919  # E[w2 s/2] E[w] / E[w + s dw/ds]2 of the Geman-McClure weights w(s) where all is well (Huber 1964)
 OUTLIER_CHANCE = 1e-3  # that a good marker is taken for a wrong one
 PRIOR_SD_RAD = 0.05  # of an earlier pose that comes without a covariance
@@ -120,7 +121,7 @@ def estimate(
     return Estimate(
         Rigid(fit.rotation, fit.translation_mm),
         (covariance + covariance.T) / 2,
-        systematic[0] + systematic[1],
+        _within(systematic[0] + systematic[1], covariance),
         kept,
         errors_px(problem, fit),
         odds,
@@ -188,11 +189,15 @@ def _attempts(
 
 
 def _agreed(problem: Problem, fits: list[Fit]) -> tuple[Problem, list[Fit], NDArray[np.bool_]]:
-    """The minima without the markers that don't agree with the best: they have no vote between two poses."""
+    """The minima without the markers that don't agree with the best: they have no vote between two poses.
+
+    Where half of them would have to go, none stands out: then all are as far off as the residuals say.
+    """
     kept = np.ones(len(problem), dtype=bool)
     if problem.body_covariance.any():
         problem = _loosened(problem, body_noise_px2(problem, fits[0]))
         fits = _distinct([refine(problem, f.rotation, f.translation_mm) for f in fits])
+    all_of_them = problem, fits, kept.copy()
     while fits and kept.any():
         wrong = _disagreeing(problem, fits[0])
         if not wrong.any() or wrong.all():
@@ -200,7 +205,7 @@ def _agreed(problem: Problem, fits: list[Fit]) -> tuple[Problem, list[Fit], NDAr
         kept[np.flatnonzero(kept)[wrong]] = False
         problem = _part(problem, ~wrong)
         fits = _distinct([refine(problem, f.rotation, f.translation_mm) for f in fits])
-    return problem, fits, kept
+    return (problem, fits, kept) if 2 * int(kept.sum()) > len(kept) else all_of_them
 
 
 def _part(problem: Problem, rows: NDArray[np.bool_]) -> Problem:
@@ -311,6 +316,15 @@ def _covariance(problem: Problem, fit: Fit) -> Array:
     return np.asarray(np.linalg.inv(whole))
 
 
+def _within(part: Array, whole: Array) -> Array:
+    """The part, made a little smaller where rounding and weights make it stick out of the whole."""
+    if not part.any():
+        return part
+    root = np.linalg.inv(np.linalg.cholesky(whole))
+    share = float(np.linalg.eigvalsh(root @ part @ root.T)[-1])
+    return part * min(1.0, MOST_SYSTEMATIC / share)
+
+
 def _systematic(
     problem: Problem, fit: Fit, covariance: Array, lens_covariances: Sequence[Array | None] | None
 ) -> tuple[Array, Array]:
@@ -351,14 +365,13 @@ def _gap(problem: Problem, first: Fit, second: Fit) -> float:
 def _decide(problem: Problem, fits: list[Fit], covariances: list[Array], earlier: Earlier | None) -> tuple[int, float]:
     """Which of at most two minima it is, and the odds.
 
-    The scale of the errors is itself uncertain, so likelihoods fall off like Student's t, each minimum with its volume
-    (Laplace). The earlier pose counts by its own odds and only once: what it saw and what this picture sees share
-    their systematic errors, so agreement of the two is as sure as the surer one.
+    The scale of the errors is itself uncertain, so likelihoods fall off like Student's t. The earlier pose counts by
+    its own odds and only once: what it saw and what this picture sees share their systematic errors, so agreement of
+    the two is as sure as the surer one.
     """
     if len(fits) == 1:
         return 0, float("inf")
-    volumes = [float(np.linalg.slogdet(covariance[:6, :6])[1]) for covariance in covariances]
-    seen = _gap(problem, fits[0], fits[1]) + 0.5 * (volumes[0] - volumes[1])
+    seen = _gap(problem, fits[0], fits[1])
     if earlier is not None:
         trust = 1.0 - 1.0 / (1.0 + min(earlier.odds, 1e9))
         near: list[float] = []
