@@ -23,7 +23,8 @@ STEPS = np.array([1.0, 10.0, 50.0, 200.0, 800.0, 4000.0])  # of the levels, from
 LEAST_MM_S2, LEAST_RAD_S2 = 3.0, 0.03  # the lowest level: sd of a component of the acceleration
 FIRST = np.array([0.10, 0.20, 0.30, 0.25, 0.10, 0.05])
 FIRST_SQUARE = float(FIRST @ STEPS**2)
-RESTLESS_S = 0.33  # how long a level lasts
+RESTLESS_S = 1.0  # how long a level lasts; then half of the time it goes to a neighbour
+ANYWHERE = 0.005  # how often it goes to any other
 SPEED_MM_S, TURN_RAD_S = 250.0, 1.5  # sd of a body's rates when it is first seen
 CLAIM_S = 1.0  # over how long predictions that came true are averaged
 CLAIM_TARGET = 0.9  # of a squared error over its claim: below 1, as hands have longer tails than a Gaussian
@@ -33,7 +34,7 @@ SUDDEN_MM_S2, SUDDEN_RAD_S2 = 10_000.0, 100.0  # sd of accelerations that begin 
 # where each part of a belief ends: rotation and translation; rates and accelerations; covariance; the levels' posterior
 # and mean square (turning, shifting); the scale of claims of each axis, near and far; the two horizons (s) of these
 POSE, RATES, ERRORS, LEVELS, SPREAD, CLAIMS, SIZE = 12, 24, 348, 360, 362, 374, 376
-Q_SMALL = 0.05
+Q_SMALL = 0.02
 
 
 @njit
@@ -207,7 +208,7 @@ def _judge_levels(belief: Array, S: Array, q: float, e: Array, dt: float, out: A
                 likely[j] -= 0.5 * (np.log(variance) + e[i] ** 2 / variance)
         most, total, mean = likely.max(), 0.0, 0.0
         for j in range(n):
-            prior = (1.0 - change) * belief[first + j] + change * 0.5 / n
+            prior = (1.0 - change) * belief[first + j] + change * ANYWHERE / n
             if j > 0:
                 prior += 0.25 * change * belief[first + j - 1]
             if j < n - 1:
