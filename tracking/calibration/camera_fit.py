@@ -105,13 +105,17 @@ class _State:
 
 @dataclass(frozen=True, eq=False)
 class _Slopes:
-    """Residuals (n, 2) px, whitened ones, and whitened d pixel / d (lens, board) (n, 2, G), / d pose (n, 2, 6)."""
+    """Residuals (n, 2) px, whitened ones, their squares; whitened d pixel / d lens (n, 2, m), / d pose (n, 2, 6).
+
+    `by_board` (n, 2, 3): / d the corner's own place, where the board is estimated.
+    """
 
     residuals: Array
     whitened: Array
     squares: Array
-    by_whole: Array
+    by_lens: Array
     by_pose: Array
+    by_board: Array | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,12 +149,9 @@ class _Problem:
         by_pose[:, :, 3:] = by_point
         residuals = stack.px - px
         whitened = np.einsum("nij,nj->ni", self.root, residuals)
-        whole = self.root @ by_lens
-        if self.board_sd_mm > 0:
-            board = np.zeros((len(px), 2, len(self.points_mm), 3))
-            board[np.arange(len(px)), :, stack.ids] = self.root @ by_point @ R
-            whole = np.concatenate([whole, board.reshape(len(px), 2, -1)], axis=2)
-        return _Slopes(residuals, whitened, (whitened**2).sum(axis=1), whole, self.root @ by_pose)
+        board = self.root @ by_point @ R if self.board_sd_mm > 0 else None
+        square = (whitened**2).sum(axis=1)
+        return _Slopes(residuals, whitened, square, self.root @ by_lens, self.root @ by_pose, board)
 
     def scale(self, squares: Array) -> float:
         """How much larger the squares are than claimed; their median would be 1.386 (chi-square, two degrees)."""
@@ -176,38 +177,65 @@ class _Problem:
 
 @dataclass(frozen=True, eq=False)
 class _Normal:
-    """Normal equations a view: whole (V, G, G) and (V, G), joint (V, G, 6), pose (V, 6, 6) and (V, 6)."""
+    """Normal equations: whole (G, G) of lens and board with the board's prior; a view: whole_right (V, G), joint
+    (V, G, 6), pose (V, 6, 6) and pose_right (V, 6). `parts` are what `reduced` needs of each view's whole.
+    """
 
     whole: Array
     whole_right: Array
     joint: Array
     pose: Array
     pose_right: Array
-    prior: Array
     prior_right: Array
+    parts: tuple[Array, Array, Array, NDArray[np.int64], NDArray[np.int64]]
 
     @classmethod
     def of(cls, problem: _Problem, slopes: _Slopes, weights: Array, at: _State) -> _Normal:
         """Sum the corners' parts up."""
         root = np.sqrt(weights)[:, None]
-        parts: list[tuple[Array, ...]] = []
-        for rows in problem.stack.rows:
-            L = (slopes.by_whole[rows] * root[rows, :, None]).reshape(-1, slopes.by_whole.shape[2])
-            P = (slopes.by_pose[rows] * root[rows, :, None]).reshape(-1, 6)
-            r = (slopes.whitened[rows] * root[rows]).ravel()
-            parts.append((L.T @ L, L.T @ r, L.T @ P, P.T @ P, P.T @ r))
-        m, G = len(at.lens), slopes.by_whole.shape[2]
-        prior, right = np.zeros(G), np.zeros(G)
-        if problem.board_sd_mm > 0:
-            prior[m:] = 1.0 / problem.board_sd_mm**2
-            right[m:] = -at.offsets.ravel() / problem.board_sd_mm**2
-        whole, whole_right, joint, pose, pose_right = (np.stack(list(p)) for p in zip(*parts, strict=True))
-        return cls(whole, whole_right, joint, pose, pose_right, prior, right)
+        L, P, r = slopes.by_lens * root[..., None], slopes.by_pose * root[..., None], slopes.whitened * root
+        rows, view, ids = problem.stack.rows, problem.stack.view, problem.stack.ids
+        V, m, n = len(rows), len(at.lens), len(r)
+        K = len(problem.points_mm) if slopes.by_board is not None else 0
+        lens, pose = np.empty((V, m, m)), np.empty((V, 6, 6))
+        joint, right, pose_right = np.zeros((V, m + 3 * K, 6)), np.zeros((V, m + 3 * K)), np.empty((V, 6))
+        for v, part in enumerate(rows):
+            l2, p2, r2 = L[part].reshape(-1, m), P[part].reshape(-1, 6), r[part].ravel()
+            lens[v], pose[v], joint[v, :m] = l2.T @ l2, p2.T @ p2, l2.T @ p2
+            right[v, :m], pose_right[v] = l2.T @ r2, p2.T @ r2
+        whole, prior_right = np.zeros((m + 3 * K, m + 3 * K)), np.zeros(m + 3 * K)
+        whole[:m, :m] = lens.sum(axis=0)
+        cross, block = np.zeros((n, m, 3)), np.zeros((n, 3, 3))
+        if slopes.by_board is not None:
+            B = slopes.by_board * root[..., None]
+            cross, block = np.swapaxes(L, 1, 2) @ B, np.swapaxes(B, 1, 2) @ B
+            joint[:, m:].reshape(V, K, 3, 6)[view, ids] = np.swapaxes(B, 1, 2) @ P
+            right[:, m:].reshape(V, K, 3)[view, ids] = np.einsum("nki,nk->ni", B, r)
+            sums = np.zeros((K, m, 3))
+            np.add.at(sums, ids, cross)
+            whole[:m, m:] = sums.transpose(1, 0, 2).reshape(m, -1)
+            whole[m:, :m] = whole[:m, m:].T
+            own = np.zeros((K, 3, 3))
+            np.add.at(own, ids, block)
+            corner = np.arange(K)
+            whole[m:, m:].reshape(K, 3, K, 3)[corner, :, corner, :] = own + np.eye(3) / problem.board_sd_mm**2
+            prior_right[m:] = -at.offsets.ravel() / problem.board_sd_mm**2
+        return cls(whole, right, joint, pose, pose_right, prior_right, (lens, cross, block, view, ids))
 
     def reduced(self) -> tuple[Array, Array]:
         """Each view's part with its pose eliminated: (V, G, G) and (V, G)."""
+        lens, cross, block, view, ids = self.parts
+        m = lens.shape[1]
+        K = (self.joint.shape[1] - m) // 3
         gain = self.joint @ np.linalg.inv(self.pose)
-        normal = self.whole - gain @ np.swapaxes(self.joint, 1, 2)
+        normal = -gain @ np.swapaxes(self.joint, 1, 2)
+        normal[:, :m, :m] += lens
+        for i in range(3 if K else 0):
+            place = m + 3 * ids + i
+            normal[view, :m, place] += cross[:, :, i]
+            normal[view, place, :m] += cross[:, :, i]
+            for j in range(3):
+                normal[view, place, m + 3 * ids + j] += block[:, i, j]
         return normal, self.whole_right - np.einsum("vgi,vi->vg", gain, self.pose_right)
 
     def step(self, damping: float, held: bool) -> tuple[Array, Array] | None:
@@ -217,11 +245,11 @@ class _Normal:
         try:
             inverse = np.linalg.inv(pose)
             if held:
-                return np.zeros(len(self.prior)), np.einsum("vij,vj->vi", inverse, self.pose_right)
+                return np.zeros(len(self.whole)), np.einsum("vij,vj->vi", inverse, self.pose_right)
             gain = self.joint @ inverse
-            whole = self.whole.sum(axis=0) + np.diag(self.prior)
-            whole += damping * np.diag(np.diag(whole))
-            whole -= np.einsum("vgi,vhi->gh", gain, self.joint)
+            whole = self.whole + damping * np.diag(np.diag(self.whole))
+            G = len(whole)
+            whole -= np.swapaxes(gain, 0, 1).reshape(G, -1) @ np.swapaxes(self.joint, 0, 1).reshape(G, -1).T
             right = self.whole_right.sum(axis=0) + self.prior_right - np.einsum("vgi,vi->g", gain, self.pose_right)
             size = 1.0 / np.sqrt(np.maximum(np.diag(whole), 1e-300))  # focal lengths and k6 differ by ten decades
             delta = size * np.linalg.solve(whole * size[:, None] * size, right * size)
@@ -240,12 +268,13 @@ def fit_camera(
     start: CameraFit | None = None,
     board_sd_mm: float = 0.0,
     equal: bool = False,
+    jackknife: bool = True,
 ) -> CameraFit:
     """Fit `model` to views of a board whose corner `id` is `points_mm[id]`.
 
     `board_sd_mm` above zero lets each of the board's corners leave its place by about as much (a prior, which also
     fixes the gauge). `equal` is plain least squares, every corner alike, as OpenCV's. `start`: a fit of the same views.
-    Raises NoFit.
+    Without `jackknife` the covariance is as if all errors were independent. Raises NoFit.
     """
     stack = Stack.of(views, equal=equal)
     offsets = np.zeros((len(points_mm), 3))
@@ -268,11 +297,13 @@ def fit_camera(
     m = len(at.lens)
     normal = _Normal.of(problem, slopes, weights, at)
     normals, gradients = normal.reduced()
-    total = normals.sum(axis=0) + np.diag(normal.prior)
+    total = normals.sum(axis=0)
+    if board_sd_mm > 0:
+        total[m:, m:] += np.eye(len(total) - m) / board_sd_mm**2
     freedom = max(1.0, 2 * float(weights.sum()) - problem.unknowns)
     chi = float((weights * slopes.squares).sum()) / freedom
     covariance = _inverse(total)[:m, :m] * (chi if equal else max(1.0, chi))
-    widened = 1.0 if equal else _jackknife(normals, gradients, total, covariance)
+    widened = 1.0 if equal or not jackknife else _jackknife(normals, gradients, total, covariance)
     squared = (slopes.residuals**2).sum(axis=1)
     kept = weights > 0.2 if (weights > 0.2).any() else np.ones(len(weights), dtype=bool)
     return CameraFit(
@@ -422,7 +453,13 @@ def _jackknife(normals: Array, gradients: Array, total: Array, covariance: Array
 
 
 def _inverse(matrix: Array) -> Array:
-    """Of a positive matrix whose entries differ by many decades."""
+    """Of a positive matrix whose entries differ by many decades; what it leaves open is left at zero."""
     size = 1.0 / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
-    inverse = np.linalg.pinv(matrix * size[:, None] * size, hermitian=True) * size[:, None] * size
+    scaled = matrix * size[:, None] * size
+    try:
+        root = np.linalg.inv(np.linalg.cholesky(scaled))
+        inverse = root.T @ root
+    except np.linalg.LinAlgError:
+        inverse = np.linalg.pinv(scaled, hermitian=True)
+    inverse = inverse * size[:, None] * size
     return np.asarray((inverse + inverse.T) / 2)

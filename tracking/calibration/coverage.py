@@ -57,9 +57,8 @@ class Coverage:
         tilted = [side for side, tilt in zip(self.nearer, self.tilts_deg, strict=True) if tilt >= TILTED_DEG]
         lacking = [side for side in SIDES if side not in tilted]
         if lacking:
-            out.append(
-                f"tilt the board by 30 to 45 degrees with its {' / its '.join(lacking)} edge nearer to the camera"
-            )
+            turns = _list([f"with its {side} edge" for side in lacking])
+            out.append(f"tilt the board by 30 to 45 degrees, {turns} nearer to the camera")
         if len(self.far_mm) and self.far_mm.max() < DEPTHS * self.far_mm.min():
             out.append("hold the board at several distances: so that it fills the picture, and from twice as far")
         return tuple(out)

@@ -149,8 +149,12 @@ def _smallest(scores: Sequence[Score]) -> Score:
     plain = [s for s in there if MODELS[s.name].lens == "brown"] or there
     best = min(plain, key=lambda s: s.held_out_px)
     chosen = next(s for s in plain if s is best or not _better(best, s))
-    # a fisheye fitted to a narrow lens is wild beyond the corners seen: it has to be clearly better
-    return next((s for s in there if MODELS[s.name].lens == "fisheye" and _better(s, best, 3.0)), chosen)
+    # a fisheye fitted to a narrow lens is wild beyond the corners seen: it has to be clearly better than as small a one
+    for score in there:
+        rivals = [s for s in plain if s.parameters <= score.parameters + 1]
+        if MODELS[score.name].lens == "fisheye" and all(_better(score, s, 3.0) for s in rivals):
+            return chosen if chosen not in rivals and _better(chosen, score) else score
+    return chosen
 
 
 def _better(one: Score, other: Score, errors: float = 1.0) -> bool:
