@@ -24,6 +24,7 @@ ROOMS = {  # sub-command: (module, one line for --help); a module is imported wh
     "track": ("commands.track", "Poses of marker bodies in a video, a folder or a camera."),
     "register": ("commands.register", "Fit the twin to the patient's reference body, with its predicted error."),
     "guide": ("commands.guide", "Lay the twin and the plan over the live picture."),
+    "igtl": ("commands.igtl", "OpenIGTLink: a case to 3D Slicer, a look at a wire, trajectories as candidates."),
     "bench": ("commands.bench", "Time our jobs against peers, side by side on this machine."),
 }
 
