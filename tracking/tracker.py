@@ -21,7 +21,6 @@ from tracking.detection.finder import Expected, Finder, Miss, why_missing
 from tracking.detection.markers import Detections, grey
 from tracking.frame import Frame, Stopped
 from tracking.history.history import Limits, PoseHistory
-from tracking.pose.motion import Motion
 from tracking.pose.pose import track_body
 from tracking.pose.sighting import Cause, Sighting
 from tracking.pose.solver import lens_covariance
@@ -179,7 +178,8 @@ class Tracker:
         frame: Frame,
     ) -> Sighting[Any]:
         readout_ns = frame.readout_ns or self._readout_ns
-        moves = self._histories[body.name].motion_at(frame.t_ns) if readout_ns else None
+        history = self._histories[body.name]
+        moves = history.motion_at(frame.t_ns) if readout_ns else None
 
         def pose(detections: Detections) -> Sighting[Any]:
             return track_body(
@@ -188,8 +188,9 @@ class Tracker:
                 self.pinhole,
                 t_ns=frame.t_ns,
                 prior=prior,
+                prior_odds=history.odds,
                 readout_ns=readout_ns,
-                motion=None if moves is None else Motion(moves.turn_rad_s, moves.speed_mm_s, moves.covariance),
+                motion=moves,
                 lens_covariance=self._lens_covariance,
             )
 

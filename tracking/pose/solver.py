@@ -114,12 +114,12 @@ def errors_px(problem: Problem, fit: Fit) -> Array:
     return r.reshape(-1, 4, 2)
 
 
-def linearised(problem: Problem, fit: Fit, lenses: Array | None = None) -> tuple[Array, Array]:
-    """Whitened residuals (n, 8) and their derivatives by the state (n, 8, m), perhaps with other lenses."""
+def linearised(problem: Problem, fit: Fit) -> tuple[Array, Array]:
+    """Whitened residuals (n, 8) and their derivatives by the state (n, 8, m)."""
     p = problem
     r, J = np.empty((len(p), 8)), np.empty((len(p), 8, 6 + len(p.information)))
     _linearise(
-        p.mm, p.px, p.root, p.eye, p.lag_s, p.lenses if lenses is None else lenses, p.eye_turn, p.eye_mm, p.velocity,
+        p.mm, p.px, p.root, p.eye, p.lag_s, p.lenses, p.eye_turn, p.eye_mm, p.velocity,
         fit.nuisance, p.moving, p.shaky, fit.rotation, fit.translation_mm, r, J,
     )  # fmt: skip
     return r, J
@@ -148,13 +148,40 @@ def deleted_squares(problem: Problem, fit: Fit) -> Array:
 
 def by_lens(problem: Problem, fit: Fit) -> Array:
     """Derivatives (n, 8, 12) of the whitened residuals by the twelve numbers of each marker's own lens."""
-    out = np.empty((len(problem), 8, LENS))
-    for k in range(LENS):
-        step = 1e-3 if k < 4 else 1e-5
-        ahead, behind = problem.lenses.copy(), problem.lenses.copy()
-        ahead[:, k] += step
-        behind[:, k] -= step
-        out[:, :, k] = (linearised(problem, fit, ahead)[0] - linearised(problem, fit, behind)[0]) / (2 * step)
+    px = errors_px(problem, fit) + problem.px
+    out = np.zeros((len(px), 4, 2, LENS))
+    for eye, lens in enumerate(problem.lenses):
+        rows = problem.eye == eye
+        rays = straighten(np.ascontiguousarray(px[rows].reshape(-1, 2)), lens)
+        out[rows] = _lens_slopes(rays, lens).reshape(-1, 4, 2, LENS)
+    return np.asarray(problem.root @ np.nan_to_num(out.reshape(-1, 8, LENS)))
+
+
+def _lens_slopes(rays: Array, lens: Array) -> Array:
+    """d pixel / d lens (k, 2, 12) at undistorted rays (k, 2)."""
+    fx, fy, _, _, k1, k2, p1, p2, k3, k4, k5, k6 = lens[:LENS].tolist()
+    x, y = rays[:, 0], rays[:, 1]
+    r2 = x * x + y * y
+    out = np.zeros((len(rays), 2, LENS))
+    if lens[LENS] > 0:
+        r = np.maximum(np.sqrt(r2), 1e-12)
+        theta = np.arctan(r)
+        powers = theta[:, None] ** np.array([3, 5, 7, 9]) / r[:, None]
+        bent = rays * (theta / r + powers @ np.array([k1, k2, p1, p2]))[:, None]
+        by_bend = rays[:, :, None] * powers[:, None, :]
+        columns = [4, 5, 6, 7]
+    else:
+        top, bottom = 1 + r2 * (k1 + r2 * (k2 + r2 * k3)), 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
+        powers = r2[:, None] ** np.array([1, 2, 3])
+        cross, squares = 2 * x * y, np.stack([r2 + 2 * x * x, r2 + 2 * y * y], axis=1)
+        bent = rays * (top / bottom)[:, None]
+        bent += np.stack([p1 * cross + p2 * squares[:, 0], p1 * squares[:, 1] + p2 * cross], axis=1)
+        radial = np.concatenate([powers / bottom[:, None], -powers * (top / bottom**2)[:, None]], axis=1)
+        tangent = np.stack([np.stack([cross, squares[:, 1]], 1), np.stack([squares[:, 0], cross], 1)], axis=2)
+        by_bend = np.concatenate([rays[:, :, None] * radial[:, None, :], tangent], axis=2)
+        columns = [4, 5, 8, 9, 10, 11, 6, 7]
+    out[:, 0, 0], out[:, 1, 1], out[:, 0, 2], out[:, 1, 3] = bent[:, 0], bent[:, 1], 1.0, 1.0
+    out[:, :, columns] = by_bend * np.array([fx, fy])[:, None]
     return out
 
 
