@@ -157,14 +157,14 @@ def test_an_unplugged_camera_is_lost_at_once_and_back_with_its_first_picture(
 def test_a_finger_over_some_markers_leaves_the_pose_to_the_others(
     rendered: tuple[Rendered, list[Rigid[Any, Any]]],
 ) -> None:
-    seen, _ = follow(rendered[0], "cover:2@5-9+twin@12")
+    seen, _ = follow(rendered[0], "twin@0+cover:2@5-9+twin@12")
     for one in seen:
         assert one.sighting is not None
         assert one.sighting.status == "TRACKED"
         if one.index is not None and 5 <= one.index <= 9:
             assert set(one.sighting.corners_px) == {2, 3}
-        if one.index == 12:
-            assert 0 not in one.sighting.corners_px  # seen twice: nobody's
+        if one.index == 0:
+            assert 0 not in one.sighting.corners_px  # seen twice: nobody's, until it is known where it has to be
 
 
 def test_a_late_picture_finds_its_place_and_a_double_counts_once(
@@ -202,16 +202,16 @@ def test_pictures_of_another_size_are_refused(rendered: tuple[Rendered, list[Rig
 def test_another_cameras_calibration_leaves_a_residual(rendered: tuple[Rendered, list[Rigid[Any, Any]]]) -> None:
     """A flat board hides a focal length; that x and y disagree it can't hide."""
     right = [one.sighting.rms_px for one in follow(rendered[0], "drop@0")[0] if one.sighting is not None]
-    wrong = follow(rendered[0], "drop@0", replace(SOURCE.pinhole, fx_px=1250.0))[0]
+    wrong = follow(rendered[0], "drop@0", replace(SOURCE.pinhole, fx_px=1400.0))[0]
     lost = [one.sighting for one in wrong if one.sighting is not None and one.sighting.status == "LOST"]
+    assert {sighting.cause for sighting in lost} == {"residual"}
     assert np.median([rms for rms in right if rms is not None]) < 0.1
     assert len(lost) > len(wrong) / 2
-    assert {sighting.cause for sighting in lost} == {"residual"}
 
 
 def test_faults_from_the_command_line() -> None:
     with open_source("synthetic:frames=8,size=320x240,grey=1,faults=unplug@2-3+drop@5,noise=1") as source:
-        assert source.pinhole.width_px == 320  # type: ignore[attr-defined] # commands ask for it the same way
+        assert getattr(source, "pinhole").width_px == 320  # noqa: B009 - as the commands ask for it
         events = list(watch(source))
     assert [event.index if isinstance(event, Frame) else "stopped" for event in events] == [
         0, 1, "stopped", "stopped", 4, 6, 7,
