@@ -14,10 +14,13 @@ import numpy as np
 from demo.guiding import ASSETS
 from demo.standin import PhantomStandin
 from demo.stream import LENS, theatre
-from spatial.rigid import Rigid, UncertainRigid
+from spatial.frames import Camera
+from spatial.rigid import Points, Rigid, UncertainRigid
+from tracking.bodies.body import board
 from tracking.bodies.body import load as load_body
-from tracking.detection.markers import detect
+from tracking.detection.markers import Detections, detect
 from tracking.history.history import PoseHistory
+from tracking.pose.pose import track_body
 from tracking.pose.sighting import Sighting
 from twin.anatomy import marrow, parting
 from twin.anatomy.build import build_twin
@@ -76,7 +79,18 @@ def warm() -> None:
         room = theatre(PhantomStandin(phantom), bodies[0], bodies[1], proposal.screw, 1)
         shot = next(iter(room.shots()))
         detect(shot.frame.picture, bodies[0].dictionary, LENS)
+    solve()
     follow()
+
+
+def solve() -> None:
+    """A body's pose, one of whose markers is a little off."""
+    body = board("warm", "DICT_APRILTAG_36h11", range(4), 40.0, 20.0, 2)
+    pose = Rigid[Camera, Any](np.diag([1.0, -1.0, -1.0]), np.array([0.0, 0.0, 500.0]))
+    px = np.array([LENS.project(pose @ Points(mm)) for mm in body.corners_mm.values()])
+    px[0] += 0.5
+    seen = Detections(body.dictionary, np.arange(4), px, np.tile(20.0 * np.eye(8), (4, 1, 1)), ("EDGES",) * 4)
+    track_body(seen, body, LENS, t_ns=0)
 
 
 def follow() -> None:
