@@ -51,7 +51,8 @@ def test_95_percent_hold_what_they_claim(kind: Kind) -> None:
                     held.append(square(history.at(instant), hand(instant * 1e-9)) < limit)
         assert history.tally.refused == 0
     share = {ms: float(np.mean(held)) for ms, held in inside.items()}
-    assert all(0.93 <= value <= 0.97 for value in share.values()), share
+    # 540 instants a kind leave half a percent of chance; the bench counts more of them
+    assert all(0.925 <= value <= 0.975 for value in share.values()), share
 
 
 def test_prediction_beats_holding_on_and_drawing_a_line() -> None:

@@ -27,7 +27,7 @@ RESTLESS_S = 1.0  # how long a level lasts; then half of the time it goes to a n
 ANYWHERE = 0.005  # how often it goes to any other
 SPEED_MM_S, TURN_RAD_S = 250.0, 1.5  # sd of a body's rates when it is first seen
 CLAIM_S = 1.0  # over how long predictions that came true are averaged
-CLAIM_TARGET = 0.9  # of a squared error over its claim: below 1, as hands have longer tails than a Gaussian
+CLAIM_TARGET = 0.87  # of a squared error over its claim: below 1, as hands have longer tails than a Gaussian
 CLAIM_LEAST, CLAIM_MOST = 0.05, 30.0
 SUDDEN_MM_S2, SUDDEN_RAD_S2 = 10_000.0, 100.0  # sd of accelerations that begin between two pictures: the gate's
 
