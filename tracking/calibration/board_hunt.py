@@ -10,8 +10,12 @@ from numpy.typing import NDArray
 
 from tracking.calibration.board import Board
 from tracking.calibration.board_view import BoardView
-from tracking.detection.markers import detect, dictionary_names, grey
+from tracking.detection.markers import detect, grey
 
+FAMILIES = (  # the largest of each: the smaller ones are its beginning
+    "DICT_4X4_1000", "DICT_5X5_1000", "DICT_6X6_1000", "DICT_7X7_1000", "DICT_ARUCO_ORIGINAL", "DICT_APRILTAG_16h5",
+    "DICT_APRILTAG_25h9", "DICT_APRILTAG_36h11", "DICT_ARUCO_MIP_36h12",
+)  # fmt: skip
 SHARE_LIMIT = 0.04  # a marker's edge measured against its square: print and fit are good for a per cent
 
 
@@ -68,12 +72,14 @@ def _other_charuco(picture: NDArray[np.uint8], board: Board) -> str | None:
             f"a board of {board.columns} x {board.rows} squares bears 0 to {most}"
         )
     best: tuple[int, str] = (max(3, 2 * len(own)), "")
-    for name in dictionary_names():
-        if name == board.dictionary:
+    family = board.dictionary.rpartition("_")[0]
+    for name in FAMILIES:
+        if name == board.dictionary or (family != "DICT" and name.startswith(family)):
             continue
         ids = detect(picture, name).ids.tolist()
         if len(set(ids)) == len(ids) and len(ids) > best[0]:
             best = (len(ids), name)
     if best[1]:
-        return f"{best[0]} markers of {best[1]} are in sight, not of {board.dictionary}"
+        like = best[1].replace("_1000", "_50 to _1000")
+        return f"{best[0]} markers of {like} are in sight, not of {board.dictionary}"
     return None
