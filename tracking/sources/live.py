@@ -24,6 +24,7 @@ from tracking.sources.closing import CameraSilent, Closing, SizeChanged
 from tracking.sources.repeats import same_picture
 
 PATIENCE_S = 0.25
+CLOCK_STEP_NS = 500_000_000  # no picture is that late
 GAPS = 31  # the usual time between pictures is the median of so many: a camera in the dark slows down
 
 
@@ -188,7 +189,7 @@ class LiveSource(Closing):
                 )
             if stamp_ns is not None:
                 gap_ns = shutter.t_ns - stamp_ns
-                if gap_ns <= 0:
+                if -CLOCK_STEP_NS < gap_ns <= 0:
                     self._counts = replace(counts, belated=counts.belated + 1)
                     self._index += 1
                     continue
@@ -197,7 +198,10 @@ class LiveSource(Closing):
                     missed = round(gap_ns / usual_ns) - 1
                     self._index += missed
                     counts = replace(counts, missed=counts.missed + missed)
-                self._gaps_ns.append(gap_ns)
+                if gap_ns > 0:
+                    self._gaps_ns.append(gap_ns)
+                else:  # the device's clock, not the picture: whoever reads is told by the stamp
+                    counts = replace(counts, clock_steps=counts.clock_steps + 1)
             if feed.clock_steps > steps:
                 counts = replace(counts, clock_steps=counts.clock_steps + feed.clock_steps - steps)
                 steps = feed.clock_steps
