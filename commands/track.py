@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from commands.console import command, emit, say, tell
+from commands.track_wire import Send, follow, nothing, sending, until
 from spatial.faults import Fault, Misuse
 
 if TYPE_CHECKING:
@@ -67,9 +68,9 @@ def words(index: int | None, sighting: Sighting[Any]) -> str:
     x, y, z = found.pose.translation_mm
     sd_mm = math.sqrt(float(found.covariance[5, 5]))
     doubt = f"; {sighting.reason}" if sighting.reason else ""
+    by = "" if sighting.rms_px is None else f"  {len(sighting.corners_px)} markers, {sighting.rms_px:.2f} px"
     return (
-        f"{frame:>5s}  {sighting.body:16s} TRACKED  x {x:8.2f}  y {y:8.2f}  z {z:8.2f} mm (sd {sd_mm:.2f})  "
-        f"{len(sighting.corners_px)} markers, {sighting.rms_px:.2f} px{doubt}"
+        f"{frame:>5s}  {sighting.body:16s} TRACKED  x {x:8.2f}  y {y:8.2f}  z {z:8.2f} mm (sd {sd_mm:.2f}){by}{doubt}"
     )
 
 
@@ -110,7 +111,7 @@ class Summary:
 @app.command()
 @command
 def track(
-    source: Annotated[str, typer.Argument(help="Video file, folder of pictures, camera:N, a URL or synthetic:SPEC.")],
+    source: Annotated[str, typer.Argument(help="Video, folder, camera:N, a URL, synthetic:SPEC; igtl://HOST:PORT.")],
     camera: Annotated[Path | None, typer.Option(help="Camera file (OpenCV YAML). synthetic: brings its own.")] = None,
     bodies: Annotated[list[Path] | None, typer.Option(help="Marker body file; repeat for several.")] = None,
     dictionary: Annotated[str | None, typer.Option(help="Instead: OpenCV's dictionary of single markers.")] = None,
@@ -118,9 +119,22 @@ def track(
     every: Annotated[int, typer.Option(min=1, help="Use every N-th picture only.")] = 1,
     overlay: Annotated[Path | None, typer.Option(help="Folder for the pictures with what was found drawn in.")] = None,
     out: Annotated[Path | None, typer.Option(help="File for the JSON lines, beside or instead of --json.")] = None,
+    igtl: Annotated[int | None, typer.Option(metavar="PORT", help="Send the poses by OpenIGTLink (18944).")] = None,
+    igtl_host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="… on this address; other machines reach 0.0.0.0.")
+    ] = "127.0.0.1",
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop a live source after so long.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON line a body a frame on stdout.")] = False,
 ) -> None:
     """Say where each marker body is in each picture, with its covariance, or why it is lost. Ctrl-C ends it."""
+    if source.startswith("igtl://"):
+        if camera or bodies or dictionary or overlay or igtl is not None:
+            raise Misuse(
+                "a tracker on the wire knows its own bodies; give igtl://HOST:PORT with --out, --json, --seconds"
+            )
+        with _writer(out) as sink:
+            follow(source, seconds, _Output(as_json, sink, None).put)
+        return
     if bool(bodies) == (dictionary is not None):
         raise Misuse("give either --bodies FILE (repeated for several) or --dictionary NAME with --size-mm S")
     if dictionary is not None and size_mm is None:
@@ -142,8 +156,10 @@ def track(
             tracker = Tracker.of_singles(known, dictionary, size_mm, live=live)
         else:
             tracker = Tracker(known, loaded, live=live)
-        with tracker, _writer(out) as sink:
-            _follow(pictures, tracker, _Output(as_json, sink, _folder(overlay)), every, dictionary)
+        names = [body.name for body in loaded]
+        with tracker, _writer(out) as sink, sending(igtl, igtl_host, names, paced=not live) as send:
+            output = _Output(as_json, sink, _folder(overlay), send)
+            _follow(pictures, tracker, output, every, dictionary, seconds)
 
 
 @dataclass(frozen=True)
@@ -151,6 +167,7 @@ class _Output:
     as_json: bool
     sink: TextIO | None
     overlay: Path | None
+    send: Send = nothing
 
     def put(self, index: int | None, sighting: Sighting[Any], timed: TimedPose[Any]) -> None:
         if self.as_json or self.sink is not None:
@@ -163,14 +180,16 @@ class _Output:
             tell(words(index, sighting))
 
 
-def _follow(pictures: FrameSource, tracker: Tracker, output: _Output, every: int, dictionary: str | None) -> None:
-    """Every picture to the end, or to Ctrl-C; then the summary."""
+def _follow(
+    pictures: FrameSource, tracker: Tracker, output: _Output, every: int, dictionary: str | None, seconds: float | None
+) -> None:
+    """Every picture to the end, to the limit or to Ctrl-C; then the summary."""
     from tracking.sources.watch import watch
 
     summary = Summary()
     puzzles = _Puzzles(tracker)
     try:
-        for event in watch(pictures):
+        for event in until(watch(pictures), seconds):
             _one(event, tracker, output, every, summary, puzzles, pictures)
     except KeyboardInterrupt:
         say(*summary.lines())
@@ -198,6 +217,7 @@ def _one(
 
     if isinstance(event, Stopped):
         lost = tracker.stopped(event)
+        output.send(lost)
         if not summary.stopped:  # said once, not four times a second
             summary.stops += 1
             for sighting in lost:
@@ -209,6 +229,7 @@ def _one(
         return
     again = event.repeated and isinstance(pictures, FolderSource | VideoSource)
     sightings = tracker.see(replace(event, repeated=False) if again else event)
+    output.send(sightings)
     summary.pictures += 1
     puzzles.ask(event, sum(len(sighting.corners_px) for sighting in sightings))
     for sighting in sightings:

@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from commands.console import emit, say, tell
+from commands.console import say
 from spatial.faults import Fault
 
 if TYPE_CHECKING:
     from interop.openigtlink.source import WireSource
+    from tracking.history.timed import TimedPose
     from tracking.pose.sighting import Sighting
 
 T = TypeVar("T")
 Send = Callable[[Sequence["Sighting[Any]"]], None]
+Put = Callable[[int | None, "Sighting[Any]", "TimedPose[Any]"], None]
 NOTICE_S = 5.0
 WAIT_S = 30.0
 
@@ -34,17 +36,21 @@ def until(items: Iterable[T], seconds: float | None) -> Iterator[T]:
         yield item
 
 
-def follow(address: str, seconds: float | None, as_json: bool) -> None:
-    """A line a body and message: what the tracker says. Raises NoTracker, NothingCame, BadAddress."""
-    from commands.track import line
+def nothing(_: Sequence[Sighting[Any]]) -> None:
+    """Send to nobody."""
+
+
+def follow(address: str, seconds: float | None, put: Put) -> None:
+    """`put` what the tracker says, a body and a message. Raises NoTracker, NothingCame, BadAddress."""
     from interop.openigtlink.address import read_address
     from interop.openigtlink.source import WireSource
+    from tracking.history.history import PoseHistory
 
     read = read_address(address)
     tracked: dict[str, int] = {}
+    histories: dict[str, PoseHistory[Any]] = {}
     with WireSource(read) as source:
-        tracker = source.tracker
-        if tracker.assumed:
+        if source.tracker.assumed:
             say(
                 "The tracker's spread is assumed (sd 0.2 mm along and 0.3 degrees about each axis); state the maker's: "
                 f"'{source.name}?sd_mm=…&sd_deg=…'"
@@ -52,10 +58,9 @@ def follow(address: str, seconds: float | None, as_json: bool) -> None:
         try:
             for index, sighting in enumerate(_noticing(source, seconds)):
                 tracked[sighting.body] = tracked.get(sighting.body, 0) + (sighting.status == "TRACKED")
-                if as_json:
-                    emit({**line(index, sighting), "cause": sighting.cause, "covariance_assumed": tracker.assumed})
-                else:
-                    tell(_words(index, sighting, tracker.assumed))
+                history = histories.setdefault(sighting.body, PoseHistory())
+                history.add(sighting)
+                put(index, sighting, history.at(sighting.t_ns))
         finally:
             say(*_tally(source, tracked))
     if seconds is not None and not any(tracked.values()):
@@ -78,16 +83,6 @@ def _noticing(source: WireSource, seconds: float | None) -> Iterator[Sighting[An
         elif source.has_line and not said and now - begun > NOTICE_S:
             said = True
             say(f"{source.name}: a line, but no pose yet; some servers wait to be asked (?stream=tdata)")
-
-
-def _words(index: int, sighting: Sighting[Any], assumed: bool) -> str:
-    found = sighting.camera_from_body
-    if found is None:
-        return f"{index:5d}  {sighting.body:16s} LOST     {sighting.cause}: {sighting.reason}"
-    x, y, z = found.pose.translation_mm
-    sd_mm = math.sqrt(float(found.covariance[5, 5]))
-    what = "assumed" if assumed else "stated"
-    return f"{index:5d}  {sighting.body:16s} TRACKED  x {x:8.2f}  y {y:8.2f}  z {z:8.2f} mm (sd {sd_mm:.2f} {what})"
 
 
 def _tally(source: WireSource, tracked: dict[str, int]) -> list[str]:
@@ -117,7 +112,7 @@ def sending(port: int | None, host: str, bodies: Sequence[str], *, paced: bool) 
     `paced`: a recording, which waits for a listener and is sent at the pace of its stamps. Raises PortTaken, LongName.
     """
     if port is None:
-        yield lambda _: None
+        yield nothing
         return
     from interop.openigtlink.broadcast import Broadcast
     from interop.openigtlink.outgoing import WirePose, device_name

@@ -86,10 +86,12 @@ class Broadcast:
             t_ns = poses[0].t_ns
             if self._start_ns is None:
                 self._start_ns = time.monotonic_ns() - t_ns
+            wait_ns = t_ns + self._start_ns - time.monotonic_ns()
+            if wait_ns > 0:
+                time.sleep(wait_ns * 1e-9)
+            else:
+                self._start_ns -= wait_ns  # computed more slowly than it was taken: then it plays more slowly
             shift_ns = self._start_ns
-            wait_s = (t_ns + shift_ns - time.monotonic_ns()) * 1e-9
-            if wait_s > 0:
-                time.sleep(wait_s)
         self._thread.soon(self._send_poses, tuple(poses), self._epoch_ns + shift_ns)
 
     def send(self, message: Message, key: str | None = None) -> None:

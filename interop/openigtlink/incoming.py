@@ -20,6 +20,7 @@ from interop.openigtlink.message import Message
 from interop.openigtlink.poses import TOOL_6D, TRACKER, Position, QuaternionTrackingData, TrackingData, Transform
 from interop.openigtlink.stamps import SenderClock
 from interop.openigtlink.words import OK, Status
+from spatial.faults import Fault
 from spatial.frames import Camera
 from spatial.rigid import Array, Rigid, UncertainRigid
 from tracking.pose.sighting import Cause, Sighting
@@ -29,6 +30,7 @@ from tracking.pose.sighting import Cause, Sighting
 ASSUMED_SD_MM = 0.35 / math.sqrt(3)
 ASSUMED_SD_DEG = 0.3
 RIGID_DEFECT = 1e-3
+ASSUMED = "its spread is assumed, the tracker states none"
 AGAIN_NS = 100_000_000
 VALID = ("OK", "SWITCH1_IS_ON", "SWITCH2_IS_ON", "SWITCH3_IS_ON")  # PLUS's words; a pressed button is no loss
 CAUSES: dict[str, Cause] = {
@@ -206,8 +208,10 @@ class WireTracker:
             return self._lost(body, t_ns, "residual", what)
         pose = Rigid[Camera, Any](u @ vt, matrix[:, 3])
         known.is_lost = False
-        uncertain = UncertainRigid(pose, self._spread(message))
-        return [Sighting[Any](body, t_ns, "TRACKED", None, uncertain, None)]
+        own = self._own_spread(message)
+        doubt = ASSUMED if own is None and self.assumed else None
+        uncertain = UncertainRigid(pose, self.covariance if own is None else own)
+        return [Sighting[Any](body, t_ns, "TRACKED", doubt, uncertain, None)]
 
     def _suspicion(self, known: _Known, matrix: Array, arrived_ns: int) -> tuple[Cause, str] | None:
         """Numbers that no measurement gives."""
@@ -221,17 +225,15 @@ class WireTracker:
             return "camera stopped", f"the same pose to the last bit for {same_ms / 1e3:.1f} s: repeated, not measured"
         return None
 
-    def _spread(self, message: Message) -> Array:
-        """What the sender states of this very pose (another Osteotwin does), else of the tracker."""
+    def _own_spread(self, message: Message) -> Array | None:
+        """What the sender states of this very pose (another Osteotwin does); None where it doesn't, or not soundly."""
         told = message.metadata.get(COVARIANCE)
-        if told is not None:
-            try:
-                matrix = np.array(json.loads(told), np.float64)
-                UncertainRigid(Rigid[Any, Any].identity(), matrix)
-            except (ValueError, TypeError):
-                return self.covariance
-            return matrix
-        return self.covariance
+        if told is None:
+            return None
+        try:
+            return UncertainRigid(Rigid[Any, Any].identity(), np.array(json.loads(told), np.float64)).covariance
+        except (ValueError, TypeError, Fault):
+            return None
 
     def _status(self, device: str, status: Status, arrived_ns: int) -> list[Sighting[Any]]:
         if status.code == OK:

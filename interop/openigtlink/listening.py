@@ -82,7 +82,7 @@ def listened(text: str, seconds: float, progress: Progress = silent) -> Heard:
     with _Line(text) as line:
         stop = time.monotonic() + seconds
         while (left := stop - time.monotonic()) > 0:
-            progress(f"{sum(row.count for row in rows.values())} messages", 1.0 - left / seconds)
+            progress("listening", 1.0 - left / seconds)
             try:
                 event, arrived_ns = line.events.get(timeout=min(left, 0.1))
             except queue.Empty:
