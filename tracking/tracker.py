@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spatial.faults import Misuse
 from spatial.frames import Camera
 from spatial.pinhole import Pinhole
 from spatial.rigid import Array, Points, UncertainRigid
-from tracking.bodies.body import Body, outward_normal
+from tracking.bodies.body import Body
 from tracking.calibration.camera_file import Calibrated, require_resolution
 from tracking.detection.codes import code_book
-from tracking.detection.finder import Expected, Finder, Miss, why_missing
-from tracking.detection.markers import Detections, grey
+from tracking.detection.finder import Expected, Finder, Miss
+from tracking.detection.markers import Detections
 from tracking.frame import Frame, Stopped
 from tracking.history.history import Limits, PoseHistory
 from tracking.pose.pose import track_body
@@ -97,10 +97,7 @@ class Tracker:
     def see(self, frame: Frame) -> tuple[Sighting[Any], ...]:
         """Track every body in a raw picture and keep what was found. Raises WrongResolution."""
         require_resolution(frame.picture, self.pinhole)
-        if frame.repeated:
-            sightings = tuple(_repeated(body, frame) for body in self.bodies)
-        else:
-            sightings = self._see(grey(frame.picture), frame)
+        sightings = tuple(_repeated(body, frame) for body in self.bodies) if frame.repeated else self._see(frame)
         for sighting in sightings:
             self._histories[sighting.body].add(sighting)
         return sightings
@@ -142,7 +139,7 @@ class Tracker:
         self._bodies[body.name] = body
         self._histories[body.name] = PoseHistory[Any](self._limits)
 
-    def _see(self, luma: NDArray[np.uint8], frame: Frame) -> tuple[Sighting[Any], ...]:
+    def _see(self, frame: Frame) -> tuple[Sighting[Any], ...]:
         priors = {name: history.at(frame.t_ns).uncertain for name, history in self._histories.items()}
         expected = {
             name: [] if prior is None else places(self._bodies[name], prior, self.pinhole)
@@ -150,12 +147,11 @@ class Tracker:
         }
         followed = [prior is not None for prior in priors.values()]
         complete = bool(followed) and (all(followed) if self._single is None else any(followed))
-        seen = self.finder.look(luma, [e for several in expected.values() for e in several], complete=complete)
+        seen = self.finder.look(frame.picture, [e for several in expected.values() for e in several], complete=complete)
         if self._single is not None:
             self._meet(seen[self._single[0]])
         return tuple(
-            self._track(luma, body, seen, priors.get(body.name), expected.get(body.name, []), frame)
-            for body in self.bodies
+            self._track(body, seen, priors.get(body.name), expected.get(body.name, []), frame) for body in self.bodies
         )
 
     def _meet(self, seen: Detections) -> None:
@@ -170,7 +166,6 @@ class Tracker:
 
     def _track(
         self,
-        luma: NDArray[np.uint8],
         body: Body[Any],
         seen: Mapping[str, Detections],
         prior: UncertainRigid[Camera, Any] | None,
@@ -199,35 +194,34 @@ class Tracker:
         if found is not None and len(sighting.corners_px) < len(body.corners_mm):
             # where the pose of this very picture says they are, markers count that are partly hidden or cut off
             closer = [e for e in places(body, found, self.pinhole) if e.marker not in sighting.corners_px]
-            more = self.finder.look_closer(luma, closer, seen) if closer else seen
+            more = self.finder.look_closer(closer, seen) if closer else seen
             if len(more[body.dictionary]) > len(seen[body.dictionary]):
                 better = pose(more[body.dictionary])
                 sighting = better if better.status == "TRACKED" else sighting
         if sighting.status == "LOST" and sighting.cause == "too few markers" and expected:
-            return _explained(sighting, luma, expected)
+            return _explained(sighting, [self.finder.why_missing(e) for e in expected])
+        if sighting.cause == "too few markers" and not sighting.corners_px and prior is None:
+            return _still_away(sighting, history)
         return sighting
 
 
 def places(body: Body[Any], pose: UncertainRigid[Camera, Any], pinhole: Pinhole) -> list[Expected]:
     """Where each marker of a body is expected in the raw picture; those turned away or out of view are left out."""
-    ids = list(body.corners_mm)
-    mm = np.array([body.corners_mm[marker] for marker in ids])
-    R, t = pose.pose.rotation, pose.pose.translation_mm
-    turned = mm @ R.T
-    p = turned + t
-    normals = np.array([outward_normal(corners) for corners in p])
+    ids, mm = _corners(body)
+    turned = mm @ pose.pose.rotation.T
+    p = turned + pose.pose.translation_mm
+    normals = _cross(p[:, 1] + p[:, 2] - p[:, 0] - p[:, 3], p[:, 0] + p[:, 1] - p[:, 2] - p[:, 3])
     centres = p.mean(axis=1)
-    facing = -np.einsum("ij,ij->i", normals, centres) / np.maximum(np.linalg.norm(centres, axis=1), 1e-9)
-    ahead = (p[..., 2].min(axis=1) > 1.0) & (facing > EDGE_ON)
-    if not ahead.any():
+    facing = -(normals * centres).sum(axis=1)
+    steep = EDGE_ON * np.sqrt((normals * normals).sum(axis=1) * (centres * centres).sum(axis=1))
+    rows = np.flatnonzero((p[..., 2].min(axis=1) > 1.0) & (facing > steep))
+    if not len(rows):
         return []
-    rows = np.flatnonzero(ahead)
-    ideal = p[rows, :, :2] / p[rows, :, 2:]
     size = np.array([pinhole.width_px, pinhole.height_px])
+    ideal = p[rows, :, :2] / p[rows, :, 2:]
     straight = ideal * (pinhole.fx_px, pinhole.fy_px) + (pinhole.cx_px, pinhole.cy_px)
     # a lens model says nothing far outside the picture, and may fold what is there back into it
-    near = np.all((straight > -OUTSIDE_SHARE * size) & (straight < (1 + OUTSIDE_SHARE) * size), axis=(1, 2))
-    rows = rows[near]
+    rows = rows[np.all((straight > -OUTSIDE_SHARE * size) & (straight < (1 + OUTSIDE_SHARE) * size), axis=(1, 2))]
     if not len(rows):
         return []
     px = pinhole.project(Points[Camera](p[rows]))
@@ -237,25 +231,44 @@ def places(body: Body[Any], pose: UncertainRigid[Camera, Any], pinhole: Pinhole)
     return [Expected(body.dictionary, ids[row], px[k], float(sd[k])) for k, row in enumerate(rows.tolist())]
 
 
+@lru_cache(maxsize=256)
+def _corners(body: Body[Any]) -> tuple[tuple[int, ...], Array]:
+    """A body's ids and their corners (n, 4, 3), stacked once."""
+    return tuple(body.corners_mm), np.array(list(body.corners_mm.values()))
+
+
+def _cross(a: Array, b: Array) -> Array:
+    """Cross product of (n, 3) or (n, m, 3): numpy's own takes ten times as long for a few."""
+    x, y, z = a[..., 0], a[..., 1], a[..., 2]
+    u, v, w = b[..., 0], b[..., 1], b[..., 2]
+    return np.stack([y * w - z * v, z * u - x * w, x * v - y * u], axis=-1)
+
+
 def _spread_px(turned: Array, p: Array, covariance: Array, pinhole: Pinhole) -> Array:
     """The largest sd (n,) px of each marker's corners, from the pose's covariance; the lens' bend is left out."""
     scale = (pinhole.fx_px + pinhole.fy_px) / 2 / p[..., 2]
-    x, y = p[..., 0] / p[..., 2], p[..., 1] / p[..., 2]
-    J = np.zeros((*p.shape[:2], 2, 6))
-    zero = np.zeros_like(x)
-    for row, gradient in enumerate((np.stack([scale, zero, -scale * x], -1), np.stack([zero, scale, -scale * y], -1))):
-        J[..., row, 3:] = gradient
-        J[..., row, :3] = np.cross(turned, gradient)
-    spread = np.einsum("ncri,ij,ncrj->nc", J, covariance, J)
+    zero = np.zeros_like(scale)
+    spread = zero
+    for axis in range(2):
+        ray = -scale * p[..., axis] / p[..., 2]
+        gradient = np.stack([scale, zero, ray] if axis == 0 else [zero, scale, ray], axis=-1)
+        J = np.concatenate([_cross(turned, gradient), gradient], axis=-1)
+        spread = spread + ((J @ covariance) * J).sum(axis=-1)
     return np.asarray(np.sqrt(np.maximum(spread, 0.0)).max(axis=1))
 
 
-def _explained(sighting: Sighting[Any], luma: NDArray[np.uint8], expected: Sequence[Expected]) -> Sighting[Any]:
+def _explained(sighting: Sighting[Any], misses: Sequence[Miss]) -> Sighting[Any]:
     """Say what stands where the markers of a lost body were expected."""
-    misses = [why_missing(luma, e) for e in expected]
     worst: Miss = max(("glare", "blur", "hidden"), key=misses.count)
     cause: Cause | None = "glare" if worst == "glare" else "blur" if worst == "blur" else sighting.cause
     return replace(sighting, cause=cause, reason=f"{sighting.reason}; {misses.count(worst)} {WORDS[worst]}")
+
+
+def _still_away(sighting: Sighting[Any], history: PoseHistory[Any]) -> Sighting[Any]:
+    """A body that went out of the picture is still out of view when no pose foretells it any more."""
+    if history.lost_cause != "out of view":
+        return sighting
+    return replace(sighting, cause="out of view", reason=f"{sighting.reason} since it went out of the picture")
 
 
 def _repeated(body: Body[Any], frame: Frame) -> Sighting[Any]:

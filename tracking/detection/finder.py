@@ -22,6 +22,7 @@ from spatial.pinhole import Pinhole
 from spatial.rigid import Array
 from tracking.detection.align import align
 from tracking.detection.codes import READ, CodeBook, code_book, match, partly, read
+from tracking.detection.luma import Luma
 from tracking.detection.markers import Coarse, Detections, identify, refine, squares
 from tracking.detection.quads import quads
 from tracking.latest import Latest
@@ -53,6 +54,13 @@ class Expected:
     def span_px(self) -> float:
         """Width or height, whichever is larger."""
         return float(np.ptp(self.corners_px, axis=0).max())
+
+    def region(self, shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where to look for it in a picture of a shape: (left, top) and (right, bottom)."""
+        margin = 4 * self.sd_px + 0.3 * self.span_px + 8
+        low = np.maximum(np.floor(self.corners_px.min(axis=0) - margin), 0).astype(np.int64)
+        high = np.minimum(np.ceil(self.corners_px.max(axis=0) + margin) + 1, shape[1::-1]).astype(np.int64)
+        return low, high
 
 
 @dataclass
@@ -107,9 +115,12 @@ class Finder:
         self._slot: Latest[_Shot] | None = None
         self._results: Latest[list[Coarse]] = Latest()
         self._busy = threading.Event()
+        self._luma: Luma | None = None
 
-    def look(self, luma: NDArray[np.uint8], expected: Sequence[Expected], *, complete: bool) -> dict[str, Detections]:
-        """Every wanted marker in a raw grey picture (h, w).
+    def look(
+        self, picture: NDArray[np.uint8], expected: Sequence[Expected], *, complete: bool
+    ) -> dict[str, Detections]:
+        """Every wanted marker in a raw picture, grey (h, w) or RGB (h, w, 3).
 
         `complete`: whatever is followed has a prediction in `expected`. Otherwise there is more to find than that, and
         the picture is searched whole (by the thread, where there is one and something else is being followed).
@@ -118,15 +129,17 @@ class Finder:
         self.tally.expected += len(expected)
         self._since_whole += 1
         found: dict[str, list[_Found]] = {name: [] for name in self.wanted}
-        missing = self._try_there(luma, [*expected, *self._from_thread(expected)], found)
-        missing = self._around(luma, missing, found)
+        self._luma = Luma(picture, None if self._luma is None else self._luma.store)
+        sought = [*expected, *self._from_thread(expected)]
+        luma = self._near(sought)
+        missing = self._around(luma, self._try_there(luma, sought, found), found)
         if self.each is not None:
             if not complete or missing or self._since_whole >= self.each:
-                self._whole(luma, found)
+                self._whole(self._luma.whole(), found)
         elif not expected:
-            self._whole(luma, found)
+            self._whole(self._luma.whole(), found)
         elif not complete or missing or self._since_whole >= SEARCH_AGAIN:
-            self._offer(luma)
+            self._offer(self._luma)
         out = {}
         for name, book in self._books.items():
             mine = [e for e in expected if e.dictionary == name]
@@ -136,15 +149,14 @@ class Finder:
             out[name] = refine(luma, _coarse(settled), book, self.pinhole)
         return out
 
-    def look_closer(
-        self, luma: NDArray[np.uint8], expected: Sequence[Expected], seen: Mapping[str, Detections]
-    ) -> dict[str, Detections]:
-        """`seen` with the markers added that are partly hidden or off the picture.
+    def look_closer(self, expected: Sequence[Expected], seen: Mapping[str, Detections]) -> dict[str, Detections]:
+        """`seen` with the markers of the last picture added that are partly hidden or off it.
 
         `expected` comes from a pose that the picture itself gave. A marker counts when the cells that can be seen bear
         its code; sides that can't be seen weigh nothing.
         """
         out = dict(seen)
+        luma = self._near(expected)
         for name, book in self._books.items():
             known = set(seen[name].ids.tolist())
             mine = [e for e in expected if e.dictionary == name and e.marker not in known]
@@ -158,10 +170,24 @@ class Finder:
             out[name] = seen[name].plus(more)
         return out
 
+    def why_missing(self, expected: Expected) -> Miss:
+        """Why an expected marker of the last picture can't be read."""
+        return why_missing(self._near([expected]), expected)
+
     def close(self) -> None:
         """End the thread; may be called twice."""
         if self._slot is not None:
             self._slot.close()
+
+    def _near(self, expected: Sequence[Expected]) -> NDArray[np.uint8]:
+        """The last picture, grey where these markers are looked for."""
+        assert self._luma is not None
+        boxes = np.array([(*low, *high) for low, high in (e.region(self._luma.shape) for e in expected)])
+        if not len(boxes):
+            return self._luma.near(0, 0, 0, 0)
+        left, top = boxes[:, :2].min(axis=0).tolist()
+        right, bottom = boxes[:, 2:].max(axis=0).tolist()
+        return self._luma.near(left, top, right, bottom)
 
     def _try_there(
         self, luma: NDArray[np.uint8], expected: Sequence[Expected], found: dict[str, list[_Found]]
@@ -199,9 +225,7 @@ class Finder:
         still = []
         height, width = luma.shape
         for e in missing:
-            margin = 4 * e.sd_px + 0.3 * e.span_px + 6
-            low = np.maximum(np.floor(e.corners_px.min(axis=0) - margin), 0).astype(int)
-            high = np.minimum(np.ceil(e.corners_px.max(axis=0) + margin) + 1, (width, height)).astype(int)
+            low, high = e.region(luma.shape)
             size = high - low
             if (size < 12).any() or size[0] * size[1] > 0.4 * width * height:
                 still.append(e)
@@ -234,7 +258,7 @@ class Finder:
                 if ids is None or marker in ids:
                     found[name].append(_Found(marker, corners, inverted))
 
-    def _offer(self, luma: NDArray[np.uint8]) -> None:
+    def _offer(self, luma: Luma) -> None:
         """Give the thread a picture to search, unless it has one."""
         if self._slot is None:
             self._slot = Latest()
@@ -246,7 +270,7 @@ class Finder:
             self.tally.unused += 1
             return
         self._busy.set()
-        self._slot.put(_Shot(luma.copy(), self.tally.pictures))
+        self._slot.put(_Shot(luma.whole().copy(), self.tally.pictures))
 
     def _from_thread(self, expected: Sequence[Expected]) -> list[Expected]:
         """Places that the thread found since the last picture and nobody expected."""
@@ -278,7 +302,7 @@ def _search(
 
 def _bears(luma: NDArray[np.uint8], corners_px: Array, book: CodeBook, markers: Sequence[int]) -> NDArray[np.bool_]:
     """Whether each square bears the code that is expected of it, upright."""
-    reading = read(luma, corners_px, book.bits)
+    reading = read(luma, corners_px, book.bits, across=2)
     wrong = np.bitwise_count(reading.words ^ book.words[list(markers), 0])
     forgiven = max(book.corrects, int(FORGIVEN_SHARE * (book.distance - 1)))
     ids, turns, off = match(reading.words, book.words)
