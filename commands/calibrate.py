@@ -9,6 +9,7 @@ from commands.calibrate_camera import camera
 from commands.calibrate_check import check
 from commands.calibrate_hand_eye import hand_eye
 from commands.calibrate_instrument import instrument
+from commands.calibrate_latency import latency
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -23,3 +24,4 @@ app.command()(check)
 app.command()(body)
 app.command()(instrument)
 app.command("hand-eye")(hand_eye)
+app.command()(latency)
