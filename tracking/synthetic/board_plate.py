@@ -22,7 +22,7 @@ from tracking.synthetic.optics import Optics
 from tracking.synthetic.plates import BLACK, WHITE, pattern
 
 ROOM = 0.32  # reflectance behind the board
-ACROSS = 8  # rays a pixel across and down where inks meet
+ACROSS = 9  # rays a pixel across and down where inks meet, shared by its samples
 INSTANTS = 7  # of an exposure
 
 
@@ -41,14 +41,16 @@ def photograph(
     With a twist the optics' exposure blurs and their readout shears; the pose is that of the middle row's middle.
     """
     optics = optics or Optics()
-    light = np.zeros((pinhole.height_px, pinhole.width_px), dtype=np.float32)
+    fine = optics.fineness
+    light = np.zeros((pinhole.height_px * fine, pinhole.width_px * fine), dtype=np.float32)
     instants = INSTANTS if twist is not None and optics.exposure_ns else 1
     for k in range(instants):
         offset_ns = optics.exposure_ns * ((k + 0.5) / instants - 0.5)
-        light += _reflectance(board, pinhole, camera_from_board, offset_ns, optics.readout_ns, bow_mm, twist) / instants
-    lit = optics.spread(optics.illuminate(light[..., None], 0, 0, pinhole.width_px, pinhole.height_px))
+        ink = _reflectance(board, pinhole, camera_from_board, offset_ns, optics.readout_ns, bow_mm, twist, fine)
+        light += ink / instants
+    lit = optics.illuminate(optics.spread(light[..., None], fine), 0, 0, pinhole.width_px, pinhole.height_px)
     noise = np.random.default_rng(seed).standard_normal(lit.shape, dtype=np.float32)
-    return optics.compress(optics.develop(lit, noise).reshape(light.shape))
+    return optics.compress(optics.develop(lit, noise).reshape(lit.shape[:2]))
 
 
 @lru_cache(maxsize=2)
@@ -65,6 +67,7 @@ def _reflectance(
     readout_ns: float,
     bow_mm: float,
     twist: Array | None,
+    fine: int,
 ) -> NDArray[np.float32]:
     height = pinhole.height_px
     rays = _rays(pinhole)
@@ -84,10 +87,10 @@ def _reflectance(
     row, column = np.mgrid[0 : squares[1], 0 : squares[0]]
     white = (row + column) % 2 == (0 if swapped else 1)
     which = np.where(white, np.cumsum(white).reshape(white.shape) - 1, -1)  # markers are counted along the rows
-    picture = np.full((height, pinhole.width_px), ROOM, dtype=np.float32)
+    picture = np.full((height * fine, pinhole.width_px * fine), ROOM, dtype=np.float32)
     _print(
         picture, rays, turns, eyes, bits, which, squares[0], squares[1], board.square_mm,
-        -float(less) * board.square_mm, share, swapped, bow_mm,
+        -float(less) * board.square_mm, share, swapped, bow_mm, fine,
     )  # fmt: skip
     return picture
 
@@ -96,9 +99,10 @@ def _reflectance(
 def _print(
     picture: NDArray[np.float32], rays: Array, turns: Array, eyes: Array, bits: NDArray[np.uint8],
     which: NDArray[np.int64], columns: int, rows: int, square: float, origin: float, share: float, swapped: bool,
-    bow: float,
+    bow: float, fine: int,
 ) -> None:  # fmt: skip
-    height, width = picture.shape
+    height, width = rays.shape[:2]
+    each = max(ACROSS // fine, 1)
     for v in range(height):
         R, eye = turns[v], eyes[v]
         for u in range(width):
@@ -119,17 +123,18 @@ def _print(
                     same = False
                     break
             if same:
-                picture[v, u] = first
+                picture[v * fine : (v + 1) * fine, u * fine : (u + 1) * fine] = first
                 continue
-            total = 0.0
-            for i in range(ACROSS):
-                for j in range(ACROSS):
-                    du, dv = (i + 0.5) / ACROSS - 0.5, (j + 0.5) / ACROSS - 0.5
+            for part in range(fine * fine):
+                total = 0.0
+                for k in range(each * each):
+                    du = (part % fine + (k % each + 0.5) / each) / fine - 0.5
+                    dv = (part // fine + (k // each + 0.5) / each) / fine - 0.5
                     total += _ink(
                         R, eye, x + du * xu + dv * xv, y + du * yu + dv * yv, bits, which, columns, rows, square,
                         origin, share, swapped, bow,
                     )  # fmt: skip
-            picture[v, u] = total / ACROSS**2
+                picture[v * fine + part // fine, u * fine + part % fine] = total / each**2
 
 
 @njit
