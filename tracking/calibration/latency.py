@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
+from scipy.stats import theilslopes
 
 from spatial.faults import Fault
 from spatial.rigid import Array
@@ -29,6 +30,7 @@ READ_MIN = 40
 READ_SHARE_MIN = 0.5
 DELAY_MS = (-100.0, 2_000.0)
 JITTER_MAX_MS = 12.0
+CHANGES_MIN, LEVER_MIN = 8, 0.12
 STRAY = 0.02  # share of pictures whose stamp may be anything
 DRIFT_MAX_MS = 2.0
 JITTERS_MS = (0.05, 30.0)
@@ -57,8 +59,8 @@ class Look:
 class Latency:
     """The delay from handing a picture to the screen until the camera's stamp of it, ms, with its 95 % interval.
 
-    `jitter_ms`: sd of a single picture. `exposure_ms`: as measured, or as the camera told it (sd 0). `to_overlay_ms`: median
-    and 95th percentile from light to overlay; None where it is not known when pictures had been evaluated.
+    `jitter_ms`: sd of a single picture. `exposure_ms`: as measured, or as the camera told it (sd 0). `to_overlay_ms`:
+    median and 95th percentile from light to overlay; None where it is not known when pictures had been evaluated.
     `changes`: pictures that saw the screen change.
     """
 
@@ -143,12 +145,13 @@ def measure_latency(looks: Sequence[Look], shown: Mapping[int, int], *, limit_ms
     if len(set(evidence.number.tolist())) < READ_MIN // 2:
         raise PoorLatency("the pictures show the same few numbers again and again; did the screen or the camera stop?")
     told_ms = float(np.median([look.exposure_ns for look in read])) * 1e-6
-    delay, interval, jitter, exposure = _estimate(evidence, middle, told_ms)
-    interval = _widened(evidence, delay, interval, jitter, exposure[0])
+    whole = _estimate(evidence, middle, told_ms)
+    delay, jitter = whole.delay_ms, whole.jitter_ms
+    interval = _widened(evidence, whole)
     halves = np.array_split(np.arange(len(evidence.low_ms)), 2)
-    ends = [_estimate(evidence.part(rows), delay, exposure[0]) for rows in halves]
-    apart = ends[1][0] - ends[0][0]
-    spread = math.hypot(*((e[1][1] - e[1][0]) / 3.92 for e in ends))
+    ends = [_estimate(evidence.part(rows), delay, whole.exposure_ms) for rows in halves]
+    apart = ends[1].delay_ms - ends[0].delay_ms
+    spread = math.hypot(*((end.interval_ms[1] - end.interval_ms[0]) / 3.92 for end in ends))
     if abs(apart) > DRIFT_MAX_MS and abs(apart) > 4 * spread:
         raise PoorLatency(
             f"the delay moved by {apart:.1f} ms from the first half to the second; do the clocks run at the same rate?"
@@ -169,9 +172,18 @@ def measure_latency(looks: Sequence[Look], shown: Mapping[int, int], *, limit_ms
     if len(aged) >= READ_MIN:
         overlay = (delay + float(np.median(aged)), delay + float(np.percentile(aged, 95)))
     return Latency(
-        delay, interval, jitter, exposure[0], exposure[1], overlay, len(looks), len(read), int(evidence.changes),
-        1e9 / float(np.median(np.diff(list(shown.values())))),
+        delay, interval, jitter, whole.exposure_ms, whole.exposure_sd_ms, overlay, len(looks), len(read),
+        int(evidence.changes), 1e9 / float(np.median(np.diff(list(shown.values())))),
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    delay_ms: float
+    interval_ms: tuple[float, float]
+    jitter_ms: float
+    exposure_ms: float
+    exposure_sd_ms: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,16 +228,17 @@ class _Evidence:
         return int(np.isfinite(self.at_ms).sum())
 
 
-def _estimate(
-    evidence: _Evidence, near_ms: float, told_ms: float
-) -> tuple[float, tuple[float, float], float, tuple[float, float]]:
-    """Mean and 95 % interval of the delay, mean jitter, exposure and its sd, all ms: a grid of the posterior, zoomed."""
+def _estimate(evidence: _Evidence, near_ms: float, told_ms: float) -> _Estimate:
+    """From a grid of the posterior, zoomed."""
     period = float(np.median(evidence.high_ms - evidence.low_ms))
     delays = np.linspace(near_ms - 2.5 * period, near_ms + 2.5 * period, 61)
     jitters = np.geomspace(*JITTERS_MS, 15)
-    exposures = np.linspace(0.0, 2.5 * period, 21) if told_ms <= 0 else np.array([told_ms])
+    measured = (told_ms, 0.0) if told_ms > 0 else _exposure(evidence)
+    exposures = np.linspace(0.0, 2.5 * period, 21)
+    if measured is not None:
+        exposures = np.clip(measured[0] + measured[1] * np.linspace(-3, 3, 13 if measured[1] > 0 else 1), 0, None)
     for zoom in range(4):
-        posterior = _posterior(evidence, delays, jitters, exposures)
+        posterior = _posterior(evidence, delays, jitters, exposures, None if measured is None else measured[0])
         weight, ways, widths = (posterior.sum(axis=axes) for axes in ((1, 2), (0, 2), (0, 1)))
         mean, jitter, exposure = float(delays @ weight), float(jitters @ ways), float(exposures @ widths)
         if zoom == 3:
@@ -235,33 +248,47 @@ def _estimate(
         middle = float(np.log(jitters) @ ways)
         reach = 4 * math.sqrt(float(((np.log(jitters) - middle) ** 2) @ ways)) + 0.05
         jitters = np.exp(np.linspace(middle - reach, middle + reach, 9))
-        if len(exposures) > 1:
-            broad = 4 * math.sqrt(float(((exposures - exposure) ** 2) @ widths)) + 0.005 * period
-            exposures = np.linspace(max(0.0, exposure - broad), exposure + broad, 11)
     cumulated = np.cumsum(weight)
     low, high = (float(np.interp(q, cumulated, delays)) for q in (0.025, 0.975))
-    doubt = math.sqrt(max(float(((exposures - exposure) ** 2) @ widths), 0.0))
-    return mean, (low, high), jitter, (exposure, doubt)
+    doubt = math.sqrt(max(float(((exposures - exposure) ** 2) @ widths), 0.0)) if measured is None else measured[1]
+    return _Estimate(mean, (low, high), jitter, exposure if measured is None else measured[0], doubt)
 
 
-def _widened(
-    evidence: _Evidence, delay_ms: float, interval: tuple[float, float], jitter_ms: float, exposure_ms: float
-) -> tuple[float, float]:
+def _exposure(evidence: _Evidence) -> tuple[float, float] | None:
+    """The exposure and its sd from pictures with a change (stamp against share, Theil-Sen); None: they can't tell."""
+    change = np.isfinite(evidence.at_ms)
+    at, lever = evidence.at_ms[change], evidence.lever[change]
+    if len(at) < CHANGES_MIN or float(np.std(lever)) < LEVER_MIN:
+        return None
+    slope, start = theilslopes(at, lever)[:2]
+    left = at - start - slope * lever
+    sd = 1.4826 * float(np.median(np.abs(left))) / (math.sqrt(len(at)) * float(np.std(lever)))
+    return max(-float(slope), 0.0), max(sd, 1e-3)
+
+
+def _widened(evidence: _Evidence, whole: _Estimate) -> tuple[float, float]:
     """The interval, at least as wide as blocks of time that are left out in turn make the delay scatter (jackknife)."""
+    interval, delay_ms = whole.interval_ms, whole.delay_ms
+    jitter, exposure = np.array([whole.jitter_ms]), np.array([whole.exposure_ms])
     every = np.arange(len(evidence.low_ms))
     half = (interval[1] - interval[0]) / 2
     delays = np.linspace(delay_ms - 3 * half - 0.02, delay_ms + 3 * half + 0.02, 201)
     found = []
     for block in np.array_split(every, BLOCKS):
         rest = evidence.part(np.setdiff1d(every, block))
-        found.append(float(delays @ _posterior(rest, delays, np.array([jitter_ms]), np.array([exposure_ms])).ravel()))
+        found.append(float(delays @ _posterior(rest, delays, jitter, exposure, whole.exposure_ms).ravel()))
     sd = math.sqrt((BLOCKS - 1) ** 2 / BLOCKS * float(np.var(found, ddof=1)))
     wider = max(half, T95 * sd)
     return (interval[0] + half - wider, interval[1] - half + wider)
 
 
-def _posterior(evidence: _Evidence, delays_ms: Array, jitters_ms: Array, exposures_ms: Array) -> Array:
-    """Normalised weights (delays, jitters, exposures); flat in the delay and the exposure, scale-free in the jitter."""
+def _posterior(
+    evidence: _Evidence, delays_ms: Array, jitters_ms: Array, exposures_ms: Array, known_ms: float | None
+) -> Array:
+    """Normalised weights (delays, jitters, exposures); flat in the delay and the exposure, scale-free in the jitter.
+
+    `known_ms`: the exposure that bounds are drawn in by, where it is known without them.
+    """
     change = np.isfinite(evidence.at_ms)
     low, high = evidence.low_ms[~change], evidence.high_ms[~change]
     at, lever = evidence.at_ms[change], evidence.lever[change]
@@ -271,8 +298,9 @@ def _posterior(evidence: _Evidence, delays_ms: Array, jitters_ms: Array, exposur
         for e, exposure in enumerate(exposures_ms):
             if len(low):
                 # no change was seen: the whole exposure lies between two
-                above = ndtr((high - exposure / 2 - delays_ms[:, None]) / jitter)
-                below = ndtr((low + exposure / 2 - delays_ms[:, None]) / jitter)
+                margin = (exposure if known_ms is None else known_ms) / 2
+                above = ndtr((high - margin - delays_ms[:, None]) / jitter)
+                below = ndtr((low + margin - delays_ms[:, None]) / jitter)
                 inside = np.maximum(above - below, 0.0)
                 log[:, j, e] += np.log((1 - STRAY) * inside + STRAY * 0.1).sum(axis=1)
             if len(at):
