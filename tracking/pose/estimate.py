@@ -38,6 +38,7 @@ NEGLIGIBLE_ODDS = 1e6
 CLEAR = 40.0  # log odds of two minima beyond which no earlier pose makes a difference
 DISTINCT_RAD = 0.01
 KEPT_WEIGHT = 0.2
+GROSS = 5.0  # times the others' RMS: then a marker is wrong, however bad the others are
 MOST_SYSTEMATIC = 0.995  # of a covariance
 EFFICIENCY = 0.919  # E[w2 s/2] E[w] / E[w + s dw/ds]2 of the Geman-McClure weights w(s) where all is well (Huber 1964)
 OUTLIER_CHANCE = 1e-3  # that a good marker is taken for a wrong one
@@ -226,7 +227,10 @@ def _disagreeing(problem: Problem, fit: Fit) -> NDArray[np.bool_]:
     A marker a little off pulls the pose along; what it would be off without its own pull tells.
     """
     wrong: NDArray[np.bool_] = fit.weights.mean(axis=1) < KEPT_WEIGHT
-    if wrong.any() or len(wrong) < 3:
+    if wrong.any():
+        spread = float((fit.weights * fit.squares).sum()) / max(2 * float(fit.weights.sum()) - 6.0, 1.0)
+        return wrong if spread < 2.0 else wrong & (fit.squares.sum(axis=1) > 8.0 * spread * GROSS**2)
+    if len(wrong) < 3:
         return wrong
     total = float(fit.squares.sum())
     if total < 30.0:  # not even one marker with all of it would stand out
@@ -235,10 +239,11 @@ def _disagreeing(problem: Problem, fit: Fit) -> NDArray[np.bool_]:
     freedom = 8.0 * (len(wrong) - 1) - 6
     rest = (total - squares) / freedom
     claimed = (total - squares + PRIOR_FREEDOM) / (freedom + PRIOR_FREEDOM)
-    plausible = rest < 2.0  # else what the detections claim says nothing of how far off a marker may be
-    usual = np.where(plausible, np.maximum(1.0, claimed), rest)
-    limit = 8.0 * fdtri(8.0, np.where(plausible, freedom + PRIOR_FREEDOM, freedom), 1.0 - OUTLIER_CHANCE)
-    suspects = np.flatnonzero(squares > limit * usual)
+    limit = 8.0 * fdtri(8.0, freedom + PRIOR_FREEDOM, 1.0 - OUTLIER_CHANCE) * np.maximum(1.0, claimed)
+    # where nothing is as good as claimed (another camera's calibration), neighbours are off together: chance is no
+    # measure then, and a marker that comes and goes makes the pose jump
+    limit = np.where(rest < 2.0, limit, 8.0 * rest * GROSS**2)
+    suspects = np.flatnonzero(squares > limit)
     if len(suspects):
         without = [_remaining(problem, fit, int(k)) for k in suspects]
         wrong[suspects[int(np.argmin(without))]] = True
