@@ -6,10 +6,13 @@ Drivers agree to much that they don't do. Every setting is read back, and what d
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -95,12 +98,11 @@ class Capture:
         if name not in BACKENDS:
             raise BadSource(f"backend {name} is unknown; known: {', '.join(BACKENDS)}")
         self.number, self.wish, self.backend = number, wish, name
-        self._device = capture(number, BACKENDS[name])
+        with _quietly():
+            self._device = capture(number, BACKENDS[name])
         if not self._device.isOpened():
             self._device.release()
-            raise CameraSilent(
-                f"camera {number} can't be opened; is it plugged in, free and permitted? (osteotwin doctor)"
-            )
+            raise CameraSilent(f"camera {number} can't be opened; {_likely(number)}")
         try:
             self.mode = self._ask()
         except Fault:
@@ -214,6 +216,31 @@ class Capture:
         else:
             notes.append(f"the {what} could not be locked (asked for {value:g}, the driver says {got:g})")
         return got
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """OpenCV prints its own warnings about a camera that is not there; ours is enough."""
+    logging = cv2.utils.logging
+    before = logging.getLogLevel()
+    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(before)
+
+
+def _likely(number: int) -> str:
+    """Why a camera can't be opened, as far as the system tells."""
+    node = Path(f"/dev/video{number}")
+    if not sys.platform.startswith("linux"):
+        return "is it plugged in, free and permitted?"
+    if not node.exists():
+        here = ", ".join(sorted(str(path) for path in node.parent.glob("video*")))
+        return f"there is no {node}; plugged in: {here or 'none'} (osteotwin doctor)"
+    if not os.access(node, os.R_OK | os.W_OK):
+        return f"this user may not open {node}; is it in the group video?"
+    return "is another program using it, or does it give no pictures (osteotwin doctor)?"
 
 
 def _rgb(picture: NDArray[Any]) -> NDArray[np.uint8]:

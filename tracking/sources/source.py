@@ -23,6 +23,7 @@ def open_source(spec: str) -> FrameSource:
     Raises BadSource, NoVideo, CameraSilent, CameraMode, BadSynthetic.
     """
     kind, _, rest = spec.partition(":")
+    kind = kind.lower()
     if kind == "camera":
         return camera_source(rest)
     if kind == "synthetic":
