@@ -10,6 +10,7 @@ from commands.calibrate_check import check
 from commands.calibrate_hand_eye import hand_eye
 from commands.calibrate_instrument import instrument
 from commands.calibrate_latency import latency
+from commands.calibrate_stereo import stereo
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -21,6 +22,7 @@ def calibrate() -> None:
 
 app.command()(camera)
 app.command()(check)
+app.command()(stereo)
 app.command()(body)
 app.command()(instrument)
 app.command("hand-eye")(hand_eye)

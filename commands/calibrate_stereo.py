@@ -1,0 +1,134 @@
+"""`osteotwin calibrate stereo`: where the cameras of a rig stand, from pictures of one board."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.console import command, emit, progress_bar, tell
+from spatial.faults import Misuse
+
+if TYPE_CHECKING:
+    from tracking.calibration.board import Board
+    from tracking.calibration.board_view import BoardView
+    from tracking.calibration.stereo import RigCalibration
+
+
+@command
+def stereo(
+    sources: Annotated[list[str], typer.Argument(help="A folder or video a camera, in the order of --cameras.")],
+    cameras: Annotated[list[Path], typer.Option(help="Camera file; repeat, one a source.")],
+    board: Annotated[str, typer.Option(help="charuco:7x5,30,22,DICT_5X5_100 or chessboard:9x6,25 (mm).")],
+    out: Annotated[Path, typer.Option(help="Rig file to write (JSON).")],
+    name: Annotated[list[str] | None, typer.Option(help="The cameras' names; their files' if not.")] = None,
+    limit_mm: Annotated[float, typer.Option(help="What the predicted error between cameras (95 %) may be.")] = 0.3,
+    working_mm: Annotated[float, typer.Option(help="… at this distance.")] = 600.0,
+    sync_ms: Annotated[float, typer.Option(help="How late a camera may be behind the first.")] = 2.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Measure where two or more cameras stand; refused when they are not synchronous, or too uncertain."""
+    if len(sources) < 2 or len(sources) != len(cameras):
+        raise Misuse(f"{len(sources)} sources and {len(cameras)} camera files; two or more, as many of each")
+    if name is not None and len(name) != len(cameras):
+        raise Misuse(f"{len(name)} names for {len(cameras)} cameras")
+    if not (limit_mm > 0 and working_mm > 0 and sync_ms > 0):
+        raise Misuse("--limit-mm, --working-mm and --sync-ms must be above zero")
+    names = name or _names(cameras)
+    if len(set(names)) < len(names):
+        raise Misuse(f"two cameras are named alike: {', '.join(names)}; --name gives others")
+
+    from tracking.calibration.board import Board
+    from tracking.calibration.camera_file import load_calibrated
+    from tracking.calibration.pairing import pair_up
+    from tracking.calibration.rig_file import save_rig
+    from tracking.calibration.stereo import calibrate_rig
+
+    plate = Board.parse(board)
+    lenses = [load_calibrated(path) for path in cameras]
+    views = [_views(source, plate, lens.pinhole) for source, lens in zip(sources, lenses, strict=True)]
+    by_name = all(Path(source).is_dir() for source in sources)
+    shots = pair_up(views, by_name=by_name)
+    done = calibrate_rig(shots, lenses, plate, limit_mm=limit_mm, sync_ms=sync_ms, working_mm=working_mm)
+    evidence = _evidence(done, plate, limit_mm, working_mm)
+    value = save_rig(out, names, list(cameras), done.rig_from_camera, evidence)
+    if as_json:
+        emit({"rig": str(out), **value})
+    else:
+        tell(*_words(done, names, working_mm), f"{out}: written")
+
+
+def _names(cameras: list[Path]) -> list[str]:
+    """The files' names; the folders' where the files are all called alike."""
+    stems = [path.stem for path in cameras]
+    return stems if len(set(stems)) == len(stems) else [path.resolve().parent.name for path in cameras]
+
+
+def _views(source: str, board: Board, pinhole: Any) -> list[BoardView]:
+    """All views of the board in one camera's pictures. Raises WrongResolution, TooFewPictures."""
+    from tracking.calibration.board_view import BoardView, find_board
+    from tracking.calibration.camera_file import require_resolution
+    from tracking.calibration.camera_job import TooFewPictures
+    from tracking.sources.source import open_source
+
+    if not Path(source).exists():
+        raise Misuse(f"{source}: a folder of pictures or a video is needed; record the cameras together first")
+    found: list[BoardView] = []
+    reason, count = "", 0
+    with open_source(source) as opened, progress_bar(f"Pictures of {Path(source).name}") as progress:
+        files = getattr(opened, "files", None)
+        for frame in opened:
+            require_resolution(frame.picture, pinhole)
+            title = files[frame.index].name if files else f"picture {frame.index}"
+            progress("looking for the board", frame.index / len(files) if files else 0.0)
+            view = find_board(frame.picture, board, name=title, t_ns=frame.t_ns, pinhole=pinhole)
+            count += 1
+            if isinstance(view, BoardView):
+                found.append(view)
+            else:
+                reason = f"{view.name}: {view.reason}"
+    if not found:
+        raise TooFewPictures(f"none of {count} pictures shows the board usably ({reason})", path=source)
+    return found
+
+
+def _evidence(done: RigCalibration, board: Board, limit_mm: float, working_mm: float) -> dict[str, Any]:
+    return {
+        "kind": "rig",
+        "board": str(board),
+        "shots": done.shots,
+        "shots_of_camera": list(done.common),
+        "rms_px": list(done.rms_px),
+        "excess_px": done.excess_px,
+        "held_out_px": done.held_out_px,
+        "epipolar_px": done.epipolar_px,
+        "late_ms": list(done.late_ms),
+        "late_sd_ms": [sd if math.isfinite(sd) else None for sd in done.late_sd_ms],
+        "predicted_mm": done.predicted_mm,
+        "limit_mm": limit_mm,
+        "working_mm": working_mm,
+    }
+
+
+def _words(done: RigCalibration, names: list[str], working_mm: float) -> list[str]:
+    lines = [f"{done.shots} instants; residual on instants that were left out {done.held_out_px:.2f} px, corners lie "
+             f"{done.epipolar_px:.2f} px off each other's epipolar lines"]  # fmt: skip
+    for k, place in enumerate(done.rig_from_camera):
+        x, y, z = place.pose.translation_mm
+        if k == 0:
+            lines.append(f"{names[0]}: the rig's frame; residual {done.rms_px[0]:.2f} px")
+            continue
+        sd = (place.covariance.diagonal()[3:].sum()) ** 0.5
+        late = (
+            f"{done.late_ms[k]:+.2f} ms (sd {done.late_sd_ms[k]:.2f}) behind the first"
+            if math.isfinite(done.late_sd_ms[k])
+            else "lateness not tested: the board stood still or jumped"
+        )
+        lines.append(
+            f"{names[k]}: at ({x:.2f}, {y:.2f}, {z:.2f}) mm (sd {sd:.2f}), turned by "
+            f"{math.degrees(place.pose.angle_rad):.2f} degrees; residual {done.rms_px[k]:.2f} px; {late}"
+        )
+    lines.append(f"predicted error between the cameras at {working_mm:g} mm: {done.predicted_mm:.2f} mm (95 %)")
+    return lines
