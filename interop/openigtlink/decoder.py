@@ -134,9 +134,9 @@ class Decoder:
             return True
         size = self._header.body_bytes
         if ready >= size:
-            body = bytes(memoryview(self._stage)[self._start : self._start + size])
+            body = bytes(self._stage[self._start : self._start + size])
             self._start += size
-            self._finish(memoryview(body), out)
+            self._finish(body, out)
             return True
         if size > STAGE_BYTES - HEADER.size:
             self._body = np.empty(size, np.uint8).data
@@ -171,7 +171,7 @@ class Decoder:
         self._skip, self._header = header.body_bytes, None
         self._count(Refused(header.type, header.device, why, words), out)
 
-    def _finish(self, body: memoryview, out: list[Event]) -> None:
+    def _finish(self, body: bytes | memoryview, out: list[Event]) -> None:
         header, self._header = self._header, None
         assert header is not None
         if self.check_crc and (found := crc64(body)) != header.crc:

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from interop.openigtlink.crc import crc64
 from interop.openigtlink.fields import DEVICE_BYTES, BadContent, Bytes, Part, packed_text, read_text
@@ -33,10 +33,10 @@ ASKING = ("GET_", "STT_", "STP_", "RTS_")
 HEADER = struct.Struct(">H12s20sQQQ")
 EXTENDED = struct.Struct(">HHII")
 _ENTRY = struct.Struct(">HHI")
+NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """The first 58 bytes. `stamp` is 32.32 fixed point, 0 where the sender gives no time."""
 
     version: int
@@ -64,7 +64,7 @@ class Message:
     device: str
     content: Content
     t_ns: int | None = None
-    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    metadata: Mapping[str, str] = field(default_factory=lambda: NO_METADATA)
     number: int = 0
     version: Version = 1
 
@@ -99,7 +99,7 @@ def encoded(message: Message, version: Version | None = None) -> bytes:
 
 def decode(header: Header, body: Bytes) -> Message:
     """A message of a known type whose sum was checked. Raises BadContent."""
-    content, metadata, number = memoryview(body), MappingProxyType[str, str]({}), 0
+    content, metadata, number = body, NO_METADATA, 0
     if header.version == 2:
         if len(body) < EXTENDED.size:
             raise BadContent(f"{header.type} of {len(body)} bytes has no room for an extended header")

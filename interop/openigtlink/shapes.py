@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -239,6 +240,8 @@ class Trajectories:
             if kind not in (ENTRY_ONLY, TARGET_ONLY, BOTH):
                 raise BadContent(f"TRAJ has an element of type {kind}; 1, 2 or 3")
             values = floats(body, 7, at + 102)
+            if not math.isfinite(values[6]):
+                raise BadContent("TRAJ has a diameter that is not finite")
             out.append(
                 Trajectory(
                     read_text(name),

@@ -2,7 +2,7 @@
 //   peer listen PORT COUNT      connect, print a line a message
 //   peer say PORT               connect, send one of each type, wait for the other side to close
 //   peer serve HZ COUNT         listen, print the port, send COUNT transforms at HZ
-//   peer ask PORT               connect, send STT_QTDATA and GET_CAPABILITY, print 5 answers
+//   peer ask PORT               connect, send STT_QTDATA and GET_CAPABILITY, print what comes till the other side closes
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -224,7 +224,7 @@ int main(int argc, char** argv) {
     igtl::StartQuaternionTrackingDataMessage::Pointer m = igtl::StartQuaternionTrackingDataMessage::New();
     m->SetResolution(10); send(&*s, m, "Peer", false);
     igtl::GetCapabilityMessage::Pointer g = igtl::GetCapabilityMessage::New(); send(&*s, g, "Peer", false);
-    for (int i = 0; i < 5; i++) if (!hear(s)) return 2;
+    while (hear(s)) {}
   }
   s->CloseSocket();
   return 0;
