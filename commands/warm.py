@@ -14,6 +14,7 @@ import numpy as np
 from demo.guiding import ASSETS
 from demo.standin import PhantomStandin
 from demo.stream import LENS, theatre
+from interop.openigtlink.crc import crc64
 from spatial.frames import Camera
 from spatial.rigid import Points, Rigid, UncertainRigid
 from tracking.bodies.body import board
@@ -50,6 +51,7 @@ def warm() -> None:
     scan = synthesise(phantom, scan_grid(phantom, pixel_mm=0.9, slice_mm=1.2))
     spacing = (scan.grid.pixel_mm, scan.grid.pixel_mm, scan.grid.slice_mm)
     grid = Grid(scan.grid.size, np.array(spacing), scan.grid.origin_mm, np.eye(3))
+    crc64(b"123456789")
     twin, labels = build_twin(Volume(grid, scan.hu), None)
     numbers = np.asarray(labels.labels, np.uint8)
     present(nearest(mapped(numbers, np.arange(256, dtype=np.uint8)), patient_from_index(grid), grid))
