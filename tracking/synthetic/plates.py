@@ -22,7 +22,7 @@ from spatial.rigid import Array, Points, Rigid
 from tracking.bodies.body import BadBody, Body
 from tracking.detection.markers import find_dictionary
 
-STEP_PX = 0.5  # a moving plate is drawn once each half pixel of its way
+STEP_PX = 1.0  # a moving plate is drawn once each pixel of its way: the lens' blur levels that; twice without blur
 STEPS = 64
 BLACK, WHITE, BACK = 0.09, 0.86, 0.45  # reflectance of ink, paper, and a plate's back
 
@@ -111,7 +111,7 @@ def lay(
     if len(plate.cells_from_ray) > 1 and span_ns > 0:
         exposed, rolled = exposure_ns / span_ns, readout_ns / span_ns
         way_px = float(np.linalg.norm(np.diff(plate.outline_px, axis=0), axis=2).sum(axis=0).max()) * exposed
-        steps = min(max(math.ceil(way_px / STEP_PX), 1), STEPS)
+        steps = min(max(math.ceil(way_px / STEP_PX * (1 if fine > 1 else 2)), 1), STEPS)
     _lay(
         plate.cells_from_ray, plate.pattern, plate.facing, grid, depth_mm, picture, left, top,
         max(box[0], left), max(box[1], top), box[2], box[3], fine, steps, exposed, rolled,
