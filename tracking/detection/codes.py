@@ -55,6 +55,14 @@ class CodeBook:
         """How many ids there are."""
         return len(self.words)
 
+    def patterns(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Cells (N, n, n) of ids (N,) with their border, 1 white and 0 black."""
+        out = np.zeros((len(ids), self.cells, self.cells), dtype=np.uint8)
+        shifts = np.arange(self.bits**2, dtype=np.uint64)[::-1]
+        bits = (self.words[ids, 0][:, None] >> shifts) & np.uint64(1)
+        out[:, 1:-1, 1:-1] = bits.reshape(-1, self.bits, self.bits)
+        return out
+
 
 @dataclass(frozen=True, eq=False)
 class Readings:

@@ -27,7 +27,7 @@ from tracking.detection.codes import (
     match,
     read,
 )
-from tracking.detection.edges import FAILED_SD_PX, fit_corners
+from tracking.detection.edges import fit_corners
 from tracking.detection.quads import Quads, quads
 
 cv2.setNumThreads(2)
@@ -42,7 +42,7 @@ class Detections:
     """Markers of one dictionary in one raw picture; nothing here says which body they belong to.
 
     `ids` (N,), `corners_px` (N, 4, 2) in OpenCV's order, pixel centres at integers. `whitening` (N, 8, 8) times a
-    corner error (x0, y0, ... y3) has unit variance, its rows in pairs of independent measurements. `method` (N,):
+    corner error (x0, y0, ... y3) has unit variance. `method` (N,):
     EDGES, PARTLY (some sides could not be fitted) or SUBPIX (too small for the fit). `blur_px` (N,): the widest of a
     marker's edges, 0 where none was fitted.
     """
@@ -182,25 +182,19 @@ def refine(
     n = len(coarse.ids)
     corners, whitening = coarse.corners_px.copy(), np.tile(np.eye(8) / SUBPIX_SD_PX, (n, 1, 1))
     method, blur = ["SUBPIX"] * n, np.zeros(n)
-    for inverted in (False, True):
-        rows = np.flatnonzero(coarse.inverted == inverted)
-        if not len(rows):
+    codes = book.patterns(coarse.ids) ^ coarse.inverted[:, None, None].astype(np.uint8)
+    sd_px = {} if hidden_sd_px is None else {"coarse_sd_px": hidden_sd_px}
+    fit = fit_corners(luma, coarse.corners_px, codes, pinhole, **sd_px)
+    for row, start in enumerate(coarse.corners_px):
+        edge_px = float(np.linalg.norm(np.roll(start, -1, axis=0) - start, axis=1).min())
+        astray = np.abs(fit.corners_px[row] - start).max() > max(4.0, 0.1 * edge_px)
+        sides = int(fit.fitted[row].sum())
+        if astray or sides < (2 if hidden_sd_px is None else 1):
+            corners[row] = start if hidden_sd_px is not None else _subpix(luma, start, edge_px)
             continue
-        light = np.asarray(255 - luma) if inverted else luma
-        fit = fit_corners(light, coarse.corners_px[rows], book.cells, pinhole)
-        for k, row in enumerate(rows.tolist()):
-            start = coarse.corners_px[row]
-            edge_px = float(np.linalg.norm(np.roll(start, -1, axis=0) - start, axis=1).min())
-            astray = np.abs(fit.corners_px[k] - start).max() > max(4.0, 0.1 * edge_px)
-            sides = int(fit.fitted[k].sum())
-            if astray or sides < (2 if hidden_sd_px is None else 1):
-                corners[row] = start if hidden_sd_px is not None else _subpix(light, start, edge_px)
-                continue
-            corners[row], whitening[row] = fit.corners_px[k], fit.whitening[k]
-            if hidden_sd_px is not None:
-                whitening[row, np.repeat(~fit.fitted[k], 2)] *= FAILED_SD_PX / hidden_sd_px
-            method[row] = "EDGES" if sides == 4 else "PARTLY"
-            blur[row] = float(fit.blur_px[k][fit.fitted[k]].max())
+        corners[row], whitening[row] = fit.corners_px[row], fit.whitening[row]
+        method[row] = "EDGES" if sides == 4 else "PARTLY"
+        blur[row] = float(fit.blur_px[row][fit.fitted[row]].max())
     found = Detections(book.dictionary, coarse.ids, corners, whitening, tuple(method), blur)
     return found if hidden_sd_px is None else found.where(np.array([m != "SUBPIX" for m in method], dtype=np.bool_))
 
