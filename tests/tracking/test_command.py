@@ -17,6 +17,7 @@ from spatial.rigid import Rigid
 from tests.data import shared_data
 from tests.tracking.test_real import bard_camera
 from tracking.calibration.camera_file import save_camera
+from tracking.sources.folder import read_picture
 
 RUNNER = CliRunner()
 KEYS = {"frame", "t_ns", "body", "status", "how", "reason", "camera_from_body", "covariance", "rms_px", "corners_px"}
@@ -143,3 +144,90 @@ def test_two_bodies_with_a_marker_in_common_are_refused(blank: Path) -> None:
     )
     assert result.exit_code == 2
     assert "both bear marker 0" in result.stderr
+
+
+def lined(name: str, markers: range, mirrored: bool = False) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Markers of 60 px side by side on a light page of 600 x 140 px."""
+    page = np.full((140, 600), 225, dtype=np.uint8)
+    for k, marker in enumerate(markers):
+        tag = cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, name)).generateImageMarker(marker, 60)
+        page[40:100, 25 + 110 * k : 85 + 110 * k] = tag
+    page = cv2.GaussianBlur(page, (0, 0), 0.7)
+    return np.ascontiguousarray(page[:, ::-1]) if mirrored else page
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    """A folder of one picture with five markers of DICT_5X5_50, a mirrored one beside it, a camera file for both."""
+    for folder, mirrored in (("upright", False), ("mirrored", True)):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "a.png"), lined("DICT_5X5_50", range(3, 8), mirrored))
+    save_camera(tmp_path / "c.yml", Pinhole(600, 140, 600, 600, 299.5, 69.5))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "words"),
+    [
+        ("upright", "DICT_APRILTAG_36h11", "DICT_5X5_50 would explain 5 squares (ids 3, 4, 5, 6, 7)"),
+        ("mirrored", "DICT_5X5_50", "5 squares would be markers of DICT_5X5_50 in a mirror (ids 3, 4, 5, 6, 7)"),
+    ],
+)
+def test_pictures_of_other_markers_say_which(page: Path, folder: str, name: str, words: str) -> None:
+    result = run(page / folder, "--camera", page / "c.yml", "--dictionary", name, "--size-mm", 20)
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_stray_marker_of_a_short_code_brings_the_better_dictionary(tmp_path: Path) -> None:
+    folder = shared_data("ar_opencv_aruco")
+    (tmp_path / "p").mkdir()
+    picture = cv2.imread(str(folder / "singlemarkersoriginal.jpg"))
+    cv2.imwrite(str(tmp_path / "p" / "a.png"), picture)
+    camera = folder / "tutorial_camera_charuco.yml"
+    result = run(tmp_path / "p", "--camera", camera, "--dictionary", "DICT_4X4_50", "--size-mm", 20, "--json")
+    assert [line["body"] for line in lines(result)] == ["marker:17"]  # a wine glass on a dark square
+    assert "DICT_6X6_250 would explain 6 squares" in result.stderr
+
+
+def test_overlays_and_a_file_of_lines_for_every_other_picture(tmp_path: Path) -> None:
+    result = run(
+        "synthetic:frames=5,size=640x360", "--dictionary", "DICT_APRILTAG_36h11", "--size-mm", 40, "--every", 2,
+        "--overlay", tmp_path / "drawn", "--out", tmp_path / "lines.jsonl",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["000000.png", "000002.png", "000004.png"]
+    kept = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
+    assert [line["frame"] for line in kept] == [k for k in (0, 2, 4) for _ in range(4)]
+    assert set(kept[0]) >= KEYS
+    drawn = read_picture(tmp_path / "drawn" / "000000.png")
+    (x, y), *_ = kept[0]["corners_px"]["0"]
+    red, green, blue = drawn[round(y), round(x)].tolist()
+    assert red > 200 > green >= blue  # a red dot marks the first corner
+
+
+def test_ctrl_c_ends_with_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(source: Any) -> Any:
+        for k, frame in enumerate(source):
+            if k == 2:
+                raise KeyboardInterrupt
+            yield frame
+
+    monkeypatch.setattr("tracking.sources.watch.watch", interrupted)
+    result = run("synthetic:frames=5,size=640x360", "--dictionary", "DICT_APRILTAG_36h11", "--size-mm", 40)
+    assert result.exit_code == 130
+    assert "marker:0: tracked in 2 of 2 pictures" in result.stderr
+    assert result.stderr.splitlines()[-1] == "Cancelled."
+
+
+def test_a_recording_of_a_scene_at_rest_is_tracked_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    for name in ("a", "b"):
+        cv2.imwrite(str(tmp_path / "p" / f"{name}.png"), lined("DICT_5X5_50", range(3, 4)))
+    save_camera(tmp_path / "c.yml", Pinhole(600, 140, 600, 600, 299.5, 69.5))
+    result = run(
+        tmp_path / "p", "--camera", tmp_path / "c.yml", "--dictionary", "DICT_5X5_50", "--size-mm", 20, "--json"
+    )
+    assert [line["status"] for line in lines(result)] == ["TRACKED", "TRACKED"]
+    assert lines(result)[1]["reason"] == "the picture is the one before again"

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tracking.detection.codes import IMPURE, READ, CodeBook, code_book, dictionary_names, match, read
+from spatial.rigid import Array
+from tracking.detection.codes import READ, CodeBook, code_book, dictionary_names, match, read
 from tracking.detection.markers import squares
-from tracking.detection.quads import Quads
 
 CHANCE = 1e-4  # that squares of something else read as well as this
-SMALL_CELL_PX = 2.0
 
 
 @dataclass(frozen=True)
@@ -57,46 +56,39 @@ def explain(luma: NDArray[np.uint8], asked: Mapping[str, Collection[int] | None]
         if book.bits not in readings:
             reading = read(luma, candidates.corners_px, book.bits)
             rows = np.flatnonzero((reading.verdict == READ) & (reading.inverted == candidates.bright))
-            words = reading.words[_apart(candidates, rows)]
-            lit = np.bitwise_count(words) / book.bits**2
-            readings[book.bits] = words[(lit > 0.15) & (lit < 0.85)]  # no chessboard's squares
+            lit = np.bitwise_count(reading.words[rows]) / book.bits**2
+            rows = rows[(lit > 0.15) & (lit < 0.85)]  # no chessboard's squares
+            readings[book.bits] = reading.words[rows], _places(candidates.corners_px[rows])
         for mirrored in (False, True):
-            hint = _judge(book, readings[book.bits], mirrored)
+            hint = _judge(book, *readings[book.bits], mirrored)
             if hint is not None:
                 hints.append(hint)
-    return min(hints, key=lambda h: (h.chance, h.dictionary not in asked), default=None)
+    return min(hints, key=lambda h: (h.dictionary not in asked, h.chance), default=None)
 
 
-def unread(luma: NDArray[np.uint8], bits: int) -> int:
-    """How many dark squares of a picture are too small or too blurred to be read as `bits` x `bits` cells."""
-    candidates = squares(luma)
-    reading = read(luma, candidates.corners_px, bits)
-    sides = np.linalg.norm(np.roll(candidates.corners_px, -1, axis=1) - candidates.corners_px, axis=2).min(axis=1)
-    small = sides < SMALL_CELL_PX * (bits + 2)
-    return int(((reading.verdict == IMPURE) & small & ~candidates.bright).sum())
-
-
-def _judge(book: CodeBook, words: NDArray[np.uint64], mirrored: bool) -> Hint | None:
+def _judge(book: CodeBook, words: NDArray[np.uint64], place: NDArray[np.int64], mirrored: bool) -> Hint | None:
+    n = len(set(place.tolist()))
     ids, _, off = match(words, book.mirrored if mirrored else book.words)
     found = ids[off == 0]
     if not len(found):
         return None
-    # the chance that so many of n squares match by accident (Chernoff), one dictionary of several
-    p = min(1.0, 4 * len(book) / 2.0 ** (book.bits**2))
-    share = len(found) / len(words)
+    # the chance that so many of n places match by accident (Chernoff); several squares may stand in one place
+    p = min(1.0, 4 * len(book) / 2.0 ** (book.bits**2) * len(words) / n)
+    share = len(set(place[off == 0].tolist())) / n
     if share <= p:
         return None
     rest = (1 - share) * math.log((1 - share) / (1 - p)) if share < 1 else 0.0
-    chance = math.exp(-len(words) * (share * math.log(share / p) + rest))
+    chance = math.exp(-n * (share * math.log(share / p) + rest))
     return Hint(book.dictionary, tuple(sorted(set(found.tolist()))), mirrored, chance) if chance < CHANCE else None
 
 
-def _apart(candidates: Quads, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """One square of each place."""
-    kept: list[int] = []
-    centres = candidates.corners_px.mean(axis=1)
-    for row in rows.tolist():
-        span = float(np.ptp(candidates.corners_px[row], axis=0).max())
-        if all(np.abs(centres[row] - centres[other]).max() > 0.3 * span for other in kept):
-            kept.append(row)
-    return np.array(kept, dtype=np.int64)
+def _places(corners_px: Array) -> NDArray[np.int64]:
+    """Which place each square stands in: nested ones share it."""
+    place = np.arange(len(corners_px))
+    centres = corners_px.mean(axis=1)
+    spans = np.ptp(corners_px, axis=1).max(axis=1)
+    for k in range(len(corners_px)):
+        near = np.abs(centres[:k] - centres[k]).max(axis=1) < 0.3 * np.minimum(spans[:k], spans[k])
+        if near.any():
+            place[k] = place[int(np.argmax(near))]
+    return place
