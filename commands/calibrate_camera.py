@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tracking.calibration.camera_job import CameraCalibration
     from tracking.calibration.collect import Collected
     from tracking.calibration.predicted import Volume
+    from tracking.sources.live import LiveSource
 
 SHAPES = ("auto", "flat", "free")
 
@@ -100,18 +101,38 @@ def gather(source: str, board: Board, most: int, goal: tuple[Array, Volume, floa
     from tracking.calibration.board_view import BoardView
     from tracking.calibration.camera_job import WrongBoard
     from tracking.calibration.collect import collect
+    from tracking.sources.live import LiveSource
     from tracking.sources.source import open_source
 
     with open_source(source) as opened:
-        with progress_bar("Pictures") as progress:
-            gathered = collect(opened, board, most=most, progress=progress)
         name = opened.name
+        if goal is not None and isinstance(opened, LiveSource):
+            gathered = _guided(opened, board, most, goal)
+        else:
+            with progress_bar("Pictures") as progress:
+                gathered = collect(opened, board, most=most, progress=progress)
     usable = sum(isinstance(view, BoardView) for view in gathered.found)
     if usable < max(1, gathered.looked_at // 4) and gathered.samples:
         instead = another_board(gathered.samples, board)
         if instead is not None:
             raise WrongBoard(f"{usable} of {gathered.looked_at} pictures show {board}; {instead}", path=name)
     return gathered
+
+
+def _guided(opened: LiveSource, board: Board, most: int, goal: tuple[Array, Volume, float]) -> Collected:
+    """From a live camera: told in a window, or in words, what to do next."""
+    from tracking.calibration.collect import collect
+    from tracking.calibration.guide import Guide, open_window
+
+    window = open_window()
+    if window is None:
+        say("no display: told in words; Ctrl-C cancels")
+    guide = Guide(board, *goal, say=say, window=window)
+    try:
+        return collect(opened, board, most=most, watch=guide.watch)
+    finally:
+        if window is not None:
+            window.close()
 
 
 def picked(gathered: Collected) -> dict[str, Any]:

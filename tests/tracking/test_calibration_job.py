@@ -23,12 +23,15 @@ from tracking.calibration.camera_job import (
     calibrate_camera,
     sift,
 )
+from tracking.calibration.collect import Offer, Picker
 from tracking.calibration.coverage import coverage
 from tracking.calibration.drift import lens_change
+from tracking.calibration.guide import Guide
 from tracking.calibration.lens_model import MODELS
 from tracking.calibration.model_choice import choose
 from tracking.calibration.predicted import Foresight, NothingSeen, Volume
 from tracking.calibration.recheck import NotThisCamera, recheck
+from tracking.frame import Frame
 
 BODY: Array = np.concatenate(list(tags("b", "DICT_APRILTAG_36h11", range(4), 40.0, 20.0, 2).corners_mm.values()))
 ONE = ("k2+tangential",)
@@ -206,3 +209,36 @@ def test_boards_are_read_and_refused() -> None:
 def test_a_volume_that_the_camera_can_not_see() -> None:
     with pytest.raises(NothingSeen, match="does not fit"):
         Foresight.of(MODELS["k2"], replace(WEBCAM, distortion=()), BODY, Volume(20, 30))
+
+
+def test_a_person_is_guided_until_it_is_enough() -> None:
+    """Views as a camera would give them: first all alike, then all that is asked for."""
+    told: list[str] = []
+    shown: list[tuple[int, ...]] = []
+
+    def window(picture: Array) -> bool:
+        shown.append(picture.shape)
+        return len(shown) < 100
+
+    guide = Guide(CHARUCO, BODY, Volume(), 0.5, told.append, window)  # type: ignore[arg-type]
+    picker = Picker(CHARUCO)
+    frame = Frame(0, np.full((720, 1280), 80, dtype=np.uint8), 0)
+    alike = views_of(np.random.default_rng(1), WEBCAM, count=8, spread=0.05, far=2.6, tilt_deg=5, noise_px=0.03)
+    varied = views_of(np.random.default_rng(2), WEBCAM, count=40, noise_px=0.03)
+    assert not guide.watch(frame, Offer(False, "hold still"), picker)
+    after = []
+    for view in [*alike, *varied]:
+        picker.kept.append(view)
+        enough = guide.watch(frame, Offer(True, "taken", view), picker)
+        after.append(guide.words)
+        if enough:
+            break
+    assert "hardly seen" in after[7] or "tilt" in after[7]
+    assert 15 <= len(picker.kept) < 45
+    assert enough
+    assert guide.error_mm is not None
+    assert guide.error_mm < 0.5
+    assert told[-1].endswith("Enough.")
+    assert set(shown) == {(540 + 84, 960, 3)}
+    stopped = Guide(CHARUCO, BODY, Volume(), 0.5, told.append, lambda picture: False)
+    assert stopped.watch(frame, Offer(False, "hold still"), picker)  # the window was closed
