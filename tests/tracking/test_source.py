@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tracking.latest import Latest
 from tracking.sources.folder import FolderSource
-from tracking.sources.source import BadSource, NoVideo, open_source
+from tracking.sources.source import BadSource, NoVideo, is_live, open_source
 from tracking.synthetic.camera import BadSynthetic
 from tracking.video import VideoNotWritten, write_mp4
 
@@ -144,6 +144,12 @@ def test_a_wrong_index_is_named(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "pictures" / "index.csv").write_text(text)
     with pytest.raises(NoVideo, match=words):
         open_source(str(tmp_path / "pictures"))
+
+
+def test_what_goes_on_by_itself_is_live() -> None:
+    assert [is_live(s) for s in ("camera:0", "rtsp://host/a", "HTTP://host/a", "synthetic:", "a.mp4", "C:/a.mp4")] == [
+        True, True, True, False, False, False,
+    ]  # fmt: skip
 
 
 def test_the_same_picture_again_is_marked(tmp_path: Path) -> None:

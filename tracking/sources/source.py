@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tracking.frame import Frame, FrameSource
-from tracking.sources.camera import camera_source
+from tracking.sources.camera import CameraSource, camera_source
 from tracking.sources.closing import BadSource, CameraSilent, Closing, NoVideo, SizeChanged
 from tracking.sources.folder import FolderSource, read_picture
 from tracking.sources.stream import SCHEMES, StreamSource
@@ -15,6 +15,17 @@ __all__ = [
     "BadSource", "CameraSilent", "Closing", "Frame", "FrameSource", "NoVideo", "SizeChanged", "open_source",
     "read_picture",
 ]  # fmt: skip
+
+
+def is_live(spec: str) -> bool:
+    """Whether the source goes on by itself, with stamps of the computer's monotonic clock: a camera, a stream."""
+    kind, slashes, _ = spec.partition("://")
+    return spec.lower().startswith("camera:") or (bool(slashes) and kind.lower() in SCHEMES)
+
+
+def notes(source: FrameSource) -> tuple[str, ...]:
+    """What was asked of a camera and did not hold, a sentence each."""
+    return source.notes if isinstance(source, CameraSource) else ()
 
 
 def open_source(spec: str) -> FrameSource:
