@@ -19,6 +19,7 @@ from spatial.faults import Fault, Misuse
 
 if TYPE_CHECKING:
     from tracking.calibration.camera_file import Calibrated
+    from tracking.diamonds import DiamondTracker
     from tracking.frame import Frame, FrameSource, Stopped
     from tracking.history.timed import TimedPose
     from tracking.pose.sighting import Sighting
@@ -116,6 +117,9 @@ def track(
     bodies: Annotated[list[Path] | None, typer.Option(help="Marker body file; repeat for several.")] = None,
     dictionary: Annotated[str | None, typer.Option(help="Instead: OpenCV's dictionary of single markers.")] = None,
     size_mm: Annotated[float | None, typer.Option(help="… and the edge of their black square.")] = None,
+    diamond_mm: Annotated[
+        float | None, typer.Option(help="… or the squares' edge of ChArUco diamonds of them.")
+    ] = None,
     every: Annotated[int, typer.Option(min=1, help="Use every N-th picture only.")] = 1,
     overlay: Annotated[Path | None, typer.Option(help="Folder for the pictures with what was found drawn in.")] = None,
     out: Annotated[Path | None, typer.Option(help="File for the JSON lines, beside or instead of --json.")] = None,
@@ -137,11 +141,15 @@ def track(
         return
     if bool(bodies) == (dictionary is not None):
         raise Misuse("give either --bodies FILE (repeated for several) or --dictionary NAME with --size-mm S")
-    if dictionary is not None and size_mm is None:
-        raise Misuse("--dictionary needs --size-mm: the edge of the markers' black square")
+    if dictionary is not None and (size_mm is None) == (diamond_mm is None):
+        raise Misuse("--dictionary needs --size-mm, the edge of the markers' black square, or else --diamond-mm")
+    for name, mm in (("--size-mm", size_mm), ("--diamond-mm", diamond_mm)):
+        if mm is not None and not (math.isfinite(mm) and mm > 0):
+            raise Misuse(f"{name} is {mm:g}; an edge is longer than 0 mm")
 
     from tracking.bodies.body import load
     from tracking.detection.codes import code_book
+    from tracking.diamonds import DiamondTracker
     from tracking.sources.live import LiveSource
     from tracking.sources.source import open_source
     from tracking.tracker import Tracker
@@ -152,7 +160,10 @@ def track(
     with open_source(source) as pictures:
         known = _calibrated(pictures, camera)
         live = isinstance(pictures, LiveSource)
-        if dictionary is not None and size_mm is not None:
+        tracker: Tracker | DiamondTracker
+        if dictionary is not None and diamond_mm is not None:
+            tracker = DiamondTracker(known, dictionary, diamond_mm)
+        elif dictionary is not None and size_mm is not None:
             tracker = Tracker.of_singles(known, dictionary, size_mm, live=live)
         else:
             tracker = Tracker(known, loaded, live=live)
@@ -181,7 +192,12 @@ class _Output:
 
 
 def _follow(
-    pictures: FrameSource, tracker: Tracker, output: _Output, every: int, dictionary: str | None, seconds: float | None
+    pictures: FrameSource,
+    tracker: Tracker | DiamondTracker,
+    output: _Output,
+    every: int,
+    dictionary: str | None,
+    seconds: float | None,
 ) -> None:
     """Every picture to the end, to the limit or to Ctrl-C; then the summary."""
     from tracking.sources.watch import watch
@@ -197,14 +213,15 @@ def _follow(
     if not summary.markers:
         raise _nothing(summary.pictures, puzzles, pictures.name)
     if dictionary is not None:
-        ids = ", ".join(str(min(body.corners_mm)) for body in tracker.bodies)
-        say(f"{len(tracker.bodies)} markers of {dictionary} in {summary.pictures} pictures: {ids}")
+        names = [body.name.split(":", 1) for body in tracker.bodies]
+        ids = ", ".join(name for _, name in names)
+        say(f"{len(names)} {names[0][0]}s of {dictionary} in {summary.pictures} pictures: {ids}")
     say(*summary.lines(), *([f"where little was found: {puzzles.advice}"] if puzzles.advice else []))
 
 
 def _one(
     event: Frame | Stopped,
-    tracker: Tracker,
+    tracker: Tracker | DiamondTracker,
     output: _Output,
     every: int,
     summary: Summary,
@@ -247,8 +264,8 @@ def _one(
 class _Puzzles:
     """Pictures in which nothing, or a stray marker or two, was found: what would explain them better?"""
 
-    def __init__(self, tracker: Tracker) -> None:
-        self.asked = dict(tracker.finder.wanted)
+    def __init__(self, tracker: Tracker | DiamondTracker) -> None:
+        self.asked = dict(tracker.wanted)
         self.words: Counter[str] = Counter()
         self.pictures = 0
 

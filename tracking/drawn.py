@@ -43,7 +43,8 @@ def drawn(
             _lines(canvas, np.vstack([corners, corners[:1]]), colour, thick)
             _dot(canvas, corners[0], RED, 2.5 * scale + 1)
             if np.ptp(corners, axis=0).max() > 20 * scale:
-                labels.append((str(marker), corners[corners[:, 1].argmax()] + (0, 12 * scale), colour))
+                name = sighting.body.partition(":")[2] or str(marker)  # of a marker or a diamond on its own
+                labels.append((name, corners[corners[:, 1].argmax()] + (0, 12 * scale), colour))
         found = sighting.camera_from_body
         body = by_name.get(sighting.body)
         if found is not None and body is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType, TracebackType
@@ -93,6 +93,11 @@ class Tracker:
     def histories(self) -> Mapping[str, PoseHistory[Any]]:
         """The pose history of each body, by name."""
         return MappingProxyType(self._histories)
+
+    @property
+    def wanted(self) -> Mapping[str, Collection[int] | None]:
+        """The markers that are looked for, by dictionary; None is all of them."""
+        return self.finder.wanted
 
     def see(self, frame: Frame) -> tuple[Sighting[Any], ...]:
         """Track every body in a raw picture and keep what was found. Raises WrongResolution."""
