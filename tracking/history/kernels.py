@@ -8,7 +8,8 @@ speed is constant but for white acceleration, over a few pictures the bend of th
 
 How restless the body is, is not known beforehand: a posterior over levels of acceleration, of turning and of shifting,
 is updated by how likely each innovation is under each level, and the filter runs on its mean. How well predictions
-over 33 and 100 ms turn out is measured as they come true, and scales what the next ones claim.
+over 33 and 100 ms turn out is measured as they come true. It scales what the next ones claim; and where the body did
+not go on as foretold (a tremor turns back before 33 ms are over), the next ones go only as far as was right.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ ANYWHERE = 0.005  # how often it goes to any other
 SPEED_MM_S, TURN_RAD_S = 250.0, 1.5  # sd of a body's rates when it is first seen
 CLAIM_S = 1.0  # over how long predictions that came true are averaged
 CLAIM_TARGET = 0.87  # of a squared error over its claim: below 1, as hands have longer tails than a Gaussian
-CLAIM_LEAST, CLAIM_MOST = 0.05, 30.0
+CLAIM_LEAST, CLAIM_MOST = 0.02, 30.0
+REACH_S = 0.3  # over how long it is averaged how far predictions should have gone
+REACH_MOST = 1.05
 SUDDEN_MM_S2, SUDDEN_RAD_S2 = 10_000.0, 100.0  # sd of accelerations that begin between two pictures: the gate's
 
 # where each part of a belief ends: rotation and translation; rates and accelerations; covariance; the levels' posterior
-# and mean square (turning, shifting); the scale of claims of each axis, near and far; the two horizons (s) of these
-POSE, RATES, ERRORS, LEVELS, SPREAD, CLAIMS, SIZE = 12, 24, 348, 360, 362, 374, 376
+# and mean square (turning, shifting); the scale of claims of each axis, near and far; the two horizons (s) of these;
+# how far predictions should have gone and how far they went, near (turning, shifting) and far
+POSE, RATES, ERRORS, LEVELS, SPREAD, CLAIMS, HORIZONS, SIZE = 12, 24, 348, 360, 362, 374, 376, 384
 Q_SMALL = 0.02
 
 
@@ -238,6 +242,8 @@ def begin(seen: Array) -> Array:
     for i in range(SPREAD, CLAIMS):
         out[i] = 1.0
     out[CLAIMS], out[CLAIMS + 1] = 0.033, 0.1
+    for i in range(HORIZONS, SIZE):
+        out[i] = 1e-9
     return out
 
 
@@ -268,19 +274,50 @@ def update(belief: Array, seen: Array, dt: float) -> tuple[Array, float]:
 
 
 @njit
+def _between(near: float, far: float, belief: Array, dt: float) -> float:
+    """What is 0 at once, `near` and `far` at the belief's two horizons: `dt` ahead."""
+    first, second = belief[CLAIMS], max(belief[CLAIMS + 1], belief[CLAIMS] + 1e-3)
+    if dt < first:
+        return float(near * dt / first)
+    return float(near + (far - near) * min(1.0, (dt - first) / (second - first)))
+
+
+@njit
+def _reach(belief: Array, half: int, dt: float) -> float:
+    """Which part of its way a prediction `dt` ahead goes: turning (0) or shifting (1)."""
+    k = HORIZONS + 2 * half
+    near = min(max(belief[k] / belief[k + 1], 0.0), REACH_MOST)
+    far = min(max(belief[k + 4] / belief[k + 5], 0.0), REACH_MOST)
+    return float(1.0 + _between(near - 1.0, far - 1.0, belief, dt))
+
+
+@njit
 def learn(belief: Array, earlier: Array, seen: Array, dt: float, step: float, which: int) -> None:
     """Compare what `earlier` predicted `dt` ahead with what was seen, and scale such claims in `belief` accordingly.
 
     `which`: 0 for the shorter horizon, 1 for the longer; `step`: seconds since the sighting before this one.
     """
-    R, t, _, P, _, w = _advance(earlier, dt)
+    _, t, _, P, turn, w = _advance(earlier, dt)
     _add_noise(P, w, earlier[LEVELS:SPREAD])
-    e = _innovation(R, t, seen)
+    came = _innovation(earlier[:9].copy().reshape(3, 3), earlier[9:POSE], seen)
+    went = np.empty(6)
+    went[:3], went[3:] = rotation_vector(turn), t - earlier[9:POSE]
+    e = np.empty(6)
+    forget = np.exp(-step / REACH_S)
+    for half in range(2):
+        a, b, k = 3 * half, 3 * half + 3, HORIZONS + 4 * which + 2 * half
+        reach = _reach(earlier, half, dt)
+        e[a:b] = came[a:b] - reach * went[a:b]
+        for i in range(a, b):  # the filter's way, not gone to its end, is a doubt of its own
+            P[i, i] += ((1.0 - reach) * went[i]) ** 2
+        length = np.sqrt((went[a:b] ** 2).sum()) + 1e-12
+        belief[k] = forget * belief[k] + (1.0 - forget) * (went[a:b] * came[a:b]).sum() / length
+        belief[k + 1] = forget * belief[k + 1] + (1.0 - forget) * length
     share = 1.0 - np.exp(-step / CLAIM_S)
     for i in range(6):
         k = SPREAD + 6 * which + i
         ratio = e[i] ** 2 / (belief[k] * P[i, i] + seen[POSE + 7 * i])
-        grown = belief[k] * (1.0 + share * (min(ratio, 9.0) / CLAIM_TARGET - 1.0))
+        grown = belief[k] * (1.0 + share * (min(ratio, 16.0) / CLAIM_TARGET - 1.0))
         belief[k] = min(max(grown, CLAIM_LEAST), CLAIM_MOST)
     belief[CLAIMS + which] = dt
 
@@ -288,14 +325,22 @@ def learn(belief: Array, earlier: Array, seen: Array, dt: float, step: float, wh
 @njit
 def ahead(belief: Array, dt: float) -> Array:
     """The belief `dt` later, its covariance scaled by how such claims turned out."""
-    R, t, x, P, _, w = _advance(belief, dt)
+    _, t, x, P, turn, w = _advance(belief, dt)
     _add_noise(P, w, belief[LEVELS:SPREAD])
-    near, far = belief[CLAIMS], max(belief[CLAIMS + 1], belief[CLAIMS] + 1e-3)
     scale = np.ones(18)
     for i in range(6):
-        a, b = np.log(belief[SPREAD + i]), np.log(belief[SPREAD + 6 + i])
-        grown = a * dt / near if dt < near else a + (b - a) * min(1.0, (dt - near) / (far - near))
+        grown = _between(np.log(belief[SPREAD + i]), np.log(belief[SPREAD + 6 + i]), belief, dt)
         scale[i] = scale[6 + i] = scale[12 + i] = np.exp(grown / 2)
+    went = np.empty(6)
+    went[:3], went[3:] = rotation_vector(turn), t - belief[9:POSE]
+    for half in range(2):
+        a, b, reach = 3 * half, 3 * half + 3, _reach(belief, half, dt)
+        for i in range(a, b):
+            for j in range(a, b):
+                P[i, j] += (1.0 - reach) ** 2 * went[i] * went[j]
+        went[a:b] *= reach
+    R = rotation(went[:3]) @ belief[:9].copy().reshape(3, 3)
+    t = belief[9:POSE] + went[3:]
     out = belief.copy()
     out[:9] = _orthonormal(R).ravel()
     out[9:POSE], out[POSE:RATES] = t, x
