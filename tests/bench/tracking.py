@@ -10,7 +10,7 @@ import numpy as np
 
 from spatial.pinhole import Pinhole
 from spatial.rigid import Rigid, rotation_log
-from tests.bench import tracking_soak, tracking_time, tracking_wire
+from tests.bench import tracking_motion, tracking_soak, tracking_time, tracking_wire
 from tests.bench.measure import Job, Judgement, Side
 from tests.tracking.scene import bench
 from tracking.detection.markers import detect, find_dictionary
@@ -115,3 +115,4 @@ def jobs() -> Iterator[Job]:
     yield from tracking_time.jobs()
     yield from tracking_wire.jobs()
     yield from tracking_soak.jobs()
+    yield from tracking_motion.jobs()
