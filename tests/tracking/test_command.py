@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 from commands import markers, track
 from spatial.pinhole import Pinhole
 from spatial.rigid import Rigid
+from tests.bench.tracking_real import bard_camera
 from tests.data import shared_data
-from tests.tracking.test_real import bard_camera
 from tracking.calibration.camera_file import save_camera
 from tracking.sources.folder import read_picture
 

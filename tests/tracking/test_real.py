@@ -11,27 +11,23 @@ import numpy as np
 import pytest
 
 from spatial.frames import Camera
-from spatial.pinhole import Pinhole
 from spatial.rigid import Points
+from tests.bench.tracking_real import (
+    PUBLISHED,
+    RECORDING,
+    bard_bodies,
+    bard_by_opencv,
+    bard_camera,
+    opencv_boards,
+    phantom,
+    what_limits_bard,
+)
 from tests.data import shared_data
-from tracking.bodies.body import Body, board, from_bard_files
+from tracking.bodies.body import board
 from tracking.calibration.camera_file import load_camera, save_camera
 from tracking.detection.markers import detect, find_dictionary
 from tracking.sources.source import open_source, read_picture
 from tracking.tracker import Tracker
-
-
-def bard_camera(folder: Path) -> Pinhole:
-    K = np.loadtxt(folder / "calibration_640x480" / "calib.intrinsics.txt")
-    k = np.loadtxt(folder / "calibration_640x480" / "calib.distortion.txt")
-    return Pinhole(640, 480, K[0, 0], K[1, 1], K[0, 2], K[1, 2], tuple(k.tolist()))
-
-
-def bard_bodies(folder: Path) -> list[Body[Any]]:
-    return [
-        from_bard_files(folder / "reference.txt", "reference", "DICT_ARUCO_ORIGINAL"),
-        from_bard_files(folder / "pointer.txt", "pointer", "DICT_ARUCO_ORIGINAL", folder / "pointer_tip.txt"),
-    ]
 
 
 def test_bards_board_and_pointer_in_ten_of_ten_frames(tmp_path: Path) -> None:
@@ -61,6 +57,30 @@ def test_bards_board_and_pointer_in_ten_of_ten_frames(tmp_path: Path) -> None:
         ours = camera.project(Points[Camera]((pose @ Points(corners)).mm))
         assert np.abs(ours - theirs.reshape(-1, 2)).max() < 1e-6
     assert np.mean(residuals) < 1.3  # px; BARD has 1.3 to 1.6, the calibration is another camera's
+    assert max(residuals) < min(board_px for board_px, _ in bard_by_opencv(folder, cv2.aruco.CORNER_REFINE_NONE))
+
+
+def test_what_is_left_on_bards_board_is_the_camera_files_focal_length() -> None:
+    """One number freed takes two thirds of the residual away: the file is another camera's."""
+    limit = what_limits_bard(shared_data("ar_bard_guidance"), each=4)
+    assert limit["as calibrated"] > 1.0
+    assert limit["one focal length freed"] < 0.4
+    assert limit["f, centre, k1, k2 freed"] < 0.25
+
+
+def test_printed_boards_fit_their_pose_better_than_opencvs_unrefined_corners() -> None:
+    for ours, unrefined in opencv_boards(shared_data("ar_opencv_aruco")).values():
+        assert ours < unrefined
+
+
+def test_a_stylus_recording_registers_the_phantom_where_it_was_published() -> None:
+    """PLUS's fCal phantom: eight landmarks touched, two other rests left out by the residual alone."""
+    found = phantom(shared_data(RECORDING))
+    gap = found.pose.pose.translation_mm - PUBLISHED.translation_mm
+    assert found.rests == 10
+    assert np.linalg.norm(gap) <= 0.2
+    assert (found.pose.pose @ PUBLISHED.inverse()).angle_rad < np.radians(0.15)
+    assert np.sqrt((found.residuals_mm**2).mean()) < 0.358
 
 
 def test_the_photographed_print_has_the_bodys_layout() -> None:
