@@ -10,6 +10,7 @@ from commands.calibrate_check import check
 from commands.calibrate_hand_eye import hand_eye
 from commands.calibrate_instrument import instrument
 from commands.calibrate_latency import latency
+from commands.calibrate_readout import readout
 from commands.calibrate_stereo import stereo
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -23,6 +24,7 @@ def calibrate() -> None:
 app.command()(camera)
 app.command()(check)
 app.command()(stereo)
+app.command()(readout)
 app.command()(body)
 app.command()(instrument)
 app.command("hand-eye")(hand_eye)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from osteotwin import app
 from spatial.pinhole import Pinhole
-from spatial.rigid import Array, Rigid
+from spatial.rigid import Array, Rigid, rotation_exp, rotation_log
 from tests.data import shared_data
 from tests.tracking.calibrating import opencv, placed
 from tracking.calibration.board import Board
@@ -159,6 +159,44 @@ def test_the_command_from_pictures_to_a_checked_camera(folder: Path, tmp_path: P
     assert code == 1
     assert checked["status"] == "DRIFTED"
     assert checked["focal_change"] == pytest.approx(560 / 571 - 1, abs=0.003)
+
+
+def _filmed(seconds: float, camera: Pinhole, readout_ns: int, seed: int) -> Any:
+    """One picture of a board that is shaken, with its exact velocity."""
+
+    def pose(s: float) -> Rigid[Any, Any]:
+        R = rotation_exp([0.3 * np.sin(3 * s), 0.3 * np.cos(4 * s), 0.1 * np.sin(5 * s)])
+        t = np.array([40 * np.sin(6 * s), 30 * np.cos(7 * s), 330 + 20 * np.sin(3 * s)])
+        return Rigid(R, t - R @ CHARUCO.points_mm.mean(axis=0))
+
+    before, after = pose(seconds - 1e-4), pose(seconds + 1e-4)
+    turn = rotation_log(after.rotation @ before.rotation.T)
+    twist = np.concatenate([turn, after.translation_mm - before.translation_mm]) / 2e-4
+    optics = Optics(0.7, 2.0, 0.2, readout_ns=readout_ns)
+    return photograph(CHARUCO, camera, pose(seconds), optics, seed=seed, twist=twist)
+
+
+@pytest.mark.parametrize("readout_ms", [0, 18])
+def test_the_readout_time_is_measured_and_kept_in_the_file(tmp_path: Path, readout_ms: int) -> None:
+    save_camera(tmp_path / "c.yml", SMALL)
+    film = tmp_path / "film"
+    film.mkdir()
+    for k in range(14):  # a folder is taken as 30 pictures a second
+        cv2.imwrite(str(film / f"{k:02d}.png"), _filmed(k / 30, SMALL, readout_ms * 1_000_000, k))
+    arguments = ("readout", tmp_path / "c.yml", film, "--board", CHARUCO, "--out", tmp_path / "new.yml")
+    code, report = call(*arguments)
+    assert code == 0, report
+    assert abs(report["seconds"] - 1e-3 * readout_ms) < 4 * report["sd_s"] < 0.0008
+    assert report["rolling"] == (readout_ms > 0)
+    assert report["corrected_px"] < 0.03
+    kept = load_calibrated(tmp_path / "new.yml")
+    assert kept.pinhole == SMALL
+    assert kept.readout_ns == report["readout_ns"]
+    for k in range(1, 14):  # the same board, lying still
+        cv2.imwrite(str(film / f"{k:02d}.png"), _filmed(0.0, SMALL, 0, k))
+    code, report = call(*arguments)
+    assert code == 1
+    assert report["error"]["kind"] == "NoReadout"
 
 
 def test_the_command_refuses_with_the_reason(folder: Path, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def recheck(
                 f"{view.name} has {view.size_px[0]} x {view.size_px[1]} px, the camera file is for "
                 f"{lens.width_px} x {lens.height_px} px"
             )
-    fit = _as_fit(camera, views, board)
+    fit = as_fit(camera, views, board)
     found = lens_change(views, board.points_mm, fit)
     foresight = Foresight.of(fit.model, lens, body_mm, volume or Volume())
     error, _ = foresight.shift(found.change)
@@ -93,8 +93,8 @@ def recheck(
     return Recheck(status, words, found, error, unsure, found.rms_px, before, len(views))
 
 
-def _as_fit(camera: Calibrated, views: Sequence[BoardView], board: Board) -> CameraFit:
-    """The file as a fit of these views."""
+def as_fit(camera: Calibrated, views: Sequence[BoardView], board: Board) -> CameraFit:
+    """A camera file as a fit of these views, its uncertainty with it."""
     lens = camera.pinhole
     named = [m for m in MODELS.values() if m.lens == lens.lens and m.names == camera.names]
     model: LensModel = named[0] if named else model_of(lens)
