@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.calibrate_input import recorded
+from commands.calibrate_input import recorded, write_json
 from commands.console import command, emit, say, tell
 from spatial.faults import Misuse
 
@@ -52,9 +50,7 @@ def hand_eye(
     pairs = pair_up(moved.track(name), seen.track(target.name))
     found = solve(turned_round(pairs) if camera_fixed else pairs, limit_mm=limit_mm, limit_deg=limit_deg)
     value = _value(found, camera_fixed, target.name, name)
-    part = out.with_name(f".{out.name}.part")
-    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, out)
+    write_json(out, value)
     if as_json:
         emit({"out": str(out), **value})
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,3 +56,10 @@ def limited(source: str, pictures: FrameSource, seconds: float | None) -> Iterat
         if seconds is not None and frame.t_ns - first_ns > seconds * 1e9:
             return
         yield frame
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a file, atomically."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, path)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from commands.calibrate_input import recorded
+from commands.calibrate_input import recorded, write_json
 from commands.console import command, emit, say, tell
 from spatial.faults import Fault, Misuse
 
 if TYPE_CHECKING:
+    from spatial.rigid import Array
     from tracking.bodies.body import Body
     from tracking.calibration.recording import Recording, Sample
 
@@ -33,7 +35,10 @@ def instrument(
         str, typer.Argument(help="Pictures (video, folder, camera:N, synthetic:SPEC) or poses (.jsonl, .mha).")
     ],
     out: Annotated[Path, typer.Option(help="Marker body file to write: --body with what was measured.")],
-    body: Annotated[Path, typer.Option(help="The instrument's marker body file.")],
+    body: Annotated[
+        Path | None, typer.Option(help="The instrument's marker body file; a recording can do without, by --name.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What a recording calls the instrument; the body's name.")] = None,
     kind: Annotated[
         Literal["pivot", "spin"], typer.Option(help="pivot: tip in a divot, sway; spin: shaft in a block, turn.")
     ] = "pivot",
@@ -42,6 +47,7 @@ def instrument(
         Path | None,
         typer.Option(help="Body file of the reference beside the divot; without it the camera must stand still."),
     ] = None,
+    reference_name: Annotated[str | None, typer.Option(help="What a recording calls the reference.")] = None,
     limit_mm: Annotated[float, typer.Option(help="Pivot: what the tip's 95 % radius may be.")] = 0.5,
     limit_deg: Annotated[float, typer.Option(help="Spin: what the shaft's 95 % angle may be.")] = 0.5,
     check: Annotated[
@@ -55,82 +61,102 @@ def instrument(
 
     if not (limit_mm > 0 and limit_deg > 0):
         raise Misuse(f"limits of {limit_mm} mm and {limit_deg} degrees; they must be above zero")
-    tool = load(body)
-    still = None if reference is None else load(reference)
-    bodies = [tool] if still is None else [tool, still]
     if check is not None and kind == "spin":
         raise Misuse("--check belongs to --kind pivot")
+    tool = None if body is None else load(body)
+    still = None if reference is None else load(reference)
+    called = name or (tool.name if tool else None)
+    beside = reference_name or (still.name if still else None)
+    if called is None:
+        raise Misuse("--body FILE is needed, or for a recording --name NAME: which instrument is it?")
+    bodies = [one for one in (tool, still) if one is not None]
     taken = recorded(source, camera, bodies, seconds)
-    samples = taken.relative(tool.name, None if still is None else still.name)
+    samples = taken.relative(called, beside)
     if taken.assumed:
         say("the recording tells no covariance: 0.15 mm and 0.15 degrees are assumed, the residuals rescale them")
-    if still is None:
+    if beside is None:
         say("no --reference: this is right only if neither the camera nor the divot moved")
+    counted = _counted(taken, called, len(samples))
     if kind == "pivot":
-        made, told = _pivot(tool, samples, limit_mm)
+        measured, told = _pivot(tool, samples, limit_mm)
         if check is not None:
             second = recorded(check, camera, bodies, seconds)
-            told["check_rms_mm"] = _check(made, second, still, told, limit_mm)
+            told["check_rms_mm"] = _check(measured["tip_mm"], second.relative(called, beside), told, limit_mm, check)
     else:
-        made, told = _spin(tool, samples, limit_deg)
-    save(made, out)
+        measured, told = _spin(tool, samples, limit_deg)
+    if tool is not None:
+        save(replace(tool, **measured), out)
+    else:
+        write_json(out, {"name": called, **{key: value.tolist() for key, value in measured.items()}})
     if as_json:
-        emit({"kind": kind, "body": tool.name, "out": str(out), **_why_few(taken, tool.name), **told})
+        emit({"kind": kind, "body": called, "out": str(out), **counted, **told})
     else:
-        tell(*_words(kind, made, told), f"{out}: {made.name} with its {'tip' if kind == 'pivot' else 'shaft'}")
+        tell(*_words(kind, told), f"{out}: {called} with its {'tip' if kind == 'pivot' else 'shaft'}")
 
 
-def _pivot(tool: Body[Any], samples: tuple[Sample, ...], limit_mm: float) -> tuple[Body[Any], dict[str, Any]]:
+def _counted(taken: Recording, body: str, poses: int) -> dict[str, Any]:
+    """How much there is to work with; said aloud, with the most common reason, where half of it is lost."""
+    samples = taken.track(body)
+    if 2 * poses < len(samples):
+        reasons = Counter(sample.reason for sample in samples if sample.pose is None and sample.reason)
+        most = f"; most often: {reasons.most_common(1)[0][0]}" if reasons else "; the reference was lost"
+        say(f"{body} has a pose in {poses} of {len(samples)} pictures{most}")
+    return {"pictures": len(samples), "tracked": poses}
+
+
+def _pivot(
+    tool: Body[Any] | None, samples: tuple[Sample, ...], limit_mm: float
+) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
     import numpy as np
 
     from tracking.calibration.instrument import pivot
 
     found = pivot(samples, limit_mm=limit_mm)
     told = found.to_json()
-    told["moved_from_file_mm"] = None if tool.tip_mm is None else float(np.linalg.norm(found.tip_mm - tool.tip_mm))
-    return replace(tool, tip_mm=found.tip_mm, tip_covariance_mm2=found.covariance_mm2), told
+    before = None if tool is None else tool.tip_mm
+    told["moved_from_file_mm"] = None if before is None else float(np.linalg.norm(found.tip_mm - before))
+    return {"tip_mm": found.tip_mm, "tip_covariance_mm2": found.covariance_mm2}, told
 
 
-def _check(made: Body[Any], second: Recording, still: Body[Any] | None, told: dict[str, Any], limit_mm: float) -> float:
+def _check(
+    tip_mm: Array, samples: tuple[Sample, ...], told: dict[str, Any], limit_mm: float, source: str
+) -> float:  # fmt: skip
     from tracking.calibration.instrument import check_tip
 
-    assert made.tip_mm is not None  # just measured; for mypy
-    rms_mm = check_tip(second.relative(made.name, None if still is None else still.name), made.tip_mm)
+    rms_mm = check_tip(samples, tip_mm)
     limit = max(limit_mm, 2.0 * told["rms_mm"])
     if rms_mm > limit:
         raise CheckFailed(
             f"in the second recording the tip strays by {rms_mm:.2f} mm RMS, limit {limit:.2f} "
             f"(the first gave {told['rms_mm']:.2f}); did the tip leave its seat there, or is the first one wrong?",
-            path=second.name,
+            path=source,
         )
     return rms_mm
 
 
-def _spin(tool: Body[Any], samples: tuple[Sample, ...], limit_deg: float) -> tuple[Body[Any], dict[str, Any]]:
+def _spin(
+    tool: Body[Any] | None, samples: tuple[Sample, ...], limit_deg: float
+) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
     from tracking.calibration.spin import spin
 
-    found = spin(samples, toward_mm=tool.tip_mm, limit_deg=limit_deg)
+    tip_mm = None if tool is None else tool.tip_mm
+    found = spin(samples, toward_mm=tip_mm, limit_deg=limit_deg)
     told = found.to_json()
     told["tip_offset_mm"] = told["tip_offset_sd_mm"] = None
-    if tool.tip_mm is None:
-        say("the body has no tip: the shaft's sign is arbitrary; run --kind pivot first")
+    if tip_mm is None:
+        say("no tip is known: the shaft's sign is arbitrary; run --kind pivot first")
     else:
-        offset, sd = found.offset(tool.tip_mm)
+        offset, sd = found.offset(tip_mm)
         told["tip_offset_mm"], told["tip_offset_sd_mm"] = offset, sd
         if offset > OFFSET_MAX_MM + 2 * sd:
             raise BentInstrument(
                 f"the shaft's line passes the tip at {offset:.1f} mm (sd {sd:.1f}), limit {OFFSET_MAX_MM:g}; "
                 "is the instrument bent, or the tip another one's?"
             )
-    return replace(tool, axis=found.axis, axis_covariance=found.covariance), told
+    return {"axis": found.axis, "axis_covariance": found.covariance}, told
 
 
-def _why_few(taken: Recording, body: str) -> dict[str, Any]:
-    samples = taken.track(body)
-    return {"pictures": len(samples), "tracked": sum(sample.pose is not None for sample in samples)}
-
-
-def _words(kind: str, made: Body[Any], told: dict[str, Any]) -> tuple[str, ...]:
+def _words(kind: str, told: dict[str, Any]) -> tuple[str, ...]:
     if kind == "spin":
         x, y, z = told["axis"]
         words = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.calibrate_input import limited
+from commands.calibrate_input import limited, write_json
 from commands.console import command, emit, progress_bar, say, tell
 from spatial.faults import Misuse
 from spatial.progress import Progress
@@ -59,12 +58,13 @@ def latency(
         from render.window import Window
 
         with open_source(source) as pictures, Window(*SCREEN_PX, "Osteotwin: latency") as window:
-            shown, looks = live(pictures, _drawer(window), seconds, lambda: window.is_closed)
+            shown, looks = live(pictures, drawer(window), seconds, lambda: window.is_closed)
         if save_log is not None:
-            _write(save_log, "".join(json.dumps({"number": n, "shown_ns": t}) + "\n" for n, t in shown.items()))
+            lines = (json.dumps({"number": number, "shown_ns": t_ns}) for number, t_ns in shown.items())
+            save_log.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     found = measure_latency(looks, shown, limit_ms=limit_ms)
     if out is not None:
-        _write(out, json.dumps({"kind": "latency", **found.to_json()}, indent=1) + "\n")
+        write_json(out, {"kind": "latency", **found.to_json()})
     if as_json:
         emit({"out": None if out is None else str(out), **found.to_json()})
     else:
@@ -108,7 +108,8 @@ def live(
     return shown, looks
 
 
-def _drawer(window: Any) -> Callable[[int], None]:
+def drawer(window: Any) -> Callable[[int], None]:
+    """What shows a number in a `render.window.Window`, by the way that an overlay takes."""
     import numpy as np
 
     from render.scene import Scene
@@ -143,12 +144,6 @@ def _look(frame: Frame, start_ns: int, clock: Callable[[], int] | None) -> Look:
     ready_ns = None if clock is None else clock()
     look = Look(frame.t_ns + start_ns, reading, ready_ns, frame.exposure_ns)
     return look if reading is None else replace(look, t_ns=look.t_ns + round(frame.row_ns(reading.row_px)))
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
 
 
 def _words(found: Latency) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,15 @@ import pytest
 from typer.testing import CliRunner
 
 from commands import calibrate
+from spatial.pinhole import Pinhole
 from spatial.rigid import Array, Rigid, UncertainRigid, rotation_exp
 from tests.data import ROOT, shared_data
 from tracking.bodies.body import load
 from tracking.calibration.instrument import PoorPivot, check_tip, pivot
-from tracking.calibration.recording import BadRecording, Sample, dwells, load_recording
+from tracking.calibration.recording import BadRecording, Sample, dwells, load_recording, record
 from tracking.calibration.spin import PoorSpin, spin
+from tracking.frame import Frame
+from tracking.synthetic.camera import Optics, SyntheticCamera
 
 TIP = np.array([3.0, -170.0, 5.0])
 DIVOT = np.array([100.0, 50.0, 600.0])
@@ -155,6 +158,31 @@ def lines(samples: list[Sample], body: str, covariance: bool = True) -> str:
     return "\n".join(out) + "\n"
 
 
+@pytest.mark.slow
+def test_rendered_pictures_of_a_drill_beside_a_reference_give_its_tip() -> None:
+    """Camera and patient sway, the tip rests in a divot of the reference; forty pictures through the whole tracker."""
+    lens = Pinhole(1280, 960, 1180.0, 1183.0, 633.1, 484.6, (-0.25, 0.10, 0.001, -0.0008, 0.0))
+    drill, reference = (load(ROOT / "assets" / "markers" / f"{name}.json") for name in ("drill", "reference"))
+    camera = SyntheticCamera(lens, [drill, reference], optics=Optics(0.7, 2.5, 0.25))
+    facing, tip, divot = np.diag([1.0, -1, -1]), np.array([1.5, -168.0, 2.0]), np.array([70.0, 90.0, 540.0])
+    beside = Rigid[Any, Any](rotation_exp([0.2, 0.1, 0.1]) @ facing, np.array([-90.0, 40.0, 560.0]))
+
+    def frames() -> Iterator[Frame]:
+        for k in range(40):
+            reach, phase = np.radians(27) * np.sqrt((k + 0.5) / 40), 2 * np.pi * k / 13.7
+            R = rotation_exp([reach * np.cos(phase), 0, reach * np.sin(phase)])
+            R = R @ rotation_exp([0, 0.3 * np.sin(k / 5), 0]) @ rotation_exp([0.25, 0, 0]) @ facing
+            sway = Rigid[Any, Any](rotation_exp([0.05 * np.sin(k / 9), 0.04, 0]), 5.0 * np.sin([k / 6, k / 8, k / 5]))
+            poses = {"drill": sway @ Rigid[Any, Any](R, divot - R @ tip), "reference": sway @ beside}
+            yield camera.shoot(k, Rigid.identity(), poses).frame
+
+    taken = record("rendered", frames(), lens, [drill, reference])
+    found = pivot(taken.relative("drill", "reference"))
+    assert np.linalg.norm(found.tip_mm - tip) < 0.05
+    assert np.linalg.norm(found.tip_mm - tip) < 2 * found.radius95_mm
+    assert found.rms_mm < 0.1
+
+
 def run(*words: object) -> Any:
     return CliRunner().invoke(calibrate.app, ["instrument", *map(str, words)])
 
@@ -181,6 +209,17 @@ def test_the_command_writes_tip_and_shaft_into_the_body_file(tmp_path: Path) -> 
     assert made.tip_covariance_mm2 is not None
     assert np.linalg.norm(made.tip_mm - TIP) < 0.1
     assert made.axis @ AXIS > 0.99999
+
+
+def test_a_trackers_instrument_needs_no_marker_body(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text(lines(sway(1), "Stylus"))
+    result = run(tmp_path / "p.jsonl", "--out", tmp_path / "tip.json", "--name", "Stylus", "--json")
+    assert result.exit_code == 0, result.stderr
+    kept = json.loads((tmp_path / "tip.json").read_text())
+    assert sorted(kept) == ["name", "tip_covariance_mm2", "tip_mm"]
+    assert np.linalg.norm(np.array(kept["tip_mm"]) - TIP) < 0.1
+    result = run(tmp_path / "p.jsonl", "--out", tmp_path / "tip.json")
+    assert (result.exit_code, "--name" in result.stderr) == (2, True)
 
 
 def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:

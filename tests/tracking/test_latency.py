@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +23,7 @@ from typer.testing import CliRunner
 from commands import calibrate
 from commands.calibrate_latency import live
 from spatial.rigid import Array
+from tests.data import ROOT
 from tracking.calibration.latency import BadScreenLog, Look, PoorLatency, load_log, measure_latency
 from tracking.calibration.latency_code import NUMBERS, Reading, draw, gray, read
 from tracking.frame import Frame
@@ -227,6 +231,29 @@ def test_live_numbers_are_shown_and_read_at_the_same_time() -> None:
     assert found.delay_ms == pytest.approx(45.0, abs=6.0)  # a busy machine's sleep is what scatters here
     assert found.to_overlay_ms is not None
     assert found.to_overlay_ms[0] > found.delay_ms
+
+
+WINDOW = """
+from commands.calibrate_latency import SCREEN_PX, drawer
+from render.window import Window
+from tracking.calibration.latency_code import read
+
+with Window(640, 360, "latency") as window:
+    show = drawer(window)
+    for number in (0, 1, 2047, 4095):
+        show(number)
+        found = read(window.on_screen())
+        assert found is not None, number
+        assert (found.first, found.shares) == (number, (1.0,)), found
+print("read")
+"""
+
+
+def test_the_window_shows_numbers_that_can_be_read_off_the_screen(display: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WINDOW], env=os.environ | {"DISPLAY": display}, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "read", done.stderr[-600:]
 
 
 def test_a_camera_that_fails_ends_the_show() -> None:

@@ -181,8 +181,10 @@ def pivot(samples: Sequence[Sample], *, limit_mm: float = 0.5) -> Pivot:
 
 
 def check_tip(samples: Sequence[Sample], tip_mm: Array) -> float:
-    """RMS distance mm of a given tip from the one point that fits it best: for poses that were never fitted."""
+    """RMS distance mm of a given tip from where it mostly is: for poses that were never fitted. Raises PoorPivot."""
     poses = _stack(samples)
+    if not len(poses):
+        raise PoorPivot("no pose of the instrument in the recording that was to check it")
     places = poses.R @ tip_mm + poses.t
     return float(np.sqrt(((places - np.median(places, axis=0)) ** 2).sum(axis=1).mean()))
 

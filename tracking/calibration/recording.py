@@ -76,13 +76,13 @@ def record(
     name: str, frames: Iterable[Frame], pinhole: Pinhole, bodies: Sequence[Body[Any]], progress: Progress = silent
 ) -> Recording:
     """Track the bodies through all pictures. Raises what the source and the tracker raise."""
-    tracker = Tracker(pinhole, bodies)
     tracks: dict[str, list[Sample]] = {body.name: [] for body in bodies}
-    for count, frame in enumerate(frames):
-        for sighting in tracker.see(frame):
-            tracks[sighting.body].append(Sample(sighting.t_ns, sighting.camera_from_body, sighting.reason))
-        if count % 50 == 49:
-            progress(f"{count + 1} pictures", 0.0)
+    with Tracker(pinhole, bodies) as tracker:
+        for count, frame in enumerate(frames):
+            for sighting in tracker.see(frame):
+                tracks[sighting.body].append(Sample(sighting.t_ns, sighting.camera_from_body, sighting.reason))
+            if count % 50 == 49:
+                progress(f"{count + 1} pictures", 0.0)
     return Recording(name, MappingProxyType({body: tuple(found) for body, found in tracks.items()}))
 
 
