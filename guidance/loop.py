@@ -17,6 +17,7 @@ from render.offscreen import Offscreen
 from spatial.pinhole import Pinhole
 from tracking.bodies.body import Body
 from tracking.frame import Frame, FrameSource
+from tracking.pose.sighting import Sighting
 from tracking.tracker import Tracker
 from tracking.undistort import undistort
 from twin.anatomy.twin import Twin
@@ -28,7 +29,8 @@ LIVE_SAMPLES = 0  # a live overlay has no time for smooth edges
 class Guided:
     """One frame of guidance: what was known, the picture that was drawn (h, w, 3) or None, the time of each stage.
 
-    `is_new` False: a live camera is late, and the same picture was judged again.
+    `is_new` False: a live camera is late, and the same picture was judged again. `sightings`: what a new picture said
+    of each body.
     """
 
     frame: Frame
@@ -37,6 +39,7 @@ class Guided:
     picture: NDArray[np.uint8] | None
     stages_ms: dict[str, float]
     is_new: bool = True
+    sightings: tuple[Sighting[Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A line of `osteotwin guide --json`; what is not known is null."""
@@ -108,7 +111,8 @@ def guide(
                 with times.stage("draw"):
                     picture = target.picture(scene, view)
             assert state.readout is not None
-            yield Guided(frame, state, state.readout, picture, times.frame(), is_new)
+            said = sightings if is_new else ()
+            yield Guided(frame, state, state.readout, picture, times.frame(), is_new, said)
             ahead_ns = clock() - ticked_ns if clock else 0
     finally:
         tracker.close()

@@ -1,4 +1,4 @@
-"""Guidance to a folder: every overlay as a picture, all of them as an MP4, every read-out as a line."""
+"""Guidance to a folder: every overlay as a picture, all of them as an MP4, every read-out and every pose as a line."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from guidance.loop import Guided
+from guidance.poses import pose_lines
 from spatial.faults import Misuse
 from tracking.video import write_mp4
 
-READOUTS = "readouts.jsonl"
+READOUTS, POSES = "readouts.jsonl", "poses.jsonl"
 
 
 class NotEmpty(Misuse):
@@ -23,7 +24,7 @@ class NotEmpty(Misuse):
 
 
 class Recorder:
-    """Writes `overlay_NNNN.png` and `readouts.jsonl` as frames come, and `guidance.mp4` at the end.
+    """Writes `overlay_NNNN.png`, `readouts.jsonl` and `poses.jsonl` as frames come, and `guidance.mp4` at the end.
 
     All of it is made beside `folder` and moved there by `finish`: a folder that exists is a whole recording. An earlier
     recording is replaced; anything else there is refused (NotEmpty).
@@ -38,6 +39,7 @@ class Recorder:
         shutil.rmtree(self._making, ignore_errors=True)
         self._making.mkdir(parents=True)
         self._lines = (self._making / READOUTS).open("w", encoding="utf-8")
+        self._poses = (self._making / POSES).open("w", encoding="utf-8")
         self._files: list[Path] = []
 
     def add(self, guided: Guided) -> Path:
@@ -48,6 +50,7 @@ class Recorder:
             Image.fromarray(guided.picture).save(path, compress_level=1)
             self._files.append(path)
         self._lines.write(json.dumps(guided.to_json(), allow_nan=False) + "\n")
+        self._poses.writelines(json.dumps(line, allow_nan=False) + "\n" for line in pose_lines(guided))
         return self.folder / path.name
 
     @property
@@ -58,6 +61,7 @@ class Recorder:
     def finish(self) -> int:
         """Write the MP4 and move everything to its place; returns how many pictures there were."""
         self._lines.close()
+        self._poses.close()
         if self._files:
             write_mp4(self._making / "guidance.mp4", (_read(path) for path in self._files), self.fps)
         old = self.folder.with_name(f".{self.folder.name}.replaced-{os.getpid()}")
@@ -75,6 +79,7 @@ class Recorder:
     def abort(self) -> None:
         """Leave nothing behind; an earlier recording stays."""
         self._lines.close()
+        self._poses.close()
         shutil.rmtree(self._making, ignore_errors=True)
 
 

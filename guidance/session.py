@@ -165,7 +165,8 @@ def look(state: State, t_ns: int, shown_ns: int | None = None) -> Readout:
     camera_from_reference = timed.uncertain
     if age_ns is not None and age_ns > state.limits.dead_ns:
         reason = f"the picture is {age_ns / 1e6:.0f} ms old; does the camera still run?"
-        return Readout(t_ns, Trust.STOP, "STALE", reason, None, None, None, age_ns=age_ns)
+        how: How = "STALE" if age_ns <= state.seen.limits.lost_ns else "LOST"
+        return Readout(t_ns, Trust.STOP, how, reason, None, None, None, age_ns=age_ns, cause="camera stopped")
     if camera_from_reference is None:
         reason = f"{state.reference.name}: {timed.reason or 'not seen'}"
         return Readout(t_ns, Trust.STOP, timed.how, reason, None, None, None, age_ns=age_ns, cause=timed.cause)

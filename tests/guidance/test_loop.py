@@ -104,12 +104,21 @@ def test_recording_is_whole_or_not_there(guided, tmp_path):
     assert not folder.exists()
     assert recorder.finish() == 9
     assert sorted(p.name for p in folder.iterdir()) == [
-        "guidance.mp4", *(f"overlay_{k:04d}.png" for k in range(9)), "readouts.jsonl",
+        "guidance.mp4", *(f"overlay_{k:04d}.png" for k in range(9)), "poses.jsonl", "readouts.jsonl",
     ]  # fmt: skip
     with av.open(str(folder / "guidance.mp4")) as video:
         assert sum(1 for _ in video.decode(video=0)) == 9
     assert np.array_equal(np.asarray(Image.open(folder / "overlay_0000.png")), guided[0][0].picture)
     assert len((folder / "readouts.jsonl").read_text().splitlines()) == 9
+    poses = [json.loads(line) for line in (folder / "poses.jsonl").read_text().splitlines()]
+    assert [line["how"] for line in poses if line["body"] == "drill"] == ["EXACT"] * 9
+    reference = [line for line in poses if line["body"] == "reference"]
+    assert [line["how"] for line in reference] == [one.readout.how for one in guided[0]]
+    for line in reference:
+        hidden = line["frame"] in HIDDEN
+        assert (line["camera_from_body"] is None) == hidden  # raw: what this very picture said
+        assert (line["filtered"] is None) == (line["how"] == "STALE")
+        assert (line["cause"] is not None) == hidden
     Recorder(folder).abort()
     assert (folder / "guidance.mp4").is_file()
     (tmp_path / "mine").mkdir()

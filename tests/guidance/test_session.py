@@ -70,7 +70,9 @@ def test_a_late_live_picture_warns_and_an_old_one_stops():
     assert ages[150].camera_from_patient is not None
     assert "150 ms old" in ages[150].reason
     assert ages[400].camera_from_patient is None
-    assert ages[400].how == "STALE"
+    assert (ages[400].how, ages[400].cause) == ("STALE", "camera stopped")
+    gone = step(now, Tick(0, 1_500_000_000)).readout
+    assert (gone.trust, gone.how, gone.cause) == (Trust.STOP, "LOST", "camera stopped")
 
 
 def test_predicted_error_over_the_limit_is_caution():
