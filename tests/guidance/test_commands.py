@@ -260,7 +260,10 @@ def test_real_video_gives_the_boards_pose_in_every_frame(bard):
     for ours, theirs in zip(lines, tracked, strict=True):  # the identity registers model and board
         a, b = ours["camera_from_patient"], theirs["camera_from_body"]
         # the overlay's pose is filtered, `track` says what each picture says; they differ by the pictures' noise
-        assert np.allclose(a["translation_mm"], b["translation_mm"], atol=0.1)
+        sd_mm = np.sqrt(np.diag(theirs["covariance"])[3:])
+        assert (np.abs(np.subtract(a["translation_mm"], b["translation_mm"])) <= 3 * sd_mm).all()
+        assert theirs["filtered"] is not None
+        assert np.allclose(a["translation_mm"], theirs["filtered"]["camera_from_body"]["translation_mm"], atol=1e-9)
 
 
 def test_real_model_is_drawn_where_opencv_projects_it(bard):
@@ -286,7 +289,8 @@ def test_real_model_is_drawn_where_opencv_projects_it(bard):
                 place = np.nonzero(target.mask(Scene(meshes=(part,)), View[Patient].from_pinhole(crop, pose)))[1 - axis]
                 is_low = px[end, axis] == px[:, axis].min()
                 drawn_px = (place.min() if is_low else place.max() + 1) / 8 - 0.5 + shift[axis]
-                assert drawn_px == pytest.approx(px[end, axis], abs=0.1)
+                # eight samples a pixel: the tip of a triangle lies up to an eighth beyond the last one that it lights
+                assert drawn_px == pytest.approx(px[end, axis], abs=0.13)
 
             drawn = np.asarray(Image.open(folder / "out" / f"overlay_{index:04d}.png")).astype(int)
             plain = cv2.undistort(
