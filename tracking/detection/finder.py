@@ -9,9 +9,11 @@ measurement.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Literal
 
 import cv2
@@ -45,12 +47,13 @@ class Expected:
     corners_px: Array
     sd_px: float
 
-    @property
+    @cached_property
     def side_px(self) -> float:
         """Length of its shortest side."""
-        return float(np.linalg.norm(np.roll(self.corners_px, -1, axis=0) - self.corners_px, axis=1).min())
+        px: list[list[float]] = self.corners_px.tolist()
+        return min(math.dist(a, b) for a, b in zip(px, [*px[1:], px[0]], strict=True))
 
-    @property
+    @cached_property
     def span_px(self) -> float:
         """Width or height, whichever is larger."""
         return float(np.ptp(self.corners_px, axis=0).max())

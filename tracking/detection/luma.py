@@ -14,7 +14,9 @@ class Luma:
 
     def __init__(self, picture: NDArray[np.uint8], store: NDArray[np.uint8] | None = None) -> None:
         """Convert nothing yet."""
-        self._picture = picture
+        self._picture = (
+            picture if picture.ndim == 2 or picture.shape[2] == 3 else np.ascontiguousarray(picture[..., :3])
+        )
         height, width = picture.shape[:2]
         self._box = (0, 0, 0, 0)  # left, top, right, bottom of what is grey already
         if picture.ndim == 2:
@@ -52,7 +54,8 @@ class Luma:
             left, top, right, bottom = min(left, a), min(top, b), max(right, c), max(bottom, d)
         if (right - left) * (bottom - top) > MOST * width * height:
             left, top, right, bottom = 0, 0, width, height
-        part = np.ascontiguousarray(self._picture[top:bottom, left:right, :3])
-        self._grey[top:bottom, left:right] = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY)
+        part = self._picture[top:bottom, left:right]
+        if part.size:
+            cv2.cvtColor(part, cv2.COLOR_RGB2GRAY, dst=self._grey[top:bottom, left:right])
         self._box = (left, top, right, bottom)
         return self._grey
