@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import command, emit, progress_bar, say, tell
+from commands.guide_wire import by_tracker, shown_to
 from spatial.faults import Fault, Misuse
 
 if TYPE_CHECKING:
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from guidance.loop import Guided
     from guidance.permission import Permission
     from guidance.session import State
+    from guidance.stages import Stages
     from spatial.pinhole import Pinhole
     from tracking.frame import FrameSource
+    from twin.anatomy.twin import Twin
     from twin.case import Case
 
 app = typer.Typer(add_completion=False)
@@ -137,11 +140,33 @@ def opened(source: str, camera: Path | None) -> Iterator[tuple[FrameSource, Pinh
         yield frames, pinhole
 
 
+@contextmanager
+def _by_pictures(
+    source: str, camera: Path | None, state: State, twin: Twin, draw: bool, stages: Stages, is_live: bool
+) -> Iterator[tuple[Generator[Guided], Pinhole]]:
+    """Guidance over pictures, and the lens that they were taken through."""
+    from guidance.loop import guide as run
+
+    clock = time.monotonic_ns if is_live else None
+    with (
+        opened(source, camera) as (pictures, pinhole),
+        closing(run(pictures, pinhole, state, twin, draw=draw, stages=stages, clock=clock)) as guided,
+    ):
+        yield guided, pinhole
+
+
+def _source_words(source: str) -> str:
+    """Of what kind the source is, for the journal; a file's or a machine's name may tell of a patient."""
+    if source.startswith("camera:"):
+        return source
+    return "synthetic" if source.startswith("synthetic:") else "tracker" if source.startswith("igtl://") else "file"
+
+
 @app.command()
 @command
 def guide(
     case_folder: Annotated[Path, typer.Argument(metavar="CASE", help="The case folder.")],
-    source: Annotated[str, typer.Option("--source", help="Video file, folder, camera:N or synthetic:SPEC.")],
+    source: Annotated[str, typer.Option("--source", help="Video, folder, camera:N, synthetic:SPEC, igtl://….")],
     bodies: Annotated[list[Path], typer.Option("--bodies", help="Marker body file; repeat for several.")],
     registration: Annotated[Path, typer.Option("--registration", help="Written by `osteotwin register`.")],
     reference: Annotated[str, typer.Option("--reference", help="Name of the body fixed to the patient.")],
@@ -158,13 +183,17 @@ def guide(
         str | None, typer.Option("--override", metavar="REASON", help="Guide on a scan that is judged unfit for it.")
     ] = None,
     by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who answers for the override.")] = None,
+    igtl: Annotated[int | None, typer.Option(metavar="PORT", help="Show it to 3D Slicer by OpenIGTLink.")] = None,
+    igtl_host: Annotated[str, typer.Option(metavar="ADDRESS", help="… on this address.")] = "127.0.0.1",
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop a tracker after so long.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON line a frame on stdout.")] = False,
 ) -> None:
     """Guide over a camera, a video or a folder: where the twin stands, how the tool deviates, how far off it may be."""
     if window and offscreen:
         raise Misuse("choose --window or --offscreen")
-
-    from guidance.loop import guide as run
+    by_wire = source.startswith("igtl://")
+    if by_wire and (window or offscreen or camera):
+        raise Misuse("a tracker gives no picture: guide by igtl://… without --camera, --window, --offscreen")
     from guidance.permission import permission
     from guidance.stages import Stages
     from twin.case import Case
@@ -173,14 +202,14 @@ def guide(
     case = Case.open(case_folder)
     allowed = permission(case.twin, override, by, date.today())
     state = prepare(case, registration, bodies, reference, instrument, plan, screw, limit_mm)
-    is_live = source.startswith("camera:")
+    is_live = source.startswith("camera:") or by_wire
     chosen = plan or (case.plan_names[0] if len(case.plan_names) == 1 else None)
     status = None if chosen is None else standing(case.journal.entries(), chosen)
     warnings = list(allowed.words)
     if status is not None and status.state != "approved":
         warnings.append(f"WARNING: plan {chosen!r} is not approved: {status.words} (osteotwin plan approve)")
     about = {
-        "source": source if is_live else source.partition(":")[0] if source.startswith("synthetic:") else "file",
+        "source": _source_words(source),
         "registration_sha256": hashlib.sha256(registration.read_bytes()).hexdigest(),
         "reference": reference,
         "instrument": instrument,
@@ -190,14 +219,15 @@ def guide(
         "limit_mm": limit_mm,
     }
     session, stages = Session(case, about, reference, allowed, warnings), Stages()
-    clock = time.monotonic_ns if is_live else None
     with (
         case.journal,
-        opened(source, camera) as (pictures, pinhole),
-        closing(run(pictures, pinhole, state, case.twin, draw=bool(offscreen), stages=stages, clock=clock)) as guided,
-        closing(session.follow(guided)) as frames,
+        by_tracker(source, state, stages, seconds)
+        if by_wire
+        else _by_pictures(source, camera, state, case.twin, bool(offscreen), stages, is_live) as (guided, pinhole),
+        shown_to(igtl, igtl_host, state, case.twin) as show_on,
+        closing(session.follow(show_on(guided))) as frames,
     ):
-        if window:
+        if window and pinhole is not None:
             from guidance.window import show
 
             show(frames, pinhole, case.twin, emit if as_json else None, stages=stages)

@@ -73,13 +73,13 @@ def follow(address: str, seconds: float | None, put: Put) -> None:
 def _noticing(source: WireSource, seconds: float | None) -> Iterator[Sighting[Any]]:
     """Sightings; says so when a line stays silent. A source without bodies yet gives none, so time is watched here."""
     begun, said = time.monotonic(), False
-    for sighting in source.ticking():
+    for batch in source.batches():
         now = time.monotonic()
         if seconds is not None and now - begun >= seconds:
             return
-        if sighting is not None:
+        if batch:
             said = True
-            yield sighting
+            yield from batch
         elif source.has_line and not said and now - begun > NOTICE_S:
             said = True
             say(f"{source.name}: a line, but no pose yet; some servers wait to be asked (?stream=tdata)")

@@ -7,13 +7,13 @@ at the ends that are patient coordinates: ras_from_x = TURN @ lps_from_x, x_from
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from spatial.frames import Patient
-from spatial.rigid import Array, Points
+from spatial.rigid import Array, Points, Rigid, UncertainRigid
 
 Axes = Literal["RAS", "LPS"]
 SIGNS = np.array([-1.0, -1.0, 1.0])
@@ -43,3 +43,12 @@ def matrix_out(matrix: ArrayLike, axes: Axes, *, to_patient: bool = False, from_
     if axes == "RAS" and from_patient:
         values[:, :3] *= SIGNS
     return values
+
+
+def uncertain_out(
+    pose: UncertainRigid[Any, Any], axes: Axes, *, to_patient: bool = False, from_patient: bool = False
+) -> UncertainRigid[Any, Any]:
+    """A measured pose as `matrix_out` has it; its covariance turns with the end that it is told in."""
+    matrix = matrix_out(pose.pose.matrix(), axes, to_patient=to_patient, from_patient=from_patient)
+    signs = np.tile(SIGNS, 2) if axes == "RAS" and to_patient else np.ones(6)
+    return UncertainRigid(Rigid[Any, Any].from_matrix(matrix), pose.covariance * np.outer(signs, signs))

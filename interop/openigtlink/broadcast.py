@@ -98,6 +98,10 @@ class Broadcast:
         """Any other message to all; with a key the newest wins."""
         self._thread.soon(self._server.send, message, key)
 
+    def say(self, words: str) -> None:
+        """A STATUS OK with words about the whole, to all."""
+        self._thread.soon(self._server.send, self._now(Status(OK, words)), None)
+
     def _send_poses(self, poses: tuple[WirePose, ...], epoch_ns: int) -> None:
         self._sent_ns = time.monotonic_ns()
         single: list[tuple[Message, str | None]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ class WireSource:
         self.name = str(address)
         self.dropped = 0
         self.has_line = False
+        self._why = "no answer"
         self._events: queue.Queue[tuple[str, Any, int]] = queue.Queue(DEPTH)
         self._closed = False
         crc64(b"ready")  # compiled before the first pose comes, or it would seem late
@@ -54,36 +56,38 @@ class WireSource:
 
     def __iter__(self) -> Iterator[Sighting[Any]]:
         """Sightings in the order in which they came. Raises NoTracker."""
-        return (sighting for sighting in self.ticking() if sighting is not None)
+        return (sighting for batch in self.batches() for sighting in batch)
 
-    def ticking(self) -> Iterator[Sighting[Any] | None]:
-        """The same, with a None each time that nothing came for a moment. Raises NoTracker."""
+    def batches(self) -> Iterator[list[Sighting[Any]]]:
+        """All sightings that wait, and an empty list where nothing came for a moment. Raises NoTracker.
+
+        Whoever is slower than the tracker so gets several at once, and can answer for the newest instant alone.
+        """
         begun = time.monotonic()
-        why = "no answer"
-        quiet_at = begun
         while not self._closed:
-            try:
-                kind, value, t_ns = self._events.get(timeout=TICK_S)
-            except queue.Empty:
-                kind, value, t_ns = "nothing", None, time.monotonic_ns()
-                yield None
-            if kind == "opened":
-                self.has_line = True
-                self.tracker.opened(t_ns)
-            elif kind == "broken":
-                why = value
-                yield from self.tracker.broken(t_ns, value)
-            elif kind == "message":
-                yield from self.tracker.receive(value, t_ns)
-            now = time.monotonic()
-            if not self.has_line and now - begun > self.patience_s:
+            batch: list[Sighting[Any]] = []
+            with contextlib.suppress(queue.Empty):
+                batch += self._event(*self._events.get(timeout=TICK_S))
+                while True:
+                    batch += self._event(*self._events.get_nowait())
+            if not self.has_line and time.monotonic() - begun > self.patience_s:
                 raise NoTracker(
-                    f"no line to {self.name} within {self.patience_s:g} s: {why}; does the server run there, and does "
-                    "it let this machine in?"
+                    f"no line to {self.name} within {self.patience_s:g} s: {self._why}; does the server run there, and "
+                    "does it let this machine in?"
                 )
-            if self.has_line and now - quiet_at >= TICK_S:
-                quiet_at = now
-                yield from self.tracker.quiet(time.monotonic_ns())
+            if self.has_line:  # nothing waits now, so what has not come is not here
+                batch += self.tracker.quiet(time.monotonic_ns())
+            yield batch
+
+    def _event(self, kind: str, value: Any, t_ns: int) -> list[Sighting[Any]]:
+        if kind == "message":
+            return self.tracker.receive(value, t_ns)
+        if kind == "broken":
+            self._why = value
+            return self.tracker.broken(t_ns, value)
+        self.has_line = True
+        self.tracker.opened(t_ns)
+        return []
 
     def _put(self, kind: str, value: Any, t_ns: int) -> None:
         while True:
