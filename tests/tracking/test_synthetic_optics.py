@@ -36,7 +36,9 @@ def camera(optics: Optics = CLEAN, **rest: Any) -> SyntheticCamera:
 
 
 def greys(cam: SyntheticCamera, pose: Any, t_ns: int = 0) -> Array:
-    return cam.shoot(0, Rigid.identity(), {"marker:3": pose}, t_ns).frame.picture.astype(float)
+    picture = cam.shoot(0, Rigid.identity(), {"marker:3": pose}, t_ns).frame.picture
+    assert picture.shape == (240, 320)
+    return picture.astype(float)
 
 
 def test_a_pixel_has_the_exact_share_of_each_cell() -> None:
@@ -117,7 +119,7 @@ def test_only_what_is_around_the_markers_is_rendered_and_nobody_sees_it() -> Non
 
     far = Surface(nothing, np.array([-1e4, -1e4, 1e5]), np.array([1e4, 1e4, 1.1e5]))
     optics = Optics(
-        1.1, 0.0, 0.4, defocus_px=2.2, gamma=2.2, tone=0.4, sharpen=0.8, exposure_ns=8 * MS, readout_ns=10 * MS,
+        3.1, 0.0, 0.4, defocus_px=6.5, gamma=2.2, tone=0.4, sharpen=0.8, exposure_ns=8 * MS, readout_ns=10 * MS,
         glare=Glare(150.0, 100.0, 15.0, 0.3),
     )  # fmt: skip
     move = Gliding[Camera, Any](POSE, np.array([300.0, 0.0, 0.0]))

@@ -93,7 +93,7 @@ class Optics:
         """Greys (0 to 255, not rounded) of linear light, 1 is the brightest that the sensor can tell."""
         x = np.clip(light, 0.0, 1.0)
         if self.gamma != 1:
-            x = np.asarray(cv2.pow(x, 1 / self.gamma), dtype=np.float32)
+            x = _keeping(cv2.pow(x, 1 / self.gamma), x)
         if self.tone:
             x = (1 - self.tone) * x + self.tone * x * x * (3 - 2 * x)
         return np.asarray(255 * x, dtype=np.float32)
@@ -173,7 +173,7 @@ class Optics:
 
 
 def _keeping(filtered: NDArray[np.float32], like: NDArray[np.float32]) -> NDArray[np.float32]:
-    """OpenCV drops a single channel's axis; give it back."""
+    """OpenCV drops a single channel's axis: give it back."""
     return np.asarray(filtered, dtype=np.float32).reshape(like.shape)
 
 
