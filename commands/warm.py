@@ -20,6 +20,7 @@ from spatial.rigid import Points, Rigid, UncertainRigid
 from tracking.bodies.body import board
 from tracking.bodies.body import load as load_body
 from tracking.detection.markers import Detections, detect
+from tracking.detection.saddle import fit_saddles
 from tracking.history.history import PoseHistory
 from tracking.pose.pose import track_body
 from tracking.pose.sighting import Sighting
@@ -52,6 +53,7 @@ def warm() -> None:
     spacing = (scan.grid.pixel_mm, scan.grid.pixel_mm, scan.grid.slice_mm)
     grid = Grid(scan.grid.size, np.array(spacing), scan.grid.origin_mm, np.eye(3))
     crc64(b"123456789")
+    fit_saddles(np.zeros((24, 24), np.uint8), np.full((1, 2), 12.0), np.eye(2)[None], np.full(1, 6.0))
     twin, labels = build_twin(Volume(grid, scan.hu), None)
     numbers = np.asarray(labels.labels, np.uint8)
     present(nearest(mapped(numbers, np.arange(256, dtype=np.uint8)), patient_from_index(grid), grid))

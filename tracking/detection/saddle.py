@@ -39,9 +39,9 @@ def fit_saddles(picture: NDArray[np.uint8], coarse_px: Array, edges: Array, reac
     only those two edges. A corner that can't be fitted keeps its place, with NaN for its covariance.
     """
     corners, cov, blur, fitted = _fit(
-        np.ascontiguousarray(picture),
-        np.ascontiguousarray(coarse_px, dtype=np.float64),
-        np.ascontiguousarray(edges, dtype=np.float64),
+        np.require(picture, requirements=("C", "W")),  # a read-only picture is another type to the compiler
+        np.require(coarse_px, np.float64, ("C", "W")),
+        np.require(edges, np.float64, ("C", "W")),
         np.clip(np.asarray(reach_px, dtype=np.float64), NARROWEST_PX, WIDEST_PX),
     )
     return FittedSaddles(corners, cov + FLOOR_PX**2 * np.eye(2), blur, fitted)
