@@ -130,10 +130,11 @@ class Session:
 def opened(source: str, camera: Path | None) -> Iterator[tuple[FrameSource, Pinhole]]:
     """The source and its lens."""
     from tracking.calibration.camera_file import load_camera
-    from tracking.sources.source import open_source
+    from tracking.sources.source import notes, open_source
 
     given = load_camera(camera) if camera else None
     with open_source(source) as frames:
+        say(*notes(frames))
         pinhole: Pinhole | None = given or getattr(frames, "pinhole", None)
         if pinhole is None:
             raise Misuse("--camera FILE is needed: without a calibration there is no pose")
@@ -159,7 +160,9 @@ def _source_words(source: str) -> str:
     """Of what kind the source is, for the journal; a file's or a machine's name may tell of a patient."""
     if source.startswith("camera:"):
         return source
-    return "synthetic" if source.startswith("synthetic:") else "tracker" if source.startswith("igtl://") else "file"
+    kind = source.partition(":")[0]
+    known = {"synthetic": "synthetic", "igtl": "tracker"}
+    return known.get(kind, "stream" if "://" in source else "file")
 
 
 @app.command()
@@ -196,13 +199,14 @@ def guide(
         raise Misuse("a tracker gives no picture: guide by igtl://… without --camera, --window, --offscreen")
     from guidance.permission import permission
     from guidance.stages import Stages
+    from tracking.sources.source import is_live as goes_on
     from twin.case import Case
     from twin.plan.approval import standing
 
     case = Case.open(case_folder)
     allowed = permission(case.twin, override, by, date.today())
     state = prepare(case, registration, bodies, reference, instrument, plan, screw, limit_mm)
-    is_live = source.startswith("camera:") or by_wire
+    is_live = by_wire or goes_on(source)
     chosen = plan or (case.plan_names[0] if len(case.plan_names) == 1 else None)
     status = None if chosen is None else standing(case.journal.entries(), chosen)
     warnings = list(allowed.words)

@@ -151,13 +151,14 @@ def track(
     from tracking.detection.codes import code_book
     from tracking.diamonds import DiamondTracker
     from tracking.sources.live import LiveSource
-    from tracking.sources.source import open_source
+    from tracking.sources.source import notes, open_source
     from tracking.tracker import Tracker
 
     loaded = [load(path) for path in bodies or ()]
     if dictionary is not None:
         code_book(dictionary)
     with open_source(source) as pictures:
+        say(*notes(pictures))
         known = _calibrated(pictures, camera)
         live = isinstance(pictures, LiveSource)
         tracker: Tracker | DiamondTracker
