@@ -201,6 +201,7 @@ def _follow(
     seconds: float | None,
 ) -> None:
     """Every picture to the end, to the limit or to Ctrl-C; then the summary."""
+    from tracking.sources.source import losses
     from tracking.sources.watch import watch
 
     summary = Summary()
@@ -209,7 +210,7 @@ def _follow(
         for event in until(watch(pictures), seconds):
             _one(event, tracker, output, every, summary, puzzles, pictures)
     except KeyboardInterrupt:
-        say(*summary.lines())
+        say(*losses(pictures), *summary.lines())
         raise
     if not summary.markers:
         raise _nothing(summary.pictures, puzzles, pictures.name)
@@ -217,7 +218,7 @@ def _follow(
         names = [body.name.split(":", 1) for body in tracker.bodies]
         ids = ", ".join(name for _, name in names)
         say(f"{len(names)} {names[0][0]}s of {dictionary} in {summary.pictures} pictures: {ids}")
-    say(*summary.lines(), *([f"where little was found: {puzzles.advice}"] if puzzles.advice else []))
+    say(*losses(pictures), *summary.lines(), *([f"where little was found: {puzzles.advice}"] if puzzles.advice else []))
 
 
 def _one(

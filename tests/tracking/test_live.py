@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any
@@ -255,6 +256,7 @@ def test_gaps_and_belated_pictures_are_counted() -> None:
             seen.extend(source)
         counts = source.counts
     assert (counts.received, counts.missed, counts.belated) == (44, 2, 1)
+    assert str(replace(counts, overwritten=0)) == "44 pictures came, 2 missing, 1 out of order"
     assert all(b.t_ns > a.t_ns for a, b in pairwise(seen))
     assert seen[-1].index == 44 + 2 - 1
 

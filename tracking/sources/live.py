@@ -73,6 +73,19 @@ class Counts:
     clock_steps: int = 0
     reconnected: int = 0
 
+    def __str__(self) -> str:
+        """For people: what came, and each loss that there was."""
+        told = {
+            "too fast for the reader": self.overwritten,
+            "missing": self.missed,
+            "the same again": self.repeated,
+            "out of order": self.belated,
+        }
+        losses = [f"{count} {what}" for what, count in told.items() if count]
+        times = [f"clock jumped {self.clock_steps} x"] if self.clock_steps else []
+        times += [f"found again {self.reconnected} x"] if self.reconnected else []
+        return f"{self.received} pictures came" + "".join(f", {words}" for words in losses + times)
+
 
 class LiveSource(Closing):
     """Pictures of a device as they come; see `Counts` for those that don't reach the reader.

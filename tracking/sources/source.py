@@ -8,6 +8,7 @@ from tracking.frame import Frame, FrameSource
 from tracking.sources.camera import CameraSource, camera_source
 from tracking.sources.closing import BadSource, CameraSilent, Closing, NoVideo, SizeChanged
 from tracking.sources.folder import FolderSource, read_picture
+from tracking.sources.live import LiveSource
 from tracking.sources.stream import SCHEMES, StreamSource
 from tracking.sources.video_file import VideoSource
 
@@ -26,6 +27,11 @@ def is_live(spec: str) -> bool:
 def notes(source: FrameSource) -> tuple[str, ...]:
     """What was asked of a camera and did not hold, a sentence each."""
     return source.notes if isinstance(source, CameraSource) else ()
+
+
+def losses(source: FrameSource) -> tuple[str, ...]:
+    """What became of a live source's pictures, in a sentence."""
+    return (f"{source.name}: {source.counts}",) if isinstance(source, LiveSource) else ()
 
 
 def open_source(spec: str) -> FrameSource:
