@@ -109,7 +109,9 @@ def listen(
         tell(f"{row.type:12s} {row.device:20s} {rate}{late}  {row.last}")
     for words, count in heard.refused.items():
         tell(f"not read, {count} times: {words}")
-    if not heard.rows:
+    if heard.trouble:
+        tell(f"{heard.breaks} breaks: {heard.trouble}")
+    elif not heard.rows:
         say("Nothing came; some servers wait to be asked (?stream=tdata)")
 
 

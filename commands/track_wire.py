@@ -64,10 +64,8 @@ def follow(address: str, seconds: float | None, put: Put) -> None:
         finally:
             say(*_tally(source, tracked))
     if seconds is not None and not any(tracked.values()):
-        raise NothingCame(
-            f"not one pose in {seconds:g} s from {source.name}; does it stream by itself (else ?stream=tdata), and are "
-            "the tools in view?"
-        )
+        cause = source.trouble or "does it stream by itself (else ?stream=tdata), and are the tools in view?"
+        raise NothingCame(f"not one pose in {seconds:g} s from {source.name}; {cause}")
 
 
 def _noticing(source: WireSource, seconds: float | None) -> Iterator[Sighting[Any]]:

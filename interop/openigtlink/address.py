@@ -52,11 +52,6 @@ class Address:
         return f"{SCHEME}{self.host}:{self.port}"
 
 
-def is_address(source: str) -> bool:
-    """Whether a source is a tracker at the end of a wire."""
-    return source.startswith(SCHEME)
-
-
 def read_address(text: str) -> Address:
     """From `igtl://HOST[:PORT][?KEY=VALUE&…]`. Raises BadAddress, which names the keys that there are."""
     try:

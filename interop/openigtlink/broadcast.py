@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from interop.openigtlink.crc import crc64
-from interop.openigtlink.link import PORT, Connection, Server
+from interop.openigtlink.link import PORT, Connection, Server, is_loopback
 from interop.openigtlink.message import Message
 from interop.openigtlink.outgoing import StatusWriter, WirePose, tools, transform
 from interop.openigtlink.running import LoopThread
@@ -71,6 +71,8 @@ class Broadcast:
             self._thread.stop()
             raise
         self._thread.start(self._keep_alive())
+        if not is_loopback(host):
+            told(f"other machines reach {host}: whoever does can read what is sent, the protocol has no password")
 
     @property
     def clients(self) -> int:

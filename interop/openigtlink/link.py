@@ -82,7 +82,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The line is gone."""
         self._transport = None
-        cut = "; its last message was cut short" if self.decoder.pending else ""
+        cut = "; its last message was cut short" if self.decoder.pending and not self._why else ""
         why = self._why or (f"{type(error).__name__}: {error}" if error else "the other side closed it")
         self._closed(self, why + cut)
 

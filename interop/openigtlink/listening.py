@@ -51,6 +51,7 @@ class Heard:
     refused: dict[str, int]
     n_bytes: int
     breaks: int
+    trouble: str | None
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -70,6 +71,7 @@ class Heard:
             "refused": self.refused,
             "bytes": self.n_bytes,
             "breaks": self.breaks,
+            "trouble": self.trouble,
         }
 
 
@@ -100,8 +102,10 @@ def listened(text: str, seconds: float, progress: Progress = silent) -> Heard:
         decoder = line.client.decoder
         n_bytes, breaks = (decoder.counts.n_bytes if decoder else 0), line.client.breaks
         if not line.had_line:
-            raise NoTracker(f"no line to {line.name} within {seconds:g} s: {line.why}; does a server run there?")
-    return Heard([rows[key] for key in sorted(rows)], refused, n_bytes, breaks)
+            raise NoTracker(
+                f"no line to {line.name} within {seconds:g} s: {line.why or 'no answer'}; does a server run there?"
+            )
+    return Heard([rows[key] for key in sorted(rows)], refused, n_bytes, breaks, line.why)
 
 
 def trajectories(text: str, seconds: float) -> list[Trajectory]:
@@ -118,7 +122,9 @@ def trajectories(text: str, seconds: float) -> list[Trajectory]:
                 found[event.device] = tuple(event.content.elements)
                 stop = min(stop, time.monotonic() + SETTLED_S)
         if not line.had_line:
-            raise NoTracker(f"no line to {line.name} within {seconds:g} s: {line.why}; does a server run there?")
+            raise NoTracker(
+                f"no line to {line.name} within {seconds:g} s: {line.why or 'no answer'}; does a server run there?"
+            )
     return [one for several in found.values() for one in several]
 
 
@@ -155,7 +161,8 @@ class _Line:
 
     def __init__(self, text: str, ask: Request | None = None) -> None:
         address = read_address(text)
-        self.name, self.had_line, self.why = str(address), False, "no answer"
+        self.name, self.had_line = str(address), False
+        self.why: str | None = None
         self.events: queue.SimpleQueue[tuple[Message | Refused, int]] = queue.SimpleQueue()
         self._asks = [ask] if ask is not None else []
         if address.stream != "as it comes":

@@ -33,8 +33,9 @@ class NoTracker(Fault):
 class WireSource:
     """A tracker at an address; a context manager. Iterate for sightings until it is closed.
 
-    `has_line`: there is a line, or was one. `dropped`: messages that were overwritten because nobody took them.
-    Reconnects for ever once it had a line; raises NoTracker when there is none within `patience_s` at first.
+    `has_line`: there is a line, or was one. `trouble`: why there was none, or why it broke last. `dropped`: messages
+    that were overwritten because nobody took them. Reconnects for ever once it had a line; raises NoTracker when there
+    is none within `patience_s` at first.
     """
 
     def __init__(self, address: Address, patience_s: float = PATIENCE_S) -> None:
@@ -44,7 +45,7 @@ class WireSource:
         self.name = str(address)
         self.dropped = 0
         self.has_line = False
-        self._why = "no answer"
+        self.trouble: str | None = None
         self._events: queue.Queue[tuple[str, Any, int]] = queue.Queue(DEPTH)
         self._closed = False
         crc64(b"ready")  # compiled before the first pose comes, or it would seem late
@@ -71,9 +72,10 @@ class WireSource:
                 while True:
                     batch += self._event(*self._events.get_nowait())
             if not self.has_line and time.monotonic() - begun > self.patience_s:
+                why = self.trouble or "no answer"
                 raise NoTracker(
-                    f"no line to {self.name} within {self.patience_s:g} s: {self._why}; does the server run there, and "
-                    "does it let this machine in?"
+                    f"no line to {self.name} within {self.patience_s:g} s: {why}; does the server run there, and does "
+                    "it let this machine in?"
                 )
             if self.has_line:  # nothing waits now, so what has not come is not here
                 batch += self.tracker.quiet(time.monotonic_ns())
@@ -83,7 +85,7 @@ class WireSource:
         if kind == "message":
             return self.tracker.receive(value, t_ns)
         if kind == "broken":
-            self._why = value
+            self.trouble = value
             return self.tracker.broken(t_ns, value)
         self.has_line = True
         self.tracker.opened(t_ns)
