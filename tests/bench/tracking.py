@@ -10,7 +10,7 @@ import numpy as np
 
 from spatial.pinhole import Pinhole
 from spatial.rigid import Rigid, rotation_log
-from tests.bench import tracking_motion, tracking_soak, tracking_time, tracking_wire
+from tests.bench import tracking_motion, tracking_pose, tracking_real, tracking_soak, tracking_time, tracking_wire
 from tests.bench.measure import Job, Judgement, Side
 from tests.tracking.scene import bench
 from tracking.detection.markers import detect, find_dictionary
@@ -85,17 +85,6 @@ def jobs() -> Iterator[Job]:
         )
         return Judgement(worst < 5.0, words, figures)
 
-    seen = [detect(picture, DICTIONARY, LENS) for picture in pictures]
-    corners = [{i: d.corners_px[k] for i, k in d.by_id().items()} for d in seen]
-
-    def posed() -> list[Rigid[Any, Any]]:
-        out = []
-        for found in seen:
-            pose = track_body(found, setup.body, LENS).camera_from_body
-            assert pose is not None
-            out.append(pose.pose)
-        return out
-
     several = f"{VIEWS} pictures of 1920 x 1080, 4 tags each"
     yield Job(
         "tracking",
@@ -108,11 +97,9 @@ def jobs() -> Iterator[Job]:
         "tracking", f"pose of the board, {several}", Side("detect + track_body", tracked),
         Side("cv2 SUBPIX + solvePnP", lambda: pnp(subpix())), same_poses,
     )  # fmt: skip
-    yield Job(
-        "tracking", f"pose alone, {VIEWS} times from the same 16 corners", Side("track_body (with covariance)", posed),
-        Side("cv2 solvePnP (pose only)", lambda: pnp(corners)), same_poses,
-    )  # fmt: skip
     yield from tracking_time.jobs()
     yield from tracking_wire.jobs()
     yield from tracking_soak.jobs()
     yield from tracking_motion.jobs()
+    yield from tracking_pose.jobs()
+    yield from tracking_real.jobs()
