@@ -118,19 +118,20 @@ class Capture:
         if not good or picture is None:
             return None
         readout_ns = round(self.wish.readout_ms * 1e6)
-        stamp_ns = self._stamp_ns(arrival_ns, readout_ns)
-        return Shutter(stamp_ns, _rgb(np.asarray(picture)), self.mode.exposure_ns, readout_ns)
+        stamp_ns, stamped = self._stamp(arrival_ns, readout_ns)
+        return Shutter(stamp_ns, _rgb(np.asarray(picture)), self.mode.exposure_ns, readout_ns, stamped)
 
     def close(self) -> None:
         """Let go of the device."""
         self._device.release()
 
-    def _stamp_ns(self, arrival_ns: int, readout_ns: int) -> int:
+    def _stamp(self, arrival_ns: int, readout_ns: int) -> tuple[int, bool]:
+        """When the middle row was exposed, and whether the driver said so."""
         half_ns = self.mode.exposure_ns // 2
         driver_ns = round(self._device.get(cv2.CAP_PROP_POS_MSEC) * 1e6) if self.backend == "v4l2" else 0
         if 0 < arrival_ns - driver_ns < 1_000_000_000:  # else it is another clock, or none
-            return driver_ns - half_ns + abs(readout_ns) // 2
-        return arrival_ns - half_ns - abs(readout_ns) // 2
+            return driver_ns - half_ns + abs(readout_ns) // 2, True
+        return arrival_ns - half_ns - abs(readout_ns) // 2, False
 
     def _ask(self) -> Mode:
         device, wish = self._device, self.wish

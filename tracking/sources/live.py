@@ -30,12 +30,13 @@ GAPS = 31  # the usual time between pictures is the median of so many: a camera 
 
 @dataclass(frozen=True, eq=False)
 class Shutter:
-    """One picture of a feed; all as in Frame."""
+    """One picture of a feed, as in Frame. `stamped`: by the device; else by when it came, and a gap proves no loss."""
 
     t_ns: int
     picture: NDArray[np.uint8]
     exposure_ns: int = 0
     readout_ns: int = 0
+    stamped: bool = True
 
 
 class Feed(Protocol):
@@ -207,7 +208,7 @@ class LiveSource(Closing):
                     self._index += 1
                     continue
                 usual_ns = median(self._gaps_ns) if len(self._gaps_ns) == GAPS else 0
-                if usual_ns and gap_ns > 1.5 * usual_ns:
+                if usual_ns and gap_ns > 1.5 * usual_ns and shutter.stamped:
                     missed = round(gap_ns / usual_ns) - 1
                     self._index += missed
                     counts = replace(counts, missed=counts.missed + missed)

@@ -54,9 +54,10 @@ class NetworkFeed:
         if decoded is None:
             return None
         t_ns = time.monotonic_ns()
-        if self._stamped and decoded.pts is not None:
+        stamped = self._stamped and decoded.pts is not None
+        if stamped:
             t_ns = self._clock.monotonic_ns(round(int(decoded.pts) * float(decoded.time_base) * 1e9), t_ns)
-        return Shutter(t_ns, decoded.to_ndarray(format="rgb24"))
+        return Shutter(t_ns, decoded.to_ndarray(format="rgb24"), stamped=stamped)
 
     def close(self) -> None:
         """Close the connection."""
