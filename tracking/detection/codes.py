@@ -23,6 +23,7 @@ from spatial.rigid import Array
 
 MIN_CONTRAST = 6.0  # grey levels between the dark and the bright plane
 MAX_BORDER_SHARE = 0.2  # cells of the border that may be bright: a highlight, a thread, a finger's tip
+LEVELS = (0.36, 0.64)  # tried where a square can't be read at half
 MIN_PURITY = 0.82  # of a cell's samples on its own side of the threshold: a code read with a wrong grid has less
 READ, DIM, BORDER, IMPURE, OUTSIDE = 0, 1, 2, 3, 4
 
@@ -45,6 +46,11 @@ class CodeBook:
     mirrored: NDArray[np.uint64]
     corrects: int
     distance: int
+
+    @property
+    def oriented(self) -> NDArray[np.bool_]:
+        """Which ids (N,) look different from each side; id 1023 of DICT_ARUCO_ORIGINAL has no first corner."""
+        return np.asarray((self.words[:, :1] != self.words[:, 1:]).all(axis=1))
 
     @property
     def cells(self) -> int:
@@ -146,13 +152,14 @@ def _distance(words: NDArray[np.uint64]) -> int:
     return least
 
 
-def read(luma: NDArray[np.uint8], corners_px: Array, bits: int, across: int = 4) -> Readings:
+def read(luma: NDArray[np.uint8], corners_px: Array, bits: int, across: int = 4, level: float = 0.5) -> Readings:
     """Read squares (N, 4, 2), corners clockwise on the screen, as codes of `bits` x `bits` cells.
 
-    `across` x `across` samples a cell; with one, nothing is IMPURE.
+    `across` x `across` samples a cell; with one, nothing is IMPURE. `level`: how far from dark to bright a cell counts
+    as bright; blur takes light from lone bright cells and gives it to lone dark ones.
     """
     corners = np.ascontiguousarray(corners_px, dtype=np.float64)
-    words, verdict, inverted, purity, contrast = _read(luma, corners, bits, across)
+    words, verdict, inverted, purity, contrast = _read(luma, corners, bits, across, level)
     return Readings(words, verdict, inverted, purity, contrast)
 
 
@@ -164,7 +171,7 @@ def partly(luma: NDArray[np.uint8], corners_px: Array, book: CodeBook, marker: i
     """
     n = book.cells
     cells, levels = np.zeros((n, n, 2)), np.zeros(6)
-    contrast = sampled(luma, np.ascontiguousarray(corners_px, dtype=np.float64), book.bits, 4, cells, levels)
+    contrast = sampled(luma, np.ascontiguousarray(corners_px, dtype=np.float64), book.bits, 4, 0.5, cells, levels)
     clear = cells[..., 1] > 0.75
     if abs(contrast) < MIN_CONTRAST or clear.mean() < 0.5:
         return False
@@ -259,7 +266,9 @@ def _add(sums: Array, x: float, y: float, value: float) -> None:
 
 
 @njit
-def sampled(picture: NDArray[np.uint8], corners: Array, bits: int, across: int, cells: Array, levels: Array) -> float:
+def sampled(
+    picture: NDArray[np.uint8], corners: Array, bits: int, across: int, level: float, cells: Array, levels: Array
+) -> float:
     """Read one square. Fills `cells` (bits + 2, bits + 2, 2) with each cell's share of bright samples and its purity.
 
     A cell that is not in the picture has purity -1. `levels` (6,) gets the dark and the bright plane. Returns the
@@ -273,24 +282,26 @@ def sampled(picture: NDArray[np.uint8], corners: Array, bits: int, across: int, 
     if not np.isfinite(H[0, 0]):
         return 0.0
     dark, bright = np.zeros(9), np.zeros(9)
-    rim = np.full((2, 4 * n, 3), -1.0)
-    for k in range(n):
-        for side in range(4):
-            for outer in range(2):
-                a, b = k + 0.5, (-0.5 if outer else 0.5)
-                if side == 0:
-                    x, y = a, b
-                elif side == 1:
-                    x, y = n - b, a
-                elif side == 2:
-                    x, y = a, n - b
-                else:
-                    x, y = b, a
-                value = _grey(picture, H, x, y)
-                if value >= 0:
-                    _add(bright if outer else dark, x, y, value)
-                    spot = rim[outer, 4 * k + side]
-                    spot[0], spot[1], spot[2] = x, y, value
+    rim = np.full((4 * n, 3), -1.0)
+    for place in (0.5, -0.5, -0.2, -0.07):  # within the border; outside, nearer where the picture or the paper ends
+        if place < 0 and bright[0] >= 3 * n:
+            break
+        bright[:] = 0.0
+        for k in range(4 * n):
+            a, b, side = k % n + 0.5, place, k // n
+            if side == 0:
+                x, y = a, b
+            elif side == 1:
+                x, y = n - b, a
+            elif side == 2:
+                x, y = a, n - b
+            else:
+                x, y = b, a
+            value = _grey(picture, H, x, y)
+            if value >= 0:
+                _add(dark if place > 0 else bright, x, y, value)
+                if place > 0:
+                    rim[k, 0], rim[k, 1], rim[k, 2] = x, y, value
     if dark[0] < 2 * n or bright[0] < n:
         return 0.0
     d0, d1, d2 = _plane(dark)
@@ -304,7 +315,7 @@ def sampled(picture: NDArray[np.uint8], corners: Array, bits: int, across: int, 
     # most squares of a room are none of ours, and their border says so before a cell is read
     wrong = 0
     for k in range(4 * n):
-        x, y, value = rim[0, k, 0], rim[0, k, 1], rim[0, k, 2]
+        x, y, value = rim[k, 0], rim[k, 1], rim[k, 2]
         wrong += value >= 0 and sign * (2 * value - (d0 + b0 + (d1 + b1) * x + (d2 + b2) * y)) > 0
     if wrong > 2 * MAX_BORDER_SHARE * dark[0]:
         cells[:, :, 1] = 0.0
@@ -324,7 +335,7 @@ def sampled(picture: NDArray[np.uint8], corners: Array, bits: int, across: int, 
                     if sign * (high - low) < least:
                         low, high = d0 + (d1 + d2) * middle, b0 + (b1 + b2) * middle
                     count += 1
-                    above += sign * (value - (low + high) / 2) > 0
+                    above += sign * (value - low - level * (high - low)) > 0
             if 2 * count > across * across:
                 share = above / count
                 cells[row, column, 0] = share
@@ -334,7 +345,7 @@ def sampled(picture: NDArray[np.uint8], corners: Array, bits: int, across: int, 
 
 @njit
 def _read(
-    picture: NDArray[np.uint8], corners: Array, bits: int, across: int
+    picture: NDArray[np.uint8], corners: Array, bits: int, across: int, level: float
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.bool_], Array, Array]:
     count, n = len(corners), bits + 2
     words = np.zeros(count, dtype=np.uint64)
@@ -343,7 +354,7 @@ def _read(
     purity, contrasts = np.zeros(count), np.zeros(count)
     cells, levels = np.zeros((n, n, 2)), np.zeros(6)
     for k in range(count):
-        contrast = sampled(picture, corners[k], bits, across, cells, levels)
+        contrast = sampled(picture, corners[k], bits, across, level, cells, levels)
         contrasts[k], inverted[k] = abs(contrast), contrast < 0
         if abs(contrast) < MIN_CONTRAST:
             verdict[k] = DIM

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from spatial.pinhole import Pinhole
 from spatial.rigid import Array
 from tracking.detection.codes import (
+    LEVELS,
     READ,
     CodeBook,
     Readings,
@@ -136,7 +137,16 @@ def identify(luma: NDArray[np.uint8], candidates: Quads, books: Sequence[CodeBoo
     for book in books:
         candidates, reading = readings[book.bits]
         ids, turns, off = match(reading.words, book.words)
-        good = np.flatnonzero((reading.verdict == READ) & (off <= book.corrects))
+        whole = (reading.verdict == READ) & (off <= book.corrects)
+        for level in LEVELS:
+            rest = np.flatnonzero(~whole)
+            again = read(luma, candidates.corners_px[rest], book.bits, level=level)
+            found, turned, wrong = match(again.words, book.words)
+            better = (again.verdict == READ) & (wrong <= book.corrects)
+            whole[rest[better]] = True
+            ids[rest[better]], turns[rest[better]], off[rest[better]] = found[better], turned[better], wrong[better]
+        good = np.flatnonzero(whole)
+        good = good[book.oriented[ids[good]]]
         good = good[np.lexsort((-reading.contrast[good] * reading.purity[good], off[good]))]
         kept: list[int] = []
         corners = {int(k): np.roll(candidates.corners_px[k], turns[k], axis=0) for k in good}
