@@ -18,6 +18,7 @@ import numpy as np
 
 from spatial.compiled import njit
 from spatial.rigid import Array
+from tracking.history.matrices import columns, inverse, part, rotation, rotation_vector, times, transposed
 
 MEMORY_S = 0.2
 STEPS = np.array([1.0, 10.0, 50.0, 200.0, 800.0, 4000.0])  # of the levels, from clamped to struck
@@ -42,46 +43,21 @@ Q_SMALL = 0.02
 
 
 @njit
-def rotation_vector(R: Array) -> Array:
-    """Rotation matrix to vector (3,), for turns well below pi."""
-    v = np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]]) / 2.0
-    s = np.sqrt((v**2).sum())
-    if s < 1e-9:
-        if R[0, 0] + R[1, 1] + R[2, 2] > 0.0:
-            return v
-        k = 0  # half a turn: the axis is the longest column of (R + 1) / 2
-        for i in range(1, 3):
-            if R[i, i] > R[k, k]:
-                k = i
-        u = R[:, k].copy()
-        u[k] += 1.0
-        return np.asarray(u * (np.pi / np.sqrt((u**2).sum())))
-    return np.asarray(v * (np.arctan2(s, (R[0, 0] + R[1, 1] + R[2, 2] - 1.0) / 2.0) / s))
-
-
-@njit
-def rotation(w: Array) -> Array:
-    """Rodrigues' formula."""
-    square = (w**2).sum()
-    angle = np.sqrt(square)
-    if angle < 1e-4:
-        a, b = 1.0 - square / 6.0, 0.5 - square / 24.0
-    else:
-        a, b = np.sin(angle) / angle, (1.0 - np.cos(angle)) / square
-    x, y, z = w[0], w[1], w[2]
-    return np.array(
-        [
-            [1.0 - b * (y * y + z * z), b * x * y - a * z, b * x * z + a * y],
-            [b * x * y + a * z, 1.0 - b * (x * x + z * z), b * y * z - a * x],
-            [b * x * z - a * y, b * y * z + a * x, 1.0 - b * (x * x + y * y)],
-        ]
-    )
-
-
-@njit
-def _orthonormal(R: Array) -> Array:
-    """Take rounding off a matrix that is nearly a rotation: one step of Newton's iteration."""
-    return np.asarray(1.5 * R - 0.5 * (R @ R.T @ R))
+def _corrected(belief: Array, R: Array, t: Array, x: Array, P: Array, d: Array) -> Array:
+    """`belief` with another pose, rates and covariance, and a correction d (18,) of these carried out."""
+    out = belief.copy()
+    R = times(rotation(d), R)
+    square = times(R, times(transposed(R), R))
+    for i in range(3):
+        for j in range(3):  # one step of Newton's iteration takes rounding off the rotation
+            out[3 * i + j] = 1.5 * R[i, j] - 0.5 * square[i, j]
+        out[9 + i] = t[i] + d[3 + i]
+    for i in range(12):
+        out[POSE + i] = x[i] + d[6 + i]
+    for i in range(18):
+        for j in range(18):
+            out[RATES + 18 * i + j] = (P[i, j] + P[j, i]) / 2
+    return out
 
 
 @njit
@@ -138,23 +114,36 @@ def _backward(M: Array, turn: Array, dt: float, w: Array) -> Array:
 def _advance(belief: Array, dt: float) -> tuple[Array, Array, Array, Array, Array, Array]:
     """Without noise: R, t, rates and accelerations, covariance, the turn that was made, the weights of `dt`."""
     w = _weights(dt)
-    x = belief[POSE:RATES].copy()
-    d = x[:6] * dt + x[6:] * w[0]
-    x[:6] += x[6:] * w[1]
-    x[6:] *= w[2]
-    turn = rotation(d[:3])
-    R = turn @ belief[:9].copy().reshape(3, 3)
-    t = belief[9:POSE] + d[3:]
-    P = belief[RATES:ERRORS].copy().reshape(18, 18)
-    P = _forward(np.ascontiguousarray(_forward(P, turn, dt, w).T), turn, dt, w)
+    x, t, d = np.empty(12), np.empty(3), np.empty(3)
+    for i in range(6):
+        rate, change = belief[POSE + i], belief[POSE + 6 + i]
+        x[i], x[6 + i] = rate + change * w[1], change * w[2]
+        way = rate * dt + change * w[0]
+        if i < 3:
+            d[i] = way
+        else:
+            t[i - 3] = belief[6 + i] + way
+    turn = rotation(d)
+    R = times(turn, part(belief, 0, 3, 3))
+    P = _forward(transposed(_forward(part(belief, RATES, 18, 18), turn, dt, w)), turn, dt, w)
     return R, t, x, P, turn, w
 
 
 @njit
-def _add_noise(P: Array, w: Array, levels: Array) -> None:
-    """Singer's noise for the mean squared levels (2,) of turning and shifting (rad2/s4, mm2/s4), into P."""
+def _spread(P: Array, seen: Array) -> Array:
+    """Covariance (6, 6) of an innovation."""
+    out = part(seen, POSE, 6, 6)
     for i in range(6):
-        level = levels[i // 3]
+        for j in range(6):
+            out[i, j] += P[i, j]
+    return out
+
+
+@njit
+def _add_noise(P: Array, w: Array, belief: Array) -> None:
+    """Singer's noise for a belief's mean squared levels of turning and shifting, into P."""
+    for i in range(6):
+        level = belief[LEVELS + i // 3]
         P[i, i] += level * w[3]
         P[i, 6 + i] += level * w[4]
         P[6 + i, i] += level * w[4]
@@ -169,31 +158,11 @@ def _add_noise(P: Array, w: Array, levels: Array) -> None:
 @njit
 def _innovation(R: Array, t: Array, seen: Array) -> Array:
     """What a sighting adds to a prediction: rotation vector and shift (6,)."""
+    turn = rotation_vector(times(part(seen, 0, 3, 3), transposed(R)))
     e = np.empty(6)
-    e[:3] = rotation_vector(seen[:9].copy().reshape(3, 3) @ R.T)
-    e[3:] = seen[9:POSE] - t
+    for i in range(3):
+        e[i], e[3 + i] = turn[i], seen[9 + i] - t[i]
     return e
-
-
-@njit
-def _inverse(S: Array) -> Array:
-    """Inverse of a small covariance, by Cholesky; a pivot that rounding took is kept above zero."""
-    n = len(S)
-    L, M = np.zeros((n, n)), np.zeros((n, n))
-    for i in range(n):
-        for j in range(i + 1):
-            s = S[i, j]
-            for k in range(j):
-                s -= L[i, k] * L[j, k]
-            L[i, j] = s / L[j, j] if j < i else np.sqrt(max(s, 1e-12 * S[i, i] + 1e-300))
-    for i in range(n):  # the inverse of L
-        M[i, i] = 1.0 / L[i, i]
-        for j in range(i):
-            s = 0.0
-            for k in range(j, i):
-                s -= L[i, k] * M[k, j]
-            M[i, j] = s / L[i, i]
-    return np.asarray(M.T @ M)
 
 
 @njit
@@ -252,25 +221,27 @@ def update(belief: Array, seen: Array, dt: float) -> tuple[Array, float]:
     """The belief after a sighting `dt` later, and how far off it was: squared, by the most that the gate allows."""
     R, t, x, P, _, w = _advance(belief, dt)
     e = _innovation(R, t, seen)
-    S = P[:6, :6] + seen[POSE:].copy().reshape(6, 6)
-    out = belief.copy()
+    sudden, out = _spread(P, seen), belief.copy()
     if dt > 0:  # two cameras at one instant say nothing about motion
-        _judge_levels(belief, S, w[3], e, dt, out)
-    sudden = S.copy()
+        _judge_levels(belief, sudden, w[3], e, dt, out)
     for i in range(6):
         jolt = SUDDEN_RAD_S2 if i < 3 else SUDDEN_MM_S2
         sudden[i, i] += (jolt * dt * dt / 2) ** 2
-    surprise = (e * (_inverse(sudden) @ e)).sum()
-    _add_noise(P, w, out[LEVELS:SPREAD])
-    S = P[:6, :6] + seen[POSE:].copy().reshape(6, 6)
-    gain = np.ascontiguousarray(P[:, :6]) @ _inverse(S)
-    d = gain @ e
-    P = P - gain @ S @ gain.T
-    out[:9] = _orthonormal(rotation(d[:3]) @ R).ravel()
-    out[9:POSE] = t + d[3:6]
-    out[POSE:RATES] = x + d[6:]
-    out[RATES:ERRORS] = ((P + P.T) / 2).ravel()
-    return out, surprise
+    weight, surprise = inverse(sudden), 0.0
+    for i in range(6):
+        for j in range(6):
+            surprise += e[i] * weight[i, j] * e[j]
+    _add_noise(P, w, out)
+    first = columns(P)
+    gain = times(first, inverse(_spread(P, seen)))
+    taken = times(gain, transposed(first))
+    d = np.zeros(18)
+    for i in range(18):
+        for j in range(6):
+            d[i] += gain[i, j] * e[j]
+        for j in range(18):
+            P[i, j] -= taken[i, j]
+    return _corrected(out, R, t, x, P, d), surprise
 
 
 @njit
@@ -292,26 +263,34 @@ def _reach(belief: Array, half: int, dt: float) -> float:
 
 
 @njit
+def _way(belief: Array, t: Array, turn: Array) -> Array:
+    """The way (6,) from a belief's pose to a prediction."""
+    w, out = rotation_vector(turn), np.empty(6)
+    for i in range(3):
+        out[i], out[3 + i] = w[i], t[i] - belief[9 + i]
+    return out
+
+
+@njit
 def learn(belief: Array, earlier: Array, seen: Array, dt: float, step: float, which: int) -> None:
     """Compare what `earlier` predicted `dt` ahead with what was seen, and scale such claims in `belief` accordingly.
 
     `which`: 0 for the shorter horizon, 1 for the longer; `step`: seconds since the sighting before this one.
     """
     _, t, _, P, turn, w = _advance(earlier, dt)
-    _add_noise(P, w, earlier[LEVELS:SPREAD])
-    came = _innovation(earlier[:9].copy().reshape(3, 3), earlier[9:POSE], seen)
-    went = np.empty(6)
-    went[:3], went[3:] = rotation_vector(turn), t - earlier[9:POSE]
+    _add_noise(P, w, earlier)
+    came, went = _innovation(part(earlier, 0, 3, 3), earlier[9:POSE], seen), _way(earlier, t, turn)
     e = np.empty(6)
     forget = np.exp(-step / REACH_S)
     for half in range(2):
-        a, b, k = 3 * half, 3 * half + 3, HORIZONS + 4 * which + 2 * half
-        reach = _reach(earlier, half, dt)
-        e[a:b] = came[a:b] - reach * went[a:b]
-        for i in range(a, b):  # the filter's way, not gone to its end, is a doubt of its own
-            P[i, i] += ((1.0 - reach) * went[i]) ** 2
-        length = np.sqrt((went[a:b] ** 2).sum()) + 1e-12
-        belief[k] = forget * belief[k] + (1.0 - forget) * (went[a:b] * came[a:b]).sum() / length
+        reach, along, square = _reach(earlier, half, dt), 0.0, 0.0
+        for i in range(3 * half, 3 * half + 3):
+            e[i] = came[i] - reach * went[i]
+            P[i, i] += ((1.0 - reach) * went[i]) ** 2  # the way that is not gone to its end is a doubt of its own
+            along += went[i] * came[i]
+            square += went[i] ** 2
+        length, k = np.sqrt(square) + 1e-12, HORIZONS + 4 * which + 2 * half
+        belief[k] = forget * belief[k] + (1.0 - forget) * along / length
         belief[k + 1] = forget * belief[k + 1] + (1.0 - forget) * length
     share = 1.0 - np.exp(-step / CLAIM_S)
     for i in range(6):
@@ -326,28 +305,19 @@ def learn(belief: Array, earlier: Array, seen: Array, dt: float, step: float, wh
 def ahead(belief: Array, dt: float) -> Array:
     """The belief `dt` later, its covariance scaled by how such claims turned out."""
     _, t, x, P, turn, w = _advance(belief, dt)
-    _add_noise(P, w, belief[LEVELS:SPREAD])
-    scale = np.ones(18)
+    _add_noise(P, w, belief)
+    went, scale, d = _way(belief, t, turn), np.ones(18), np.zeros(18)
     for i in range(6):
+        reach, first = _reach(belief, i // 3, dt), 3 * (i // 3)
+        for j in range(first, first + 3):
+            P[i, j] += (1.0 - reach) ** 2 * went[i] * went[j]
+        d[i] = reach * went[i]
         grown = _between(np.log(belief[SPREAD + i]), np.log(belief[SPREAD + 6 + i]), belief, dt)
         scale[i] = scale[6 + i] = scale[12 + i] = np.exp(grown / 2)
-    went = np.empty(6)
-    went[:3], went[3:] = rotation_vector(turn), t - belief[9:POSE]
-    for half in range(2):
-        a, b, reach = 3 * half, 3 * half + 3, _reach(belief, half, dt)
-        for i in range(a, b):
-            for j in range(a, b):
-                P[i, j] += (1.0 - reach) ** 2 * went[i] * went[j]
-        went[a:b] *= reach
-    R = rotation(went[:3]) @ belief[:9].copy().reshape(3, 3)
-    t = belief[9:POSE] + went[3:]
-    out = belief.copy()
-    out[:9] = _orthonormal(R).ravel()
-    out[9:POSE], out[POSE:RATES] = t, x
     for i in range(18):
         for j in range(18):
-            out[RATES + 18 * i + j] = P[i, j] * scale[i] * scale[j]
-    return out
+            P[i, j] *= scale[i] * scale[j]
+    return _corrected(belief, part(belief, 0, 3, 3), belief[9:POSE], x, P, d)
 
 
 @njit
@@ -361,32 +331,41 @@ def smoothed(beliefs: Array, seen: Array, steps: Array, dt: float) -> Array:
     adjoint, weight = np.zeros((18, 1)), np.zeros((18, 18))
     for k in range(n - 1, 0, -1):
         R, t, _, P, turn, w = _advance(beliefs[k - 1], steps[k])
-        _add_noise(P, w, beliefs[k, LEVELS:SPREAD])
+        _add_noise(P, w, beliefs[k])
         e = _innovation(R, t, seen[k])
-        inverse = _inverse(P[:6, :6] + seen[k, POSE:].copy().reshape(6, 6))
-        gain = np.ascontiguousarray(P[:, :6]) @ inverse
-        # C = 1 - gain H changes the first six columns alone
-        adjoint[:6] -= gain.T @ adjoint + (inverse @ e).reshape(6, 1)
-        weight[:6] -= gain.T @ weight
-        weight[:, :6] -= weight @ gain
-        weight[:6, :6] += inverse
+        sure = inverse(_spread(P, seen[k]))
+        gain = times(columns(P), sure)
+        back = transposed(gain)
+        # C = 1 - gain H changes the first six rows and columns alone
+        below, beside = times(back, adjoint), times(back, weight)
+        for i in range(6):
+            adjoint[i, 0] -= below[i, 0]
+            for j in range(6):
+                adjoint[i, 0] -= sure[i, j] * e[j]
+            for j in range(18):
+                weight[i, j] -= beside[i, j]
+        right = times(weight, gain)
+        for i in range(18):
+            for j in range(6):
+                weight[i, j] -= right[i, j]
+                if i < 6:
+                    weight[i, j] += sure[i, j]
         if k > 1:
             adjoint = _backward(adjoint, turn, steps[k], w)
-            weight = _backward(np.ascontiguousarray(_backward(weight, turn, steps[k], w).T), turn, steps[k], w)
+            weight = _backward(transposed(_backward(weight, turn, steps[k], w)), turn, steps[k], w)
     R, t, x, P, _, w = _advance(beliefs[0], dt)
     if n > 1:
-        _add_noise(P, w, beliefs[1, LEVELS:SPREAD])
-        rest = steps[1] - dt
+        _add_noise(P, w, beliefs[1])
+        rest, way = steps[1] - dt, np.empty(3)
         w = _weights(rest)
-        turn = rotation(x[:3] * rest + x[6:9] * w[0])
+        for i in range(3):
+            way[i] = x[i] * rest + x[6 + i] * w[0]
+        turn = rotation(way)
         adjoint = _backward(adjoint, turn, rest, w)
-        weight = _backward(np.ascontiguousarray(_backward(weight, turn, rest, w).T), turn, rest, w)
-    d = -(P @ adjoint)[:, 0]
-    P = P - P @ weight @ P
-    out = np.empty(SIZE)
-    out[ERRORS:] = beliefs[0, ERRORS:]
-    out[:9] = _orthonormal(rotation(d[:3]) @ R).ravel()
-    out[9:POSE] = t + d[3:6]
-    out[POSE:RATES] = x + d[6:]
-    out[RATES:ERRORS] = ((P + P.T) / 2).ravel()
-    return out
+        weight = _backward(transposed(_backward(weight, turn, rest, w)), turn, rest, w)
+    shift, less, d = times(P, adjoint), times(P, times(weight, P)), np.empty(18)
+    for i in range(18):
+        d[i] = -shift[i, 0]
+        for j in range(18):
+            P[i, j] -= less[i, j]
+    return _corrected(beliefs[0], R, t, x, P, d)
