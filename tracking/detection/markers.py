@@ -138,7 +138,7 @@ def identify(luma: NDArray[np.uint8], candidates: Quads, books: Sequence[CodeBoo
         candidates, reading = readings[book.bits]
         ids, turns, off = match(reading.words, book.words)
         whole = (reading.verdict == READ) & (off <= book.corrects)
-        for level in LEVELS:
+        for level in LEVELS if book.bits > 4 else ():  # with a short code three tries are two too many
             rest = np.flatnonzero(~whole)
             again = read(luma, candidates.corners_px[rest], book.bits, level=level)
             found, turned, wrong = match(again.words, book.words)
