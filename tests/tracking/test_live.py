@@ -7,8 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import av
@@ -25,6 +27,7 @@ from tracking.sources.closing import BadSource, CameraSilent, SizeChanged
 from tracking.sources.live import LiveSource, Shutter
 from tracking.sources.stream import StreamSource, hidden
 from tracking.sources.watch import watch
+from tracking.video import write_mp4
 
 MS = 1_000_000
 
@@ -377,6 +380,25 @@ def test_a_udp_stream_keeps_the_senders_intervals() -> None:
     assert frames[0].picture.shape == (48, 64, 3)
     assert np.median(gaps) == pytest.approx(20.0, abs=1.0)
     assert steps == 0
+
+
+def test_a_file_behind_an_address_is_no_stream(tmp_path: Path) -> None:
+    write_mp4(tmp_path / "a.mp4", [np.full((48, 64, 3), 20 * k, dtype=np.uint8) for k in range(10)], 25.0)
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            return None
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        with pytest.raises(BadSource, match="no stream"):
+            StreamSource(f"http://127.0.0.1:{server.server_port}/a.mp4", timeout_s=2.0)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_nobody_at_the_address() -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import av
 
 from tracking.sources.clock import DeviceClock
-from tracking.sources.closing import CameraSilent
+from tracking.sources.closing import BadSource, CameraSilent
 from tracking.sources.live import Feed, LiveSource, Shutter
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt", "rtp")
 OPTIONS = {"fflags": "nobuffer", "flags": "low_delay", "rtsp_transport": "tcp"}
+SETTLE_NS = 300_000_000  # the first pictures come in a burst and say little about the sender's clock
 UNSTAMPED = ("mpjpeg", "mjpeg", "image2pipe")  # their stamps are counted up, not measured
 
 
@@ -21,9 +22,10 @@ class NetworkFeed:
     """An open stream as a `Feed`; the sender's stamps on our clock, or the time of arrival where it sends none."""
 
     def __init__(self, url: str, timeout_s: float, format_name: str | None = None) -> None:
-        """Connect. Raises CameraSilent."""
+        """Connect. Raises CameraSilent, and BadSource for a file behind an address."""
         self.url = url
         self._clock = DeviceClock()
+        self._first_ns = 0
         shown = hidden(url)
         try:
             self._container: Any = av.open(
@@ -35,6 +37,10 @@ class NetworkFeed:
         if not self._container.streams.video:
             self._container.close()
             raise CameraSilent(f"{shown} sends no video")
+        if url.lower().startswith("http") and (self._container.duration or 0) > 0:
+            seconds = self._container.duration / 1e6
+            self._container.close()
+            raise BadSource(f"{shown} is a file of {seconds:.0f} s, no stream: fetch it and give the file")
         stream = self._container.streams.video[0]
         stream.thread_type = "SLICE"  # threads by frame would hold pictures back
         self._stamped = not any(name in self._container.format.name for name in UNSTAMPED)
@@ -47,17 +53,21 @@ class NetworkFeed:
 
     def read(self) -> Shutter | None:
         """Wait for the next picture; None when the stream ends, breaks or stays silent too long."""
-        try:
-            decoded = next(self._pictures, None)
-        except (av.error.FFmpegError, OSError):
-            return None
-        if decoded is None:
-            return None
-        t_ns = time.monotonic_ns()
-        stamped = self._stamped and decoded.pts is not None
-        if stamped:
-            t_ns = self._clock.monotonic_ns(round(int(decoded.pts) * float(decoded.time_base) * 1e9), t_ns)
-        return Shutter(t_ns, decoded.to_ndarray(format="rgb24"), stamped=stamped)
+        while True:
+            try:
+                decoded = next(self._pictures, None)
+            except (av.error.FFmpegError, OSError):
+                return None
+            if decoded is None:
+                return None
+            t_ns = time.monotonic_ns()
+            self._first_ns = self._first_ns or t_ns
+            stamped = self._stamped and decoded.pts is not None
+            if not stamped:
+                return Shutter(t_ns, decoded.to_ndarray(format="rgb24"), stamped=False)
+            taken_ns = self._clock.monotonic_ns(round(int(decoded.pts) * float(decoded.time_base) * 1e9), t_ns)
+            if t_ns - self._first_ns > SETTLE_NS:
+                return Shutter(taken_ns, decoded.to_ndarray(format="rgb24"))
 
     def close(self) -> None:
         """Close the connection."""
