@@ -112,8 +112,15 @@ class Summary:
 @app.command()
 @command
 def track(
-    source: Annotated[str, typer.Argument(help="Video, folder, camera:N, a URL, synthetic:SPEC; igtl://HOST:PORT.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE", help="Video, folder, camera:N, a URL, synthetic:SPEC; igtl://HOST:PORT."),
+    ],
     camera: Annotated[Path | None, typer.Option(help="Camera file (OpenCV YAML). synthetic: brings its own.")] = None,
+    rig: Annotated[
+        Path | None,
+        typer.Option(help="Rig file of `calibrate stereo`: a SOURCE a camera, in its order; brings lenses."),
+    ] = None,
     bodies: Annotated[list[Path] | None, typer.Option(help="Marker body file; repeat for several.")] = None,
     dictionary: Annotated[str | None, typer.Option(help="Instead: OpenCV's dictionary of single markers.")] = None,
     size_mm: Annotated[float | None, typer.Option(help="… and the edge of their black square.")] = None,
@@ -131,6 +138,18 @@ def track(
     as_json: Annotated[bool, typer.Option("--json", help="A JSON line a body a frame on stdout.")] = False,
 ) -> None:
     """Say where each marker body is in each picture, with its covariance, or why it is lost. Ctrl-C ends it."""
+    if rig is not None:
+        if camera or dictionary or overlay or igtl is not None or seconds is not None or not bodies:
+            raise Misuse("a rig brings its cameras' files; give SOURCE… --rig FILE --bodies FILE with --out, --json")
+        from commands.track_rig import track_together
+        from tracking.bodies.body import load
+
+        with _writer(out) as sink:
+            track_together(sources, rig, [load(path) for path in bodies], sink, as_json, every)
+        return
+    if len(sources) > 1:
+        raise Misuse(f"{len(sources)} sources; several cameras need --rig FILE, written by `calibrate stereo`")
+    source = sources[0]
     if source.startswith("igtl://"):
         if camera or bodies or dictionary or overlay or igtl is not None:
             raise Misuse(
