@@ -33,14 +33,17 @@ from tracking.detection.marker_fit import (
     fit_markers,
 )
 from tracking.detection.pieces import BINS
-from tracking.detection.profile import GAUSSIAN, fitted_profile
+from tracking.detection.profile import GAUSSIAN, fitted_profile, oddness
 
 FAILED_SD_PX = 1.5  # a marker that can't be fitted keeps its coarse corners with this uncertainty
 SPREAD_PER_BLUR_SD = 0.35  # of cameras nobody knows: gamma 2.2 spreads light by 0.3 to 0.5 blurs
-FLOOR_PX = 0.0025  # what the model leaves out
-SPREAD_FLOOR_PX = 0.004  # the same of the spread, for a blur of 0.76 px; it grows with the blur's square
+FLOOR_PX = 0.001  # what the model leaves out
+SPREAD_FLOOR_PX = 0.0035  # the same of the spread, for a blur of 0.76 px; it grows with the blur's square
 POOLED_PIECES = 30.0  # a marker's own scatter is trusted as if that many pieces had scattered like the picture's
+CLIPPED_PX = 0.02  # what saturated paper adds
 SIDE_USED = 0.5
+SMALL_CELL_PX, SMALL_PX = 3.6, 0.012
+LEAST_DRAWN_CELL_PX = 4.0
 ILL_DRAWN_PX = 0.08  # lines of the code that lie further off its lattice were drawn on whole pixels: left out
 SHARPEST_PX = 0.45  # a sharper edge is a step between pixels that can't tell where in the gap it lies:
 SMOOTHING_PX = 0.6  # such a picture is smoothed by that
@@ -112,8 +115,10 @@ def fit_corners(
         luma, corners = _smoothed(luma), coarse.copy()
         bins[:] = 0.0
         fit(_GAUSSIANS, True, 3)
-    fit(np.stack([fitted_profile(kind, inside) for kind in bins]), False, 3)
-    sharp = (state[:, [BLUR0, BLUR1]].min(axis=1) < SHARPEST_PX) | drawn
+    profiles = np.stack([fitted_profile(kind, inside) for kind in bins])
+    fit(profiles, False, 3)
+    cell_px = _cell_px(coarse, cells)
+    sharp = ((state[:, [BLUR0, BLUR1]].min(axis=1) < SHARPEST_PX) | drawn) & (cell_px > LEAST_DRAWN_CELL_PX)
     ill_drawn = (state[:, OK] > 0) & (state[:, OFF_INSIDE] > ILL_DRAWN_PX**2) & sharp
     if inside and ill_drawn.any():
         # the outline alone then, smoothed like the edges it was drawn with; a strong word of the code's is still heard
@@ -129,7 +134,11 @@ def fit_corners(
                 smooth, light, _GAUSSIANS, start, moving, bent, codes[rows], False, first, 3, believed, bins, *found
             )
         corners[rows], state[rows], covariance[rows], sides[rows] = moving, *found
-    return _concluded(coarse, corners, state, covariance, sides, cells)
+    return _concluded(coarse, corners, state, covariance, sides, cells, oddness(profiles[0]))
+
+
+def _cell_px(corners: Array, cells: int) -> Array:
+    return np.asarray(np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2).min(axis=1) / cells)
 
 
 def _smoothed(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -147,7 +156,7 @@ def _quiet(code: int | NDArray[np.uint8], n: int) -> NDArray[np.uint8]:
 
 
 def _concluded(
-    coarse: Array, corners: Array, state: Array, covariance: Array, sides: Array, cells: int
+    coarse: Array, corners: Array, state: Array, covariance: Array, sides: Array, cells: int, odd_profile: float
 ) -> FittedCorners:
     good = (state[:, OK] > 0) & np.isfinite(covariance).all(axis=(1, 2))
     n = len(coarse)
@@ -160,15 +169,20 @@ def _concluded(
         pooled = (squares.sum() + 1.0) / (freedom.sum() + 1.0)
         scale = np.maximum((squares + POOLED_PIECES * pooled) / (freedom + POOLED_PIECES), 0.1)
         cov = covariance[good][:, :8, :8] * scale[:, None, None] + FLOOR_PX**2 * np.eye(8)
+        # in thin cells the edges blend more than the model knows (measured on rendered tags)
+        thin = SMALL_PX * np.maximum(SMALL_CELL_PX - _cell_px(coarse[good], cells), 0.0)
+        cov += thin[:, None, None] ** 2 * np.eye(8)
         # a spread that is not quite what it seems moves the corners in or out together
         outward = covariance[good][:, :8, 8] / covariance[good][:, 8, 8][:, None]
-        doubt = SPREAD_FLOOR_PX * (s[:, BLUR0] ** 2 + s[:, BLUR1] ** 2) / (2 * 0.76**2)
+        doubt = SPREAD_FLOOR_PX * s[:, BLUR0] * s[:, BLUR1] / 0.76**2
+        doubt = np.hypot(doubt, odd_profile)
+        cov += (CLIPPED_PX * sides[good][..., 1].mean(axis=1))[:, None, None] ** 2 * np.eye(8)
         cov += doubt[:, None, None] ** 2 * outward[:, :, None] * outward[:, None, :]
         values, vectors = np.linalg.eigh(cov)
         whitening[good] = (vectors / np.sqrt(values)[:, None]) @ np.swapaxes(vectors, 1, 2)
         blur[good] = s[:, [BLUR0, BLUR1, BLUR0, BLUR1]]
     fitted = good[:, None] & (sides[..., 0] >= SIDE_USED)
-    cell_px = np.linalg.norm(np.roll(coarse, -1, axis=1) - coarse, axis=2).min(axis=1) / cells
+    cell_px = _cell_px(coarse, cells)
     reason = tuple(
         tuple(
             ""

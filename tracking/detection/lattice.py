@@ -47,6 +47,7 @@ def place(corners: Array, mass: Array, u: float, v: float) -> tuple[float, float
     """Where (u, v) of the unit square lies."""
     b0, b1, b2, b3 = (1 - u) * (1 - v) * mass[0], u * (1 - v) * mass[1], u * v * mass[2], (1 - u) * v * mass[3]
     total = b0 + b1 + b2 + b3
+    total = total if abs(total) > 1e-9 else 1e-9  # on the horizon
     x = b0 * corners[0, 0] + b1 * corners[1, 0] + b2 * corners[2, 0] + b3 * corners[3, 0]
     y = b0 * corners[0, 1] + b1 * corners[1, 1] + b2 * corners[2, 1] + b3 * corners[3, 1]
     return x / total, y / total
@@ -59,6 +60,7 @@ def place_slopes(
     """Derivative (8,) of the place of (u, v), seen along the direction (nx, ny), by the corners."""
     b0, b1, b2, b3 = (1 - u) * (1 - v), u * (1 - v), u * v, (1 - u) * v
     total = b0 * mass[0] + b1 * mass[1] + b2 * mass[2] + b3 * mass[3]
+    total = total if abs(total) > 1e-9 else 1e-9
     x, y = place(corners, mass, u, v)
     for m in range(8):
         out[m] = 0.0

@@ -86,7 +86,6 @@ def fit_markers(
     blur, levels, elsewhere = np.zeros(2), np.zeros((2, 3)), np.zeros_like(bins)
     for k in range(len(corners)):
         c, s = corners[k], state[k]
-        s[OK] = 1.0
         if start:
             s[OK] = _begin(
                 picture, light, c, bend[k], codes[k], pieces, levels, lattice, mass, d_mass, x, h, normal, right

@@ -32,6 +32,8 @@ PROFILE_REACH_SD = 5.0
 BINS_PER_SD = 8
 BINS = int(2 * PROFILE_REACH_SD) * BINS_PER_SD
 UNEVEN_BLUR = 1.15
+FEWEST_PIXELS = 4
+LEAST_SHARE = 0.5  # of the marker's contrast that an edge has to have
 KEEP_OFF_SD = 1.7  # from a cell's corner, where the profile's small errors add up; at most a fifth of the piece
 CLIP_HIGH, CLIP_LOW = 254, 1  # grey levels beyond which the sensor or the coding may have clipped
 CLIPPED_ROOT_WEIGHT = 0.1  # a picture drawn in black and white is all clipped: then it is that or nothing
@@ -282,10 +284,10 @@ def measure(
                     d_shape += a3 * slope
                     d_blur += a3 * slope * z
                 grey = picture[y, x]
+                clipped += 1.0 if grey >= CLIP_HIGH else 0.0
                 model = dark + contrast * shape
                 if (grey >= CLIP_HIGH and model >= top_light) or (grey <= CLIP_LOW and model <= low_light):
-                    clipped += 1.0  # no more is known than that it is at least as bright, or as dark
-                    w = CLIPPED_ROOT_WEIGHT
+                    w = CLIPPED_ROOT_WEIGHT  # no more is known than that it is at least as bright, or as dark
                 else:
                     w = 1.0
                 r = w * (light[grey] - model)
@@ -313,8 +315,8 @@ def measure(
                     if 0 <= k < BINS:
                         bins[kind, k, 0] += r / contrast
                         bins[kind, k, 1] += 1.0
-        p[CLIPPED] = clipped / max(pixels + clipped, 1.0)
-        if pixels < 8:
+        p[CLIPPED] = clipped / max(pixels, 1)
+        if pixels < FEWEST_PIXELS:
             continue
         # the piece's own levels, free: the planes are laid through these
         det = (n11 + 1e-3) * (n22 + 1e-3) - n12 * n12
@@ -327,6 +329,9 @@ def measure(
         p[DARK] = dark + i11 * (g1 - n01 * step) + i12 * (g2 - n02 * step)
         p[BRIGHT] = dark + contrast + i12 * (g1 - n01 * step) + i22 * (g2 - n02 * step)
         p[VAR_DARK], p[VAR_BRIGHT] = i11 + s1 * s1 / info, i22 + s2 * s2 / info
+        doubt = 2.0 * math.sqrt((p[VAR_DARK] + p[VAR_BRIGHT]) * squares / pixels)
+        if p[BRIGHT] - p[DARK] + doubt < LEAST_SHARE * contrast:
+            continue  # no edge to be seen: something lies over it
         t1, t2 = n13 * i11 + n23 * i12, n13 * i12 + n23 * i22
         p[BLUR_STEP], p[BLUR_INFO] = g3 - t1 * g1 - t2 * g2, n33 - t1 * n13 - t2 * n23
         # and what remains of the edge's own information when they are known no better than `trust` says
