@@ -189,6 +189,7 @@ def guide(
     igtl: Annotated[int | None, typer.Option(metavar="PORT", help="Show it to 3D Slicer by OpenIGTLink.")] = None,
     igtl_host: Annotated[str, typer.Option(metavar="ADDRESS", help="… on this address.")] = "127.0.0.1",
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop a tracker after so long.")] = None,
+    poses: Annotated[Path | None, typer.Option(help="Write raw and filtered poses there, as JSON lines.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON line a frame on stdout.")] = False,
 ) -> None:
     """Guide over a camera, a video or a folder: where the twin stands, how the tool deviates, how far off it may be."""
@@ -229,7 +230,8 @@ def guide(
         if by_wire
         else _by_pictures(source, camera, state, case.twin, bool(offscreen), stages, is_live) as (guided, pinhole),
         shown_to(igtl, igtl_host, state, case.twin) as show_on,
-        closing(session.follow(show_on(guided))) as frames,
+        closing(session.follow(show_on(guided))) as followed,
+        closing(_with_poses(followed, poses)) as frames,
     ):
         if window and pinhole is not None:
             from guidance.window import show
@@ -241,6 +243,27 @@ def guide(
             for one in frames:
                 _put(one, as_json)
     _sum_up(session.diary, stages.summary(), as_json)
+
+
+def _with_poses(frames: Generator[Guided], file: Path | None) -> Generator[Guided]:
+    """Pass the frames on; their poses go to the file, a line a body a picture."""
+    import json
+
+    from guidance.poses import pose_lines
+
+    if file is None:
+        yield from frames
+        return
+    if file.exists():
+        raise Misuse("there is a file already; name another for the poses", path=file)
+    try:
+        lines = file.open("w", encoding="utf-8")
+    except OSError as error:
+        raise Misuse(f"the poses can't be written: {error.strerror}", path=file) from None
+    with lines:
+        for one in frames:
+            lines.writelines(json.dumps(line, allow_nan=False) + "\n" for line in pose_lines(one))
+            yield one
 
 
 def _record(frames: Iterator[Guided], folder: Path, is_live: bool, as_json: bool) -> None:

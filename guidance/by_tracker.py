@@ -37,6 +37,7 @@ def guide_by_tracker(
     times = stages or Stages()
     names = [state.reference.name, *([state.instrument.name] if state.instrument else [])]
     newest: dict[str, int] = {}
+    said: list[Sighting[Any]] = []  # since the last instant that was answered
     last_ns: int | None = None
     judged_ns = clock()
     index = 0
@@ -45,6 +46,7 @@ def guide_by_tracker(
             for sighting in batch:
                 if sighting.body in names:
                     state = step(state, sighting)
+                    said.append(sighting)
                     newest[sighting.body] = max(newest.get(sighting.body, 0), sighting.t_ns)
         t_ns = min(newest.values()) if len(newest) == len(names) else None
         is_new = t_ns is not None and (last_ns is None or t_ns > last_ns)
@@ -55,5 +57,7 @@ def guide_by_tracker(
             state = step(state, Tick(t_ns, now_ns))
         last_ns, judged_ns = t_ns, now_ns
         assert state.readout is not None
-        yield Guided(Frame(t_ns, DARK, index), state, state.readout, None, times.frame(), is_new)
+        sightings = tuple(said) if is_new else ()
+        yield Guided(Frame(t_ns, DARK, index), state, state.readout, None, times.frame(), is_new, sightings)
+        said = [] if is_new else said
         index += 1

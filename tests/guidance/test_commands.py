@@ -90,6 +90,19 @@ def test_registering_tells_the_error_at_every_screw_and_is_in_the_journal(place)
     assert entries[0]["reference_from_patient"] == value["reference_from_patient"]
 
 
+def test_guiding_keeps_raw_and_filtered_poses_in_a_file_of_its_own(place, tmp_path):
+    file = tmp_path / "poses.jsonl"
+    lines, _ = guide(place, "--instrument", "drill", "--poses", file)
+    poses = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(p["frame"], p["body"]) for p in poses] == [(k, b) for k in range(9) for b in ("reference", "drill")]
+    for line, pose in zip(lines, poses[::2], strict=True):
+        assert (pose["how"], pose["cause"]) == (line["how"], line["cause"])
+        assert (pose["status"] == "LOST") == (pose["camera_from_body"] is None)
+        assert (pose["filtered"] is None) == (line["how"] == "STALE")
+    _, said = guide(place, "--poses", file, code=2)
+    assert "there is a file already" in said
+
+
 def test_guiding_writes_lines_pictures_and_a_few_journal_entries(place, tmp_path):
     before = len(journal(place))
     lines, said = guide(place, "--instrument", "drill", "--screw", "L3-left", "--offscreen", tmp_path / "out")
