@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,12 +78,14 @@ def guide(
     draw: bool = True,
     stages: Stages | None = None,
     clock: Callable[[], int] | None = None,
+    also: Callable[[], Sequence[Sighting[Any]]] = tuple,
 ) -> Generator[Guided]:
     """Follow a source to its end: each frame is tracked, answered for its own instant and, if `draw`, drawn off-screen.
 
     `clock` is given for a live source: monotonic ns, as its stamps are. Then a picture is judged by its age when it is
     shown, and judged again when the next one does not come. The overlay lies on the undistorted frame. Raises
-    WrongResolution when the pictures are not the calibrated size.
+    WrongResolution when the pictures are not the calibrated size. `also` gives what another tracker has seen since it
+    was asked last, in this camera's axes and by this clock.
     """
     bodies: list[Body[Any]] = [state.reference, *([state.instrument] if state.instrument else [])]
     tracker = Tracker(pinhole, bodies, live=clock is not None)
@@ -99,6 +101,8 @@ def guide(
                     sightings = tracker.see(frame)
                 for sighting in sightings:
                     state = step(state, sighting)
+            for sighting in also():
+                state = step(state, sighting)
             ticked_ns = clock() if clock else 0
             with times.stage("step"):
                 state = step(state, Tick(frame.t_ns, ticked_ns + ahead_ns if clock else None))

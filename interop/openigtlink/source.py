@@ -69,17 +69,24 @@ class WireSource:
             batch: list[Sighting[Any]] = []
             with contextlib.suppress(queue.Empty):
                 batch += self._event(*self._events.get(timeout=TICK_S))
-                while True:
-                    batch += self._event(*self._events.get_nowait())
+            batch += self.pending()
             if not self.has_line and time.monotonic() - begun > self.patience_s:
                 why = self.trouble or "no answer"
                 raise NoTracker(
                     f"no line to {self.name} within {self.patience_s:g} s: {why}; does the server run there, and does "
                     "it let this machine in?"
                 )
-            if self.has_line:  # nothing waits now, so what has not come is not here
-                batch += self.tracker.quiet(time.monotonic_ns())
             yield batch
+
+    def pending(self) -> list[Sighting[Any]]:
+        """All sightings that wait, without waiting for any; for a loop that has another clock, a camera's."""
+        batch: list[Sighting[Any]] = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                batch += self._event(*self._events.get_nowait())
+        if self.has_line:  # nothing waits now, so what has not come is not here
+            batch += self.tracker.quiet(time.monotonic_ns())
+        return batch
 
     def _event(self, kind: str, value: Any, t_ns: int) -> list[Sighting[Any]]:
         if kind == "message":
