@@ -197,7 +197,7 @@ def test_rendered_pictures_through_the_command(tmp_path: Path) -> None:
     measured = load(tmp_path / "measured.json")
     assert sorted(measured.covariance) == list(range(6))
     worst = np.linalg.norm(off_mm(measured, truth), axis=2).max()
-    assert worst < 0.06
+    assert worst < 0.03
     assert worst < 2 * told["corner_radius95_mm"]
     assert told["held_out_rms_px"] < 0.3 * told["file_rms_px"]
     result = CliRunner().invoke(calibrate.app, [*map(str, words), "--ids", "0-3"])

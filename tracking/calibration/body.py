@@ -36,7 +36,7 @@ SIZE_SD = 5.0
 SIZE_MIN = 0.005
 HELD_OUT_EACH = 4
 RMS_MAX_PX = 1.5
-KEPT_MIN = 0.8
+KEPT_MIN, KEPT_EACH_MIN = 0.8, 0.6
 SPREAD_MIN_DEG = 25.0
 RADIUS95 = math.sqrt(float(chi2.ppf(0.95, 3)))
 
@@ -152,6 +152,15 @@ def measure_body(
             f"only {100 * kept:.0f} % of the markers seen agree with one shape, at least {100 * KEPT_MIN:.0f} % are "
             "needed; did the markers move against one another, or were they read wrong?"
         )
+    for k, marker in enumerate(ids):
+        share = float(fit.kept[corners.marker == k].mean())
+        if share < KEPT_EACH_MIN:
+            raise PoorBody(
+                f"marker {marker} disagrees with the others in {100 * (1 - share):.0f} % of its pictures, limit "
+                f"{100 * (1 - KEPT_EACH_MIN):.0f} %; did it move, or do too few pictures tie it to the others?"
+            )
+    if len(components(corners.part(fit.kept), len(ids))) > 1:
+        raise PoorBody("the pictures that agree do not tie all markers together; take more with several at once")
     if not radius <= limit_mm:
         raise PoorBody(_open(radius, limit_mm, spread))
     body, moved = _body(fit, nominal, ids, known)

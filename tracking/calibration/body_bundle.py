@@ -10,6 +10,7 @@ marker holds it while solving, the covariance is told for the frame that fits al
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,42 +82,52 @@ class Bundle:
 def adjust(corners: Corners, shape: Shape, R: Array, mm: Array, *, free_sizes: bool = False) -> Bundle | None:
     """Refine from a start; None where it leaves the space before the camera or something is not determined."""
     per = 7 if free_sizes else 6
-    found = _descend(corners, shape, R, mm, per, robust=True)
-    if found is None:
+    squares = _squares(corners, shape, R, mm)
+    if squares is None:
         return None
-    squares = _squares(corners, *found)
-    assert squares is not None  # it has just descended there; for mypy
+    # a start is far off against corners that are known to thousandths of a pixel: what is called an outlier is narrowed
+    # down step by step, or the few pictures that tie two groups of markers together would be dropped as one
+    scale = max(1.0, float(np.percentile(squares, 90)) / MEDIAN)
+    found: tuple[Shape, Array, Array] | None = (shape, R, mm)
+    while found is not None:
+        found = _descend(corners, *found, per, scale)
+        squares = None if found is None else _squares(corners, *found)
+        if squares is None or scale <= _scale(squares):
+            break
+        scale = max(scale / 10, _scale(squares))
+    if found is None or squares is None:
+        return None
     kept = squares <= GEMAN_SQUARE * _scale(squares)
     good = corners.part(kept)
     if len(np.unique(good.marker)) < len(shape.mm):
         return None
-    found = _descend(good, *found, per, robust=False)
+    found = _descend(good, *found, per, math.inf)
     return None if found is None else _finished(corners, kept, *found, per)
 
 
 def _descend(
-    corners: Corners, shape: Shape, R: Array, mm: Array, per: int, *, robust: bool
+    corners: Corners, shape: Shape, R: Array, mm: Array, per: int, scale: float
 ) -> tuple[Shape, Array, Array] | None:
-    """Levenberg-Marquardt until a step gains less than a billionth."""
+    """Levenberg-Marquardt until a step gains less than a billionth; an infinite `scale` is plain least squares."""
     damping = 1e-4
     squares = _squares(corners, shape, R, mm)
     if squares is None:
         return None
-    cost = _cost(squares, robust)
+    cost = _cost(squares, scale)
     for _ in range(60):
-        blocks = _normal(corners, shape, R, mm, _weights(squares, robust), per)
+        blocks = _normal(corners, shape, R, mm, _weights(squares, scale), per)
         for _ in range(8):
             step = _step(blocks, _held(corners, len(shape.mm)), per, damping)
             trial = None if step is None else _applied(shape, R, mm, *step, per)
             now = None if trial is None else _squares(corners, *trial)
-            if trial is not None and now is not None and _cost(now, robust) <= cost:
+            if trial is not None and now is not None and _cost(now, scale) <= cost:
                 break
             damping *= 10
         else:
             return shape, R, mm
         shape, R, mm = trial
-        gain = 1 - _cost(now, robust) / max(cost, 1e-300)
-        squares, cost = now, _cost(now, robust)
+        gain = 1 - _cost(now, scale) / max(cost, 1e-300)
+        squares, cost = now, _cost(now, scale)
         damping = max(damping / 10, 1e-9)
         if gain < 1e-9:
             break
@@ -173,12 +184,12 @@ def _best_frame(shape: Shape, covariance: Array) -> Array:
     return np.asarray((out + out.T) / 2)
 
 
-def _cost(squares: Array, robust: bool) -> float:
-    return float((squares / (1 + squares / GEMAN_SQUARE / _scale(squares)) if robust else squares).sum())
+def _cost(squares: Array, scale: float) -> float:
+    return float((squares / (1 + squares / (GEMAN_SQUARE * scale))).sum())
 
 
-def _weights(squares: Array, robust: bool) -> Array:
-    return np.asarray(1 / (1 + squares / (GEMAN_SQUARE * _scale(squares))) ** 2 if robust else np.ones(len(squares)))
+def _weights(squares: Array, scale: float) -> Array:
+    return np.asarray(1 / (1 + squares / (GEMAN_SQUARE * scale)) ** 2)
 
 
 def _scale(squares: Array) -> float:
