@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from commands.calibrate_board import board
 from commands.calibrate_body import body
 from commands.calibrate_camera import camera
 from commands.calibrate_check import check
@@ -21,6 +22,7 @@ def calibrate() -> None:
     """Measure what tracking stands on; every result is accepted by the error that it predicts, or refused."""
 
 
+app.command()(board)
 app.command()(camera)
 app.command()(check)
 app.command()(stereo)

@@ -161,6 +161,31 @@ def test_the_command_from_pictures_to_a_checked_camera(folder: Path, tmp_path: P
     assert checked["focal_change"] == pytest.approx(560 / 571 - 1, abs=0.003)
 
 
+@pytest.mark.parametrize(
+    "board",
+    [CHARUCO, CHESS, Board.parse("charuco:6x8,24,18,DICT_4X4_50,legacy"), Board.parse("charuco:9x12,30,20,6X6_250")],
+)
+def test_a_printed_board_is_the_one_that_is_found(tmp_path: Path, board: Board) -> None:
+    """The print itself, seen straight on: every corner where the board has it, to a fiftieth of a millimetre."""
+    sheet = tmp_path / "board.png"
+    code, report = call("board", sheet, "--board", board)
+    assert code == 0
+    dots_mm = 300 / 25.4  # of a print at 600 dpi made half as large
+    large = cv2.imread(str(sheet), cv2.IMREAD_GRAYSCALE)
+    picture = cv2.resize(large, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    view = find_board(picture, board)
+    assert isinstance(view, BoardView), view
+    assert len(view) == len(board.points_mm)
+    mm = (view.corners_px + 0.5) / dots_mm
+    there = board.points_mm[view.ids, :2]
+    if board.half_turn_alike and mm[0, 0] > mm[-1, 0]:
+        there = there[::-1]
+    assert np.abs((mm - mm.mean(axis=0)) - (there - there.mean(axis=0))).max() < 0.02
+    code, report = call("board", sheet, "--board", "chessboard:20x20,30")
+    assert code == 1
+    assert "more than A3" in report["error"]["message"]
+
+
 def _filmed(seconds: float, camera: Pinhole, readout_ns: int, seed: int) -> Any:
     """One picture of a board that is shaken, with its exact velocity."""
 

@@ -275,8 +275,8 @@ def _finished(
 ) -> Sheet:  # fmt: skip
     """The foot of every page: whose it is, what to do, and a ruler along each side of the paper."""
     top = height - FOOT_MM + 5
-    page.inks += _ruler(np.array([MARGIN_MM, top + 9]), np.array([1.0, 0.0]), 100.0)
-    page.inks += _ruler(np.array([width - 10.0, height - FOOT_MM]), np.array([0.0, -1.0]), 100.0)
+    page.inks += ruler(np.array([MARGIN_MM, top + 9]), np.array([1.0, 0.0]), 100.0)
+    page.inks += ruler(np.array([width - 10.0, height - FOOT_MM]), np.array([0.0, -1.0]), 100.0)
     edges = sorted({round(_edge_mm(corners), 2) for corners in body.corners_mm.values()})
     ids = _ranges(sorted(body.corners_mm))
     sizes = " and ".join(f"{edge:g}" for edge in edges[:3]) + (" …" if len(edges) > 3 else "")
@@ -291,7 +291,7 @@ def _finished(
     return Sheet(width, height, tuple(page.inks), tuple(page.folds), tuple(page.cuts), tuple(page.words))
 
 
-def _ruler(start: Array, along: Array, length_mm: float) -> list[tuple[Array, ...]]:
+def ruler(start: Array, along: Array, length_mm: float) -> list[tuple[Array, ...]]:
     """A bar with a tick a millimetre, centred on the millimetre, ticks to the right of its direction."""
     across = np.array([-along[1], along[0]])
 

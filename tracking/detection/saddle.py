@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from spatial.compiled import njit
 from spatial.rigid import Array
 
-FLOOR_PX = 0.005  # what the model leaves out: edges that the lens bends, sampling (chi-square on rendered boards)
+FLOOR_PX = 0.003  # what the model leaves out: edges that the lens bends, sampling (chi-square on rendered boards)
 WIDEST_PX, NARROWEST_PX = 9.0, 2.5  # radius of the pixels that are fitted
 
 
@@ -183,6 +183,6 @@ def _gauss_newton(
         moved = abs(p[0] - x0) + abs(p[1] - y0)
         if not math.isfinite(moved) or moved > 2 * r:
             return -1.0
-        if longest < 1e-4 and not blur_held:
+        if longest < 1e-4 and abs(step[4]) < 1e-3 and not blur_held:
             break
     return noise
