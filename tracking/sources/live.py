@@ -207,15 +207,7 @@ class LiveSource(Closing):
                     self._counts = replace(counts, belated=counts.belated + 1)
                     self._index += 1
                     continue
-                usual_ns = median(self._gaps_ns) if len(self._gaps_ns) == GAPS else 0
-                if usual_ns and gap_ns > 1.5 * usual_ns and shutter.stamped:
-                    missed = round(gap_ns / usual_ns) - 1
-                    self._index += missed
-                    counts = replace(counts, missed=counts.missed + missed)
-                if gap_ns > 0:
-                    self._gaps_ns.append(gap_ns)
-                else:  # the device's clock, not the picture: whoever reads is told by the stamp
-                    counts = replace(counts, clock_steps=counts.clock_steps + 1)
+                counts = self._told(counts, gap_ns, shutter.stamped)
             if feed.clock_steps > steps:
                 counts = replace(counts, clock_steps=counts.clock_steps + feed.clock_steps - steps)
                 steps = feed.clock_steps
@@ -224,6 +216,19 @@ class LiveSource(Closing):
             frame = Frame(shutter.t_ns, shutter.picture, self._index, shutter.exposure_ns, shutter.readout_ns)
             self._slot.put(frame)
             self._index += 1
+
+    def _told(self, counts: Counts, gap_ns: int, stamped: bool) -> Counts:
+        """What the gap between two stamps tells: a clock that jumped, or pictures that are missing."""
+        passed_ns = time.monotonic_ns() - self._last_ns
+        if gap_ns < 0 or gap_ns - passed_ns > CLOCK_STEP_NS:  # whoever reads the pictures sees it in their stamps
+            return replace(counts, clock_steps=counts.clock_steps + 1)
+        usual_ns = median(self._gaps_ns) if len(self._gaps_ns) == GAPS else 0
+        self._gaps_ns.append(gap_ns)
+        if not usual_ns or gap_ns <= 1.5 * usual_ns or not stamped:
+            return counts
+        missed = round(gap_ns / usual_ns) - 1
+        self._index += missed
+        return replace(counts, missed=counts.missed + missed)
 
     def _reconnect(self) -> bool:
         """Open the device again; False when it stays away or the source is closed."""
