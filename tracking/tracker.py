@@ -29,7 +29,7 @@ SEARCH_EACH = 10  # pictures of a recording between two whole searches while not
 EDGE_ON = 0.17  # cosine of the steepest view in which a marker is expected: ten degrees over its plane
 OUTSIDE_SHARE = 0.5  # how far, of the picture's size, beyond its rim the lens model is still asked
 WORDS: Mapping[Miss, str] = MappingProxyType(
-    {"glare": "washed out by glare", "blur": "blurred", "hidden": "hidden where expected"}
+    {"glare": "washed out by glare", "blur": "blurred", "dark": "too dark", "hidden": "hidden where expected"}
 )
 
 
@@ -264,7 +264,7 @@ def _spread_px(turned: Array, p: Array, covariance: Array, pinhole: Pinhole) -> 
 
 def _explained(sighting: Sighting[Any], misses: Sequence[Miss]) -> Sighting[Any]:
     """Say what stands where the markers of a lost body were expected."""
-    worst: Miss = max(("glare", "blur", "hidden"), key=misses.count)
+    worst: Miss = max(("glare", "blur", "dark", "hidden"), key=misses.count)
     cause: Cause | None = "glare" if worst == "glare" else "blur" if worst == "blur" else sighting.cause
     return replace(sighting, cause=cause, reason=f"{sighting.reason}; {misses.count(worst)} {WORDS[worst]}")
 

@@ -209,6 +209,11 @@ def test_why_a_marker_is_missing() -> None:
     cv2.circle(glare, tuple(np.rint(truth[1].mean(axis=0)).astype(int).tolist()), 200, 255, -1)
     assert why_missing(glare, there) == "glare"
     assert why_missing(cv2.blur(luma, (61, 61)), there) == "blur"
+    smear = np.zeros((41, 41), dtype=np.float32)
+    cv2.line(smear, (2, 12), (38, 28), 1.0)
+    assert why_missing(np.asarray(cv2.filter2D(luma, -1, smear / smear.sum())), there) == "blur"
+    assert why_missing(np.asarray(luma // 20), there) == "dark"
+    assert why_missing(luma, there) == "hidden"  # nothing is wrong with the light: it would have been read
     covered = luma.copy()
     cv2.fillConvexPoly(covered, np.rint(truth[1]).astype(np.int32), 90)
     assert why_missing(covered, there) == "hidden"

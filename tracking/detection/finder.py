@@ -35,7 +35,7 @@ REGION_SIDE_PX = 28.0  # a region is made smaller until its marker's sides are a
 FORGIVEN_SHARE = 0.5  # of the bits that tell two ids apart may be wrong where the id is expected
 HIDDEN_SD_PX = 30.0  # a side that was only predicted says next to nothing
 SEARCH_AGAIN = 30  # pictures between two whole searches of a live camera while nothing is missing
-Miss = Literal["glare", "blur", "hidden"]
+Miss = Literal["glare", "blur", "dark", "hidden"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -342,7 +342,7 @@ def _coarse(found: Sequence[_Found]) -> Coarse:
 
 
 def why_missing(luma: NDArray[np.uint8], expected: Expected) -> Miss:
-    """Why an expected marker can't be read: its place is washed out, without sharp edges, or shows something else."""
+    """Why an expected marker can't be read: washed out, smeared, too dark, or something else is there."""
     height, width = luma.shape
     low = np.clip(np.floor(expected.corners_px.min(axis=0)), 0, (width - 2, height - 2)).astype(int)
     high = np.clip(np.ceil(expected.corners_px.max(axis=0)) + 1, low + 2, (width, height)).astype(int)
@@ -355,6 +355,10 @@ def why_missing(luma: NDArray[np.uint8], expected: Expected) -> Miss:
     if (greys >= 250).mean() > 0.55:  # of a code with as many bright cells as dark ones a third is bright
         return "glare"
     dark, bright = np.percentile(greys, (5, 95))
-    slopes = cv2.Sobel(place, cv2.CV_32F, 1, 0, scale=0.125) ** 2 + cv2.Sobel(place, cv2.CV_32F, 0, 1, scale=0.125) ** 2
-    steepest = float(np.sqrt(np.percentile(slopes[inside > 0], 98)))
-    return "blur" if bright - dark > 8 and steepest < 0.08 * (bright - dark) else "hidden"
+    if bright < 25 or bright - dark < 8:
+        return "dark" if bright < 60 else "hidden"
+    # motion smears one direction only: the one in which even the steepest edges are shallow
+    dx, dy = cv2.Sobel(place, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(place, cv2.CV_32F, 0, 1, scale=0.125)
+    slopes = [dx, dy, (dx + dy) * 0.7071, (dx - dy) * 0.7071]
+    shallow = min(float(np.percentile(np.abs(slope[inside > 0]), 98)) for slope in slopes)
+    return "blur" if shallow < 0.08 * (bright - dark) else "hidden"
