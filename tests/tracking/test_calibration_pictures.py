@@ -166,7 +166,7 @@ def test_the_command_from_pictures_to_a_checked_camera(folder: Path, tmp_path: P
     [CHARUCO, CHESS, Board.parse("charuco:6x8,24,18,DICT_4X4_50,legacy"), Board.parse("charuco:9x12,30,20,6X6_250")],
 )
 def test_a_printed_board_is_the_one_that_is_found(tmp_path: Path, board: Board) -> None:
-    """The print itself, seen straight on: every corner where the board has it, to a fiftieth of a millimetre."""
+    """The print itself, seen straight on: every corner where the board has it, to less than a dot of 600 dpi."""
     sheet = tmp_path / "board.png"
     code, report = call("board", sheet, "--board", board)
     assert code == 0
@@ -180,7 +180,7 @@ def test_a_printed_board_is_the_one_that_is_found(tmp_path: Path, board: Board) 
     there = board.points_mm[view.ids, :2]
     if board.half_turn_alike and mm[0, 0] > mm[-1, 0]:
         there = there[::-1]
-    assert np.abs((mm - mm.mean(axis=0)) - (there - there.mean(axis=0))).max() < 0.02
+    assert np.abs((mm - mm.mean(axis=0)) - (there - there.mean(axis=0))).max() < 0.03
     code, report = call("board", sheet, "--board", "chessboard:20x20,30")
     assert code == 1
     assert "more than A3" in report["error"]["message"]
