@@ -229,6 +229,18 @@ def test_an_undecided_pose_stays_undecided_however_often_it_is_seen() -> None:
     assert history.odds == odds
 
 
+def test_what_a_sighting_says_against_itself_stays_with_its_pose_and_is_no_reason_for_a_loss() -> None:
+    path = [replace(one, reason="its spread is assumed") for one in walking(10)]
+    history = filled(path)
+    last_ns = path[-1].t_ns
+    for ahead_ns, how in ((0, "EXACT"), (-8 * MS, "INTERPOLATED"), (40 * MS, "PREDICTED")):
+        found = history.at(last_ns + ahead_ns)
+        assert (found.how, found.reason) == (how, "its spread is assumed")
+    assert history.at(last_ns + 300 * MS).reason == "not seen for 300 ms"
+    history.add(missed(last_ns + STEP_NS))
+    assert history.at(last_ns + STEP_NS).reason == "0 of 4 markers seen"
+
+
 def test_one_more_makes_another_history() -> None:
     path = walking(12)
     before = filled(path[:10])

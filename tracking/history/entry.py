@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic
+from typing import Generic, TypeAlias
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from spatial.rigid import Array, UncertainRigid, rotation_log
 from tracking.history import kernels
 from tracking.pose.sighting import Cause, Sighting
 
+Why: TypeAlias = tuple[str | None, Cause | None]  # in words for people, in a word for programs
+
 
 @dataclass(frozen=True, eq=False)
 class Seen(Generic[B]):
@@ -19,7 +21,8 @@ class Seen(Generic[B]):
 
     `packed` (48,): rotation, translation and the covariance of what changes from picture to picture. `systematic`
     (6, 6) stays the same over many pictures (calibration, the undecided other pose of a flat body): no filter takes it
-    away, it is added to every answer. `odds`: how much likelier the pose is than its mirror image.
+    away, it is added to every answer. `odds`: how much likelier the pose is than its mirror image. `doubt`: what the
+    sighting says against its own pose, or of its covariance.
     """
 
     t_ns: int
@@ -28,6 +31,7 @@ class Seen(Generic[B]):
     packed: Array
     systematic: Array
     odds: float
+    doubt: Why = (None, None)
 
     @classmethod
     def of(cls, sighting: Sighting[B], pose: UncertainRigid[Camera, B], source: str) -> Seen[B]:
@@ -42,7 +46,8 @@ class Seen(Generic[B]):
         if systematic.any() and not (np.linalg.eigvalsh(white) > 0).all():  # what was told doesn't add up
             white, systematic = pose.covariance, np.zeros((6, 6))
         packed = np.concatenate([pose.pose.rotation.ravel(), pose.pose.translation_mm, white.ravel()])
-        return cls(sighting.t_ns, source, pose, packed, systematic, sighting.ambiguity)
+        doubt = sighting.reason, sighting.cause
+        return cls(sighting.t_ns, source, pose, packed, systematic, sighting.ambiguity, doubt)
 
     def after(self, earlier: Seen[B]) -> Array:
         """`packed` for a filter that saw `earlier` last: two sources differ by their systematic errors too."""
@@ -64,7 +69,7 @@ class Entry(Generic[B]):
     packed: Array
     belief: Array
     run: int
-    note: tuple[str, Cause | None] | None = None
+    note: Why = (None, None)
 
     @property
     def t_ns(self) -> int:

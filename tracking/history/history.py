@@ -19,7 +19,7 @@ import numpy as np
 from spatial.frames import B, Camera
 from spatial.rigid import Array, Rigid, rotation_exp, rotation_log
 from tracking.history import kernels
-from tracking.history.entry import Entry, Seen, jump_words
+from tracking.history.entry import Entry, Seen, Why, jump_words
 from tracking.history.tally import Tally
 from tracking.history.timed import How, TimedPose
 from tracking.pose.motion import Motion
@@ -112,7 +112,7 @@ class PoseHistory(Generic[B]):
     def add(self, sighting: Sighting[B], source: str = "") -> None:
         """Take in a sighting; a LOST one only tells why. `source`: which of several cameras or trackers gave it."""
         t_ns = sighting.t_ns
-        note: tuple[str, Cause | None] | None = None
+        note: Why = (None, None)
         before_ns = self._newest_of.get(source)
         if before_ns is not None and t_ns < before_ns - self.limits.jump_ns:
             note = f"the time stamps step back by {(before_ns - t_ns) / 1e9:.1f} s", "clock"
@@ -131,7 +131,8 @@ class PoseHistory(Generic[B]):
         is_newest = self._newest_ns is None or t_ns >= self._newest_ns
         if is_newest:
             self._newest_ns = t_ns
-            self._reason, self._cause = sighting.reason, sighting.cause
+            is_lost = sighting.camera_from_body is None
+            self._reason, self._cause = (sighting.reason, sighting.cause) if is_lost else (None, None)
             if self._stopped is not None and t_ns > self._stopped[0]:
                 self._stopped = None
         self._newest_of[source] = max(t_ns, self._newest_of.get(source, t_ns))
@@ -139,7 +140,7 @@ class PoseHistory(Generic[B]):
             self._take(Seen[B].of(sighting, sighting.camera_from_body, source), note)
             return
         self._counts["lost"] += 1
-        if note is not None:
+        if note[0]:
             self._reason, self._cause = note
 
     def camera_stopped(self, t_ns: int, reason: str) -> None:
@@ -153,11 +154,9 @@ class PoseHistory(Generic[B]):
             return self._missing(t_ns, how)
         P = found[kernels.RATES : kernels.ERRORS].reshape(18, 18)[:6, :6] + systematic
         pose = Rigid[Camera, B](found[:9].reshape(3, 3), found[9 : kernels.POSE])
-        if how == "PREDICTED":
-            reason, cause = self._why(t_ns)
-        else:
-            place = bisect_right(self._stamps, t_ns + self.limits.exact_ns) - 1
-            reason, cause = (self._entries[place].note if how == "EXACT" else None) or (None, None)
+        entry = self._entries[bisect_right(self._stamps, t_ns + self.limits.exact_ns) - 1]
+        told = {"PREDICTED": self._why(t_ns), "EXACT": entry.note}.get(how, (None, None))
+        reason, cause = told if told[0] else entry.seen.doubt
         return TimedPose[B](pose, P, how, age_ns, reason, cause)
 
     def motion_at(self, t_ns: int) -> Motion | None:
@@ -246,20 +245,20 @@ class PoseHistory(Generic[B]):
         words = f"not seen for {age_ns / 1e6:.0f} ms" + (f": {reason}" if reason else "")
         return TimedPose[B](None, None, how, age_ns, words, cause)
 
-    def _why(self, t_ns: int) -> tuple[str | None, Cause | None]:
+    def _why(self, t_ns: int) -> Why:
         """Why there is no sighting of this instant: the newest loss, or what the next start of the filter says."""
         place = bisect_right(self._stamps, t_ns)
         if place < len(self._entries):
-            return self._entries[place].note or (None, None)
+            return self._entries[place].note
         return self._reason, self._cause
 
-    def _take(self, seen: Seen[B], note: tuple[str, Cause | None] | None = None) -> None:
+    def _take(self, seen: Seen[B], note: Why = (None, None)) -> None:
         """Into the filter, or held back."""
         last = self._entries[-1] if self._entries else None
         if last is not None and seen.t_ns < last.t_ns:
             self._take_late(seen)
             return
-        is_bridged = last is not None and note is None and seen.t_ns - last.t_ns <= self.limits.gap_ns
+        is_bridged = last is not None and not note[0] and seen.t_ns - last.t_ns <= self.limits.gap_ns
         if is_bridged:
             assert last is not None
             entry, surprise = self._next(last, seen)
@@ -268,7 +267,7 @@ class PoseHistory(Generic[B]):
                 self._append(self._learnt(entry, len(self._entries)))
                 return
         held = self._held
-        if held is not None and note is None and self._agree(held, seen):
+        if held is not None and not note[0] and self._agree(held, seen):
             self._counts["restarts"] += 1
             self._accept(held, ("the pose jumped, and a second sighting agreed", None))
             self._take(seen)
@@ -291,7 +290,7 @@ class PoseHistory(Generic[B]):
             entry, surprise = Entry(seen, seen.packed, kernels.begin(seen.packed), 0), 0.0
         else:
             entry, surprise = self._next(before, seen)
-        if surprise <= IMPOSSIBLE and after.note is None and after.t_ns - seen.t_ns <= self.limits.gap_ns:
+        if surprise <= IMPOSSIBLE and not after.note[0] and after.t_ns - seen.t_ns <= self.limits.gap_ns:
             surprise = self._next(entry, after.seen)[1]
         held = self._held
         if surprise <= IMPOSSIBLE:
@@ -334,7 +333,7 @@ class PoseHistory(Generic[B]):
             self._counts["held"] -= 1
             self._counts["refused"] += 1
 
-    def _accept(self, held: Seen[B], note: tuple[str, Cause | None]) -> None:
+    def _accept(self, held: Seen[B], note: Why) -> None:
         """The filter starts anew with what was held back."""
         self._held = None
         self._counts["held"] -= 1
@@ -354,7 +353,7 @@ class PoseHistory(Generic[B]):
         """Beliefs from the sighting at `place` on."""
         for k in range(max(place, 1), len(self._entries)):
             entry, before = self._entries[k], self._entries[k - 1]
-            if entry.note is not None or entry.t_ns - before.t_ns > self.limits.gap_ns:
+            if entry.note[0] or entry.t_ns - before.t_ns > self.limits.gap_ns:
                 packed = entry.seen.packed
                 self._entries[k] = Entry(entry.seen, packed, kernels.begin(packed), 0, entry.note)
             else:

@@ -19,7 +19,7 @@ class TimedPose(Generic[B]):
     EXACT: a sighting of this instant was taken. INTERPOLATED: between two sightings. PREDICTED: beyond the last one,
     not far. STALE: too far, the body may come back at any moment. LOST: never seen, not for long, or the camera
     stopped. `age_ns`: how far off the nearest sighting is, 0 or more. `cause` and `reason`: why it is not EXACT, where
-    that is known.
+    that is known; of a pose, what its sighting says against it, or why the filter started anew with it.
     """
 
     pose: Rigid[Camera, B] | None
