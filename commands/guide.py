@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import command, emit, progress_bar, say, tell
-from commands.guide_wire import by_tracker, shown_to
+from commands.guide_wire import beside, by_tracker, shown_to
 from spatial.faults import Fault, Misuse
 
 if TYPE_CHECKING:
@@ -143,15 +143,17 @@ def opened(source: str, camera: Path | None) -> Iterator[tuple[FrameSource, Pinh
 
 @contextmanager
 def _by_pictures(
-    source: str, camera: Path | None, state: State, twin: Twin, draw: bool, stages: Stages, is_live: bool
-) -> Iterator[tuple[Generator[Guided], Pinhole]]:
+    source: str, camera: Path | None, state: State, twin: Twin, draw: bool, stages: Stages, is_live: bool,
+    reference_from: str | None, hand_eye: Path | None,
+) -> Iterator[tuple[Generator[Guided], Pinhole]]:  # fmt: skip
     """Guidance over pictures, and the lens that they were taken through."""
     from guidance.loop import guide as run
 
     clock = time.monotonic_ns if is_live else None
     with (
+        beside(reference_from, hand_eye, state) as also,
         opened(source, camera) as (pictures, pinhole),
-        closing(run(pictures, pinhole, state, twin, draw=draw, stages=stages, clock=clock)) as guided,
+        closing(run(pictures, pinhole, state, twin, draw=draw, stages=stages, clock=clock, also=also)) as guided,
     ):
         yield guided, pinhole
 
@@ -186,6 +188,15 @@ def guide(
         str | None, typer.Option("--override", metavar="REASON", help="Guide on a scan that is judged unfit for it.")
     ] = None,
     by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who answers for the override.")] = None,
+    reference_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="igtl://…", help="A tracker that sees the bodies too, beside the camera; with --hand-eye."
+        ),
+    ] = None,
+    hand_eye: Annotated[
+        Path | None, typer.Option("--hand-eye", help="Where the camera is for that tracker: calibrate hand-eye's file.")
+    ] = None,
     igtl: Annotated[int | None, typer.Option(metavar="PORT", help="Show it to 3D Slicer by OpenIGTLink.")] = None,
     igtl_host: Annotated[str, typer.Option(metavar="ADDRESS", help="… on this address.")] = "127.0.0.1",
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop a tracker after so long.")] = None,
@@ -208,6 +219,8 @@ def guide(
     allowed = permission(case.twin, override, by, date.today())
     state = prepare(case, registration, bodies, reference, instrument, plan, screw, limit_mm)
     is_live = by_wire or goes_on(source)
+    if (reference_from is None) != (hand_eye is None) or (reference_from and (by_wire or not is_live)):
+        raise Misuse("--reference-from and --hand-eye go together, and with a live camera (--source camera:N or a URL)")
     chosen = plan or (case.plan_names[0] if len(case.plan_names) == 1 else None)
     status = None if chosen is None else standing(case.journal.entries(), chosen)
     warnings = list(allowed.words)
@@ -228,7 +241,9 @@ def guide(
         case.journal,
         by_tracker(source, state, stages, seconds)
         if by_wire
-        else _by_pictures(source, camera, state, case.twin, bool(offscreen), stages, is_live) as (guided, pinhole),
+        else _by_pictures(
+            source, camera, state, case.twin, bool(offscreen), stages, is_live, reference_from, hand_eye
+        ) as (guided, pinhole),
         shown_to(igtl, igtl_host, state, case.twin) as show_on,
         closing(session.follow(show_on(guided))) as followed,
         closing(_with_poses(followed, poses)) as frames,

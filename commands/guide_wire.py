@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from commands.console import say
 from commands.track_wire import until
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from guidance.session import Readout, State
     from guidance.stages import Stages
     from interop.openigtlink.outgoing import WirePose
+    from tracking.pose.sighting import Sighting
     from twin.anatomy.twin import Twin
 
 Show = Callable[[Generator["Guided"]], Generator["Guided"]]
@@ -49,6 +51,33 @@ def by_tracker(
             )
         with closing(guide_by_tracker(until(source.batches(), seconds), state, stages=stages)) as guided:
             yield guided, None
+
+
+@contextmanager
+def beside(address: str | None, hand_eye: Path | None, state: State) -> Iterator[Callable[[], Sequence[Sighting[Any]]]]:
+    """A function that gives what a tracker has seen since it was asked last, in the camera's axes; nothing without one.
+
+    The tools are the reference and the body that the camera sits on, unless the address names others. Raises
+    BadAddress, BadPlacing; a tracker that is not there makes its bodies LOST, the camera goes on.
+    """
+    if address is None or hand_eye is None:
+        yield tuple
+        return
+    from interop.openigtlink.address import read_address
+    from interop.openigtlink.placed import PlacedTracker, load_placing
+    from interop.openigtlink.source import WireSource
+
+    placing = load_placing(hand_eye)
+    read = read_address(address)
+    names = [state.reference.name, *([] if placing.hand is None else [placing.hand])]
+    if not read.tools:
+        read = replace(read, tools={name: name for name in names})
+    missing = [name for name in names if name not in read.tools.values()]
+    if missing:
+        raise Misuse(f"no tool=…:{missing[0]} in {address}; the address gives {', '.join(read.tools.values())}")
+    placed = PlacedTracker(placing)
+    with WireSource(read) as source:
+        yield lambda: placed.turned(source.pending())
 
 
 @contextmanager

@@ -13,18 +13,24 @@ import pytest
 from typer.testing import CliRunner
 
 import osteotwin
+from commands.guide_wire import beside
 from guidance.by_tracker import guide_by_tracker
+from guidance.loop import guide as guide_by_camera
 from guidance.session import Trust
 from interop import axes
 from interop.openigtlink.address import read_address
 from interop.openigtlink.broadcast import Broadcast
 from interop.openigtlink.outgoing import WirePose
+from interop.openigtlink.placed import PlacedTracker, load_placing
 from interop.openigtlink.source import WireSource
+from spatial.faults import Misuse
 from spatial.frames import Patient
 from spatial.rigid import Points, Rigid, UncertainRigid, rotation_log
 from tests.data import ROOT
 from tests.guidance import theatre as room
+from tests.guidance.test_loop import Shots
 from tests.interop.test_track import free_port
+from tracking.pose.sighting import Sighting
 from twin.case import Case
 from twin.plan.plan import Plan
 
@@ -86,6 +92,69 @@ class TestLoop:
         guided = self.run(events, [0, *(e.t_ns + MS for e in events)])
         assert guided[-1].readout.trust is Trust.STOP
         assert guided[-1].readout.camera_from_patient is None
+
+
+class TestBeside:
+    """A camera whose reference is covered, and a tracker that sees it and the camera's own body."""
+
+    HAND_FROM_CAMERA = Rigid[Any, Any].exp([0.3, -0.2, 1.0], [40.0, 20.0, -60.0])
+    TRACKER_FROM_PATIENT = Rigid[Any, Any].exp([0.4, -1.0, 0.3], [200.0, -80.0, 1500.0])
+
+    def write(self, folder: Path) -> Path:
+        file = folder / "hand_eye.json"
+        covariance = np.diag([1e-4**2] * 3 + [0.05**2] * 3).tolist()
+        value = {"hand": "helmet", "hand_from_camera": self.HAND_FROM_CAMERA.to_json(), "covariance": covariance}
+        file.write_text(json.dumps(value))
+        return file
+
+    def test_the_tracker_fills_in_while_the_camera_sees_nothing(self, tmp_path: Path) -> None:
+        shots = Shots()
+        placed = PlacedTracker(load_placing(self.write(tmp_path)))
+        frames = iter(zip(shots.frames, shots.path, strict=True))
+
+        def also() -> list[Any]:
+            frame, camera_from_patient = next(frames)
+            hand = self.TRACKER_FROM_PATIENT @ camera_from_patient.inverse() @ self.HAND_FROM_CAMERA.inverse()
+            body = self.TRACKER_FROM_PATIENT @ room.PATIENT_FROM_REFERENCE
+            seen = [("helmet", hand), ("reference", body)]
+            return placed.turned([
+                Sighting[Any](name, frame.t_ns + MS, "TRACKED", None, UncertainRigid(pose, SPREAD), None)
+                for name, pose in seen
+            ])  # fmt: skip
+
+        state = room.state(instrument=room.DRILL, screw="L3-left")
+        guided = list(guide_by_camera(shots, room.SMALL, state, room.TWIN, draw=False, also=also))
+        assert {one.readout.how for one in guided} <= {"EXACT", "INTERPOLATED"}
+        assert {one.readout.trust for one in guided} == {Trust.GUIDING}
+        target = Points[Patient](SCREW.tip.mm)
+        for one, true in zip(guided, shots.path, strict=True):
+            known = one.readout.camera_from_patient
+            assert known is not None
+            assert np.linalg.norm((known.pose @ target).mm - (true @ target).mm) < 3.0  # the camera moves on for 1 ms
+
+    def test_the_wire_gives_them_in_the_cameras_axes(self, tmp_path: Path) -> None:
+        camera = room.camera_at()
+        hand = self.TRACKER_FROM_PATIENT @ camera.inverse() @ self.HAND_FROM_CAMERA.inverse()
+        body = self.TRACKER_FROM_PATIENT @ room.PATIENT_FROM_REFERENCE
+        with Broadcast(0) as tracker:
+            address = f"igtl://127.0.0.1:{tracker.port}?tool=Helmet:helmet&tool=Ref:reference"
+            with beside(address, self.write(tmp_path), room.state()) as also:
+                found: list[Any] = []
+                stop = time.monotonic() + 10
+                while not found and time.monotonic() < stop:
+                    t_ns = time.monotonic_ns()
+                    for name, pose in (("RefToTracker", body), ("HelmetToTracker", hand)):
+                        tracker.poses([WirePose(name, t_ns, UncertainRigid(pose, SPREAD), "EXACT")])
+                    time.sleep(0.02)
+                    found = [one for one in also() if one.camera_from_body is not None]
+            with (
+                pytest.raises(Misuse, match="no tool=…:helmet"),
+                beside(f"igtl://127.0.0.1:{tracker.port}?tool=Ref:reference", tmp_path / "hand_eye.json", room.state()),
+            ):
+                pass
+        truth = camera @ room.PATIENT_FROM_REFERENCE
+        assert found[0].body == "reference"
+        assert np.allclose(found[0].camera_from_body.pose.translation_mm, truth.translation_mm, atol=1e-2)
 
 
 @pytest.fixture
@@ -171,6 +240,9 @@ def test_wrong_use_is_named(case: Path) -> None:
         done = guide(case, "igtl://127.0.0.1:1", *more)
         assert done.exit_code == 2
         assert words in done.stderr
+    done = guide(case, "synthetic:", "--reference-from", "igtl://x", "--hand-eye", case / "reg.json")
+    assert done.exit_code == 2
+    assert "go together, and with a live camera" in done.stderr
     done = guide(case, "igtl://127.0.0.1:1?tool=Ref:reference")
     assert done.exit_code == 2
     assert "no tool=…:drill" in done.stderr
