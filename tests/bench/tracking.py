@@ -10,7 +10,16 @@ import numpy as np
 
 from spatial.pinhole import Pinhole
 from spatial.rigid import Rigid, rotation_log
-from tests.bench import tracking_motion, tracking_pose, tracking_real, tracking_soak, tracking_time, tracking_wire
+from tests.bench import (
+    tracking_calibration,
+    tracking_corners,
+    tracking_motion,
+    tracking_pose,
+    tracking_real,
+    tracking_soak,
+    tracking_time,
+    tracking_wire,
+)
 from tests.bench.measure import Job, Judgement, Side
 from tests.tracking.scene import bench
 from tracking.detection.markers import detect, find_dictionary
@@ -33,27 +42,12 @@ def jobs() -> Iterator[Job]:
     parameters.cornerRefinementMethod = cv2.aruco.CORNER_REFINE_SUBPIX
     detector = cv2.aruco.ArucoDetector(find_dictionary(DICTIONARY), parameters)
 
-    def fitted() -> list[dict[int, Any]]:
-        found = [detect(picture, DICTIONARY, LENS) for picture in pictures]
-        return [{i: d.corners_px[k] for i, k in d.by_id().items()} for d in found]
-
     def subpix() -> list[dict[int, Any]]:
         out = []
         for picture in pictures:
             quads, ids, _ = detector.detectMarkers(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
             out.append({int(i): q.reshape(4, 2).astype(float) for i, q in zip(ids.ravel(), quads, strict=True)})
         return out
-
-    def same_corners(ours: list[dict[int, Any]], peer: list[dict[int, Any]]) -> Judgement:
-        errors: dict[str, list[Any]] = {"ours": [], "peer": []}
-        alike = all(set(a) == set(b) for a, b in zip(ours, peer, strict=True))
-        for who, frames in (("ours", ours), ("peer", peer)):
-            for pose, corners in zip(poses, frames, strict=True):
-                errors[who] += [corners[i] - setup.truth_px(pose, i) for i in corners]
-        rms = {f"{who}_rms_px": float(np.sqrt(np.mean(np.square(e)))) for who, e in errors.items()}
-        worst = max(float(np.abs(e).max()) for e in errors.values())
-        words = f"corners off by {rms['ours_rms_px']:.3f} px RMS, the peer's {rms['peer_rms_px']:.3f}"
-        return Judgement(alike and worst < 3.0, words, rms)
 
     def tracked() -> list[Rigid[Any, Any]]:
         out = []
@@ -86,19 +80,14 @@ def jobs() -> Iterator[Job]:
         return Judgement(worst < 5.0, words, figures)
 
     several = f"{VIEWS} pictures of 1920 x 1080, 4 tags each"
-    yield Job(
-        "tracking",
-        f"corners, {several}",
-        Side("detect", fitted),
-        Side("cv2 ArucoDetector, SUBPIX", subpix),
-        same_corners,
-    )
+    yield from tracking_corners.jobs()
     yield Job(
         "tracking", f"pose of the board, {several}", Side("detect + track_body", tracked),
         Side("cv2 SUBPIX + solvePnP", lambda: pnp(subpix())), same_poses,
     )  # fmt: skip
     yield from tracking_time.jobs()
     yield from tracking_wire.jobs()
+    yield from tracking_calibration.jobs()
     yield from tracking_soak.jobs()
     yield from tracking_motion.jobs()
     yield from tracking_pose.jobs()

@@ -37,17 +37,17 @@ from tracking.detection.profile import GAUSSIAN, fitted_profile, oddness
 
 FAILED_SD_PX = 1.5  # a marker that can't be fitted keeps its coarse corners with this uncertainty
 SPREAD_PER_BLUR_SD = 0.35  # of cameras nobody knows: gamma 2.2 spreads light by 0.3 to 0.5 blurs
-FLOOR_PX = 0.001  # what the model leaves out
+FLOOR_PX = 0.0015  # what the model leaves out
 SPREAD_FLOOR_PX = 0.0035  # the same of the spread, for a blur of 0.76 px; it grows with the blur's square
 POOLED_PIECES = 30.0  # a marker's own scatter is trusted as if that many pieces had scattered like the picture's
-CLIPPED_PX = 0.02  # what saturated paper adds
+CLIPPED_PX = 0.03  # what saturated paper adds
 SIDE_USED = 0.5
-SMALL_CELL_PX, SMALL_PX = 3.6, 0.012
+SMALL_CELL_PX, SMALL_PX = 4.5, 0.008
 LEAST_DRAWN_CELL_PX = 4.0
 ILL_DRAWN_PX = 0.08  # lines of the code that lie further off its lattice were drawn on whole pixels: left out
 SHARPEST_PX = 0.45  # a sharper edge is a step between pixels that can't tell where in the gap it lies:
 SMOOTHING_PX = 0.6  # such a picture is smoothed by that
-WEIGHTED_AWAY = 1.03  # the robust weights make Gaussian scatter look smaller by this
+WEIGHTED_AWAY = 1.08  # the robust weights make Gaussian scatter look smaller by 3 %, what pieces share by as much again
 _LINEAR = np.arange(256.0)
 _GAUSSIANS = np.stack([GAUSSIAN, GAUSSIAN])
 
