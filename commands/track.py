@@ -232,7 +232,7 @@ def _follow(
         say(*losses(pictures), *summary.lines())
         raise
     if not summary.markers:
-        raise _nothing(summary.pictures, puzzles, pictures.name)
+        raise _nothing(summary.pictures, puzzles, pictures.name, getattr(tracker, "markers_seen", 0))
     if dictionary is not None:
         names = [body.name.split(":", 1) for body in tracker.bodies]
         ids = ", ".join(name for _, name in names)
@@ -333,7 +333,13 @@ def _writer(path: Path | None) -> Iterator[TextIO | None]:
         yield sink
 
 
-def _nothing(pictures: int, puzzles: _Puzzles, name: str) -> NoMarkers:
+def _nothing(pictures: int, puzzles: _Puzzles, name: str, strays: int) -> NoMarkers:
+    if strays:
+        return NoMarkers(
+            f"{strays} markers in {pictures} pictures, and no four of them make a diamond; are they single markers "
+            "(--size-mm), or is a corner of the middle square covered?",
+            path=name,
+        )
     asked = ", ".join(
         name if ids is None else f"{name} (ids {', '.join(map(str, sorted(ids)))})"
         for name, ids in puzzles.asked.items()

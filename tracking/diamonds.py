@@ -36,6 +36,7 @@ class DiamondTracker:
         self._readout_ns = known.readout_ns
         self._lens_covariance = lens_covariance(known.pinhole, known.names, known.covariance)
         self._limits = limits
+        self.markers_seen = 0
         self._numbers: dict[tuple[int, int, int, int], int] = {}
         self._bodies: dict[str, Body[Any]] = {}
         self._histories: dict[str, PoseHistory[Any]] = {}
@@ -59,7 +60,9 @@ class DiamondTracker:
         """Find every diamond in a raw picture and keep what was found. Raises WrongResolution."""
         require_resolution(frame.picture, self.pinhole)
         luma = grey(frame.picture)
-        found = [] if frame.repeated else find_diamonds(luma, detect(luma, self.dictionary, self.pinhole))
+        markers = detect(luma, self.dictionary, self.pinhole)
+        self.markers_seen += len(markers)
+        found = [] if frame.repeated else find_diamonds(luma, markers)
         for diamond in found:
             if diamond.ids not in self._numbers:
                 self._numbers[diamond.ids] = len(self._numbers)
