@@ -460,5 +460,5 @@ def _refine(
         r[:] = r2
         J[:] = J2
         damping = damping / 30 if damping > 1e-9 else 0.0
-        settled = bool(length < 1e-9)
+        settled = bool(length < 1e-7)
     return _determined(normal, information), R, t, nuisance, normal, squares, weights
