@@ -191,6 +191,28 @@ def test_a_live_camera_is_searched_beside_the_tracking() -> None:
         assert tracker.finder.tally.background >= 1
 
 
+def test_a_search_that_fails_in_its_thread_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    pinhole, _, luma, truth = view()
+    finder = Finder({NAME: {0, 1, 2, 3, 9}}, pinhole, each=None)
+    there = [expect(truth[k], k) for k in range(4)]
+    finder.look(luma, there, complete=True)
+
+    def broken(*_: Any) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("tracking.detection.finder.squares", broken)
+
+    def look_on() -> None:
+        ends = time.monotonic() + 20.0
+        while time.monotonic() < ends:
+            finder.look(luma, there, complete=False)
+            time.sleep(0.001)
+
+    with pytest.raises(MemoryError):
+        look_on()
+    finder.close()
+
+
 def test_a_camera_that_stops_or_repeats_itself_loses_every_body() -> None:
     source, frames = stream()
     tracker = Tracker(source.pinhole, source.bodies)

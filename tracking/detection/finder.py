@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import threading
+import weakref
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -34,7 +35,7 @@ LEAST_SIDE_PX = 9.0  # a marker that is expected to be smaller is left to the se
 REGION_SIDE_PX = 28.0  # a region is made smaller until its marker's sides are about this long
 FORGIVEN_SHARE = 0.5  # of the bits that tell two ids apart may be wrong where the id is expected
 HIDDEN_SD_PX = 30.0  # a side that was only predicted says next to nothing
-SEARCH_AGAIN = 30  # pictures between two whole searches of a live camera while nothing is missing
+SEARCH_AGAIN, SEARCH_MISSING = 30, 4  # pictures between a live camera's whole searches, and while something is missing
 Miss = Literal["glare", "blur", "dark", "hidden"]
 
 
@@ -116,7 +117,7 @@ class Finder:
         self._inverted: dict[str, set[int]] = {name: set() for name in self.wanted}  # printed white on black
         self._since_whole = 0
         self._slot: Latest[_Shot] | None = None
-        self._results: Latest[list[Coarse]] = Latest()
+        self._results: Latest[list[Coarse] | Exception] = Latest()
         self._busy = threading.Event()
         self._luma: Luma | None = None
 
@@ -141,7 +142,7 @@ class Finder:
                 self._whole(self._luma.whole(), found)
         elif not expected:
             self._whole(self._luma.whole(), found)
-        elif not complete or missing or self._since_whole >= SEARCH_AGAIN:
+        elif self._since_whole >= (SEARCH_AGAIN if complete and not missing else SEARCH_MISSING):
             self._offer(self._luma)
         out = {}
         for name, book in self._books.items():
@@ -265,6 +266,7 @@ class Finder:
         """Give the thread a picture to search, unless it has one."""
         if self._slot is None:
             self._slot = Latest()
+            weakref.finalize(self, self._slot.close)
             threading.Thread(
                 target=_search, args=(self._slot, self._results, self._busy, list(self._books.values())),
                 name="marker search", daemon=True,
@@ -273,6 +275,7 @@ class Finder:
             self.tally.unused += 1
             return
         self._busy.set()
+        self._since_whole = 0
         self._slot.put(_Shot(luma.whole().copy(), self.tally.pictures))
 
     def _from_thread(self, expected: Sequence[Expected]) -> list[Expected]:
@@ -280,6 +283,8 @@ class Finder:
         found = self._results.take(0)
         if found is None:
             return []
+        if isinstance(found, Exception):
+            raise found
         self.tally.background += 1
         self._since_whole = 0
         known = {(e.dictionary, e.marker) for e in expected}
@@ -293,12 +298,14 @@ class Finder:
 
 
 def _search(
-    slot: Latest[_Shot], results: Latest[list[Coarse]], busy: threading.Event, books: Sequence[CodeBook]
+    slot: Latest[_Shot], results: Latest[list[Coarse] | Exception], busy: threading.Event, books: Sequence[CodeBook]
 ) -> None:
     """The thread: one picture after another until the slot is closed."""
     while (shot := slot.take()) is not None:
         try:
             results.put(identify(shot.luma, squares(shot.luma), books))
+        except Exception as error:  # raised again where the next picture is looked at
+            results.put(error)
         finally:
             busy.clear()
 
