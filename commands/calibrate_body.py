@@ -13,6 +13,7 @@ from commands.markers import marker_ids
 from spatial.faults import Misuse
 
 if TYPE_CHECKING:
+    from spatial.rigid import Array
     from tracking.bodies.body import Body
     from tracking.calibration.body import Measured
 
@@ -40,7 +41,8 @@ def body(
 ) -> None:
     """Measure a body from pictures of it; refused where they leave it open or contradict its stated sizes."""
     from tracking.bodies.body import save
-    from tracking.calibration.body import gather, measure_body
+    from tracking.calibration.body import measure_body
+    from tracking.calibration.body_views import gather
     from tracking.sources.source import open_source
 
     if not limit_mm > 0:
@@ -51,8 +53,9 @@ def body(
         wanted = list(nominal.corners_mm)
         views = gather(limited(source, pictures, seconds), pinhole, nominal.dictionary, wanted, progress)
         found = measure_body(
-            views, pinhole, nominal, known=body is not None, free_sizes=free_sizes, limit_mm=limit_mm, progress=progress
-        )
+            views, pinhole, nominal, known=body is not None, free_sizes=free_sizes, limit_mm=limit_mm,
+            lens_covariance=_lens_covariance(camera), progress=progress,
+        )  # fmt: skip
     save(found.body, out)
     if found.moved_mm is not None and max(found.moved_mm.values()) > 3.0:
         far = max(found.moved_mm, key=lambda marker: (found.moved_mm or {})[marker])
@@ -61,6 +64,17 @@ def body(
         emit({"out": str(out), **found.to_json(), **found.body.to_json()})
     else:
         tell(*_words(found), f"{out}: {found.body.name}, {len(found.body.corners_mm)} markers")
+
+
+def _lens_covariance(camera: Path | None) -> Array | None:
+    """What the camera file knows of its own uncertainty; another program's knows nothing."""
+    from tracking.calibration.camera_file import load_calibrated
+    from tracking.pose.solver import lens_covariance
+
+    if camera is None:
+        return None
+    known = load_calibrated(camera)
+    return lens_covariance(known.pinhole, known.names, known.covariance)
 
 
 def _nominal(
@@ -92,7 +106,12 @@ def _nominal(
 
 def _words(found: Measured) -> tuple[str, ...]:
     words = [
-        f"every corner is known within {found.radius95_mm:.3f} mm (95 %), given the stated sizes",
+        f"every corner is known within {found.radius95_mm:.3f} mm (95 %), given the stated sizes; "
+        + (
+            "the lens' own uncertainty is not in it: the camera file does not tell it"
+            if found.lens_mm is None
+            else f"{found.lens_mm:.3f} mm of it come from the lens' calibration"
+        ),
         f"{found.used} of {found.pictures} pictures, {found.rms_px:.3f} px RMS; pictures left out "
         f"{found.held_out_rms_px:.3f} px"
         + ("" if found.file_rms_px is None else f", with the body as it was meant {found.file_rms_px:.3f} px"),

@@ -27,6 +27,8 @@ def write_sheets(sheets: Sequence[Sheet], path: str | Path) -> tuple[Path, ...]:
     Raises NotPrintable.
     """
     file = Path(path)
+    if not file.absolute().parent.is_dir():
+        raise NotPrintable("there is no such folder to write into", path=file.parent)
     kind = file.suffix.lower()
     if kind == ".pdf":
         return (_put(file, _pdf(sheets)),)

@@ -8,7 +8,7 @@ where pictures that were left out are not explained. The scale rests on the stat
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,17 +17,14 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from spatial.faults import Fault
-from spatial.frames import Camera
-from spatial.pinhole import BadLens, Pinhole
+from spatial.pinhole import Pinhole
 from spatial.progress import Progress, silent
-from spatial.rigid import Array, Points
+from spatial.rigid import Array, rotation_log
 from tracking.bodies.body import Body
 from tracking.calibration.body_bundle import Bundle, Corners, Shape, adjust, aligned
 from tracking.calibration.body_start import arrange, components
-from tracking.calibration.camera_file import require_resolution
-from tracking.detection.markers import Detections, detect
-from tracking.frame import Frame
-from tracking.pose.pose import track_body
+from tracking.calibration.body_views import nudged, observations, pixels, posed_rms_px, renumbered
+from tracking.detection.markers import Detections
 
 PICTURES_MIN = 8
 SEEN_MIN = 4  # pictures in which a marker has to be seen together with another
@@ -54,7 +51,7 @@ class Measured:
     posed with the measured body; `file_rms_px`: of the same with the body as its file had it. `moved_mm`: how far the
     corners of each marker are from there, at most. `sizes`: each marker's size relative to the mean of all, with sd.
     `excess`: by what the corners' covariances were too small. `spread_deg`: the largest angle between two views of one
-    marker.
+    marker. `lens_mm`: what of `radius95_mm` is the lens calibration's; None where that is not known and not in it.
     """
 
     body: Body[Any]
@@ -69,6 +66,7 @@ class Measured:
     sizes: Mapping[int, tuple[float, float]]
     excess: float
     spread_deg: float
+    lens_mm: float | None
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`, less the body."""
@@ -84,40 +82,25 @@ class Measured:
             "relative_sizes": {str(m): {"size": size, "sd": sd} for m, (size, sd) in self.sizes.items()},
             "excess": self.excess,
             "view_spread_deg": self.spread_deg,
+            "lens_share_radius95_mm": self.lens_mm,
         }
-
-
-def gather(
-    frames: Iterable[Frame], pinhole: Pinhole, dictionary: str, ids: Sequence[int], progress: Progress = silent
-) -> list[Detections]:
-    """Markers with one of the ids in each picture that shows any. Raises WrongResolution, UnknownDictionary."""
-    out = []
-    for count, frame in enumerate(frames):
-        require_resolution(frame.picture, pinhole)
-        if frame.repeated:
-            continue
-        seen = detect(frame.picture, dictionary, pinhole)
-        once = np.array([int(i) in ids for i in seen.ids], dtype=bool)
-        if once.any():
-            out.append(seen.where(once))
-        if count % 20 == 19:
-            progress(f"{count + 1} pictures", 0.0)
-    return out
 
 
 def measure_body(
     views: Sequence[Detections], pinhole: Pinhole, nominal: Body[Any], *,
-    known: bool = True, free_sizes: bool = False, limit_mm: float = 0.15, progress: Progress = silent,
+    known: bool = True, free_sizes: bool = False, limit_mm: float = 0.15, lens_covariance: Array | None = None,
+    progress: Progress = silent,
 ) -> Measured:  # fmt: skip
     """Where the markers of `nominal` truly are; its sizes are believed, and its places too unless not `known`.
 
     The result keeps the nominal frame (best fit over all corners), name and tip. `limit_mm`: what the 95 % radius of
-    the worst corner may be. Raises PoorBody.
+    the worst corner may be. `lens_covariance` (12, 12), as `track_body` takes it, adds what the lens' own uncertainty
+    does to the shape. Raises PoorBody.
     """
     ids = list(nominal.corners_mm)
     sizes = np.array([np.linalg.norm(np.roll(c, -1, axis=0) - c, axis=1).mean() for c in nominal.corners_mm.values()])
     views = views if len(views) <= PICTURES_MAX else [views[k] for k in _evenly(len(views), PICTURES_MAX)]
-    corners = _observations(views, pinhole, ids)
+    corners = observations(views, pinhole, ids)
     _check_seen(corners, ids, len(views))
     progress("arranging the markers", 0.1)
     started = arrange(corners, sizes)
@@ -127,7 +110,7 @@ def measure_body(
             "stated sizes wrong?"
         )
     shape, used, R, mm = started
-    corners = _renumbered(corners, used)
+    corners = renumbered(corners, used)
     if len(used) < PICTURES_MIN:
         raise PoorBody(f"{len(used)} of {len(views)} pictures fit one arrangement, at least {PICTURES_MIN} are needed")
     progress("adjusting all poses", 0.3)
@@ -138,6 +121,12 @@ def measure_body(
     fit = sized if free_sizes else adjust(corners, shape, R, mm)
     if fit is None or sized is None:
         raise PoorBody(_open(math.inf, limit_mm, spread))
+    lens_mm = None
+    if lens_covariance is not None:
+        progress("asking what the lens' uncertainty does", 0.6)
+        bent = _lens_share(fit, views, used, pinhole, lens_covariance, ids, free_sizes)
+        lens_mm = _worst_radius_mm(replace(fit, covariance=bent))
+        fit = replace(fit, covariance=fit.covariance + bent)
     progress("checking on pictures left out", 0.7)
     radius = _worst_radius_mm(fit)
     rms = _rms_px(fit, corners, pinhole)
@@ -171,19 +160,19 @@ def measure_body(
         trial, _ = _body(partial, nominal, ids, known)
         aside = [views[used[k]] for k in left_out]
         dropped = 1.5 * (1 - kept)  # corners that were read wrong are so in pictures left out too
-        ours = _posed_rms_px(aside, trial, pinhole, dropped)
-        theirs = _posed_rms_px(aside, nominal, pinhole, dropped) if known else None
+        ours = posed_rms_px(aside, trial, pinhole, dropped)
+        theirs = posed_rms_px(aside, nominal, pinhole, dropped) if known else None
     if ours is None:
         raise PoorBody("too few pictures show two markers or more: none can be left out to check; take more")
-    if ours > RMS_MAX_PX or ours > 3 * max(rms, 0.02):
+    if ours > RMS_MAX_PX or ours > 4 * max(rms, 0.02):
         raise PoorBody(
             f"pictures that were left out are explained to {ours:.2f} px only, the others to {rms:.2f}; take more "
-            "pictures from more sides"
+            "pictures from more sides, or is the camera file another one's?"
         )
     return Measured(
         body, len(views), len(used), kept, rms, ours, theirs, radius, moved,
         {m: (float(s), float(sd)) for m, s, sd in zip(ids, sized.shape.size_mm / sizes, sized.size_sd, strict=True)},
-        math.sqrt(fit.excess), spread,
+        math.sqrt(fit.excess), spread, lens_mm,
     )  # fmt: skip
 
 
@@ -195,45 +184,6 @@ def unplaced(name: str, dictionary: str, ids: Sequence[int], size_mm: float) -> 
 
 def _evenly(count: int, wanted: int) -> list[int]:
     return [int(k) for k in np.unique(np.linspace(0, count - 1, wanted).astype(int))]
-
-
-def _observations(views: Sequence[Detections], pinhole: Pinhole, ids: Sequence[int]) -> Corners:
-    """Every marker that a picture shows once beside another one, as rays with the whitening of their errors."""
-    place = {marker: k for k, marker in enumerate(ids)}
-    view, marker, rays, whitening = [], [], [], []
-    for number, seen in enumerate(views):
-        rows = [(m, row) for m, row in seen.by_id().items() if m in place]
-        if len(rows) < 2:
-            continue
-        for m, row in rows:
-            try:
-                straight = pinhole.normalised(seen.corners_px[row])
-            except BadLens:
-                continue
-            view.append(number)
-            marker.append(place[m])
-            rays.append(straight)
-            whitening.append(seen.whitening[row] @ _slopes(pinhole, straight))
-    return Corners(
-        np.array(view, dtype=np.int64), np.array(marker, dtype=np.int64), np.array(rays).reshape(-1, 4, 2),
-        np.array(whitening).reshape(-1, 8, 8),
-    )  # fmt: skip
-
-
-def _slopes(pinhole: Pinhole, rays: Array) -> Array:
-    """d pixels / d rays (8, 8) of four corners."""
-    out = np.zeros((8, 8))
-    step = 1e-5
-    for axis in range(2):
-        shift = step * np.eye(2)[axis]
-        change = (_pixels(pinhole, rays + shift) - _pixels(pinhole, rays - shift)) / (2 * step)
-        for corner in range(4):
-            out[2 * corner : 2 * corner + 2, 2 * corner + axis] = change[corner]
-    return out
-
-
-def _pixels(pinhole: Pinhole, rays: Array) -> Array:
-    return pinhole.project(Points[Camera](np.concatenate([rays, np.ones((*rays.shape[:-1], 1))], axis=-1)))
 
 
 def _check_seen(corners: Corners, ids: Sequence[int], pictures: int) -> None:
@@ -254,12 +204,6 @@ def _check_seen(corners: Corners, ids: Sequence[int], pictures: int) -> None:
     if len(groups) > 1:
         words = " and ".join("{" + ", ".join(str(ids[m]) for m in group) + "}" for group in groups)
         raise PoorBody(f"no picture connects the markers {words}; take pictures that show some of each at once")
-
-
-def _renumbered(corners: Corners, used: NDArray[np.int64]) -> Corners:
-    keep = np.isin(corners.view, used)
-    part = corners.part(keep)
-    return replace(part, view=np.searchsorted(used, part.view))
 
 
 def _check_sizes(sized: Bundle, sizes: Array, ids: Sequence[int]) -> None:
@@ -297,6 +241,29 @@ def _worst_radius_mm(fit: Bundle) -> float:
     return RADIUS95 * math.sqrt(worst)
 
 
+def _lens_share(
+    fit: Bundle, views: Sequence[Detections], used: NDArray[np.int64], pinhole: Pinhole, covariance: Array,
+    ids: Sequence[int], free_sizes: bool,
+) -> Array:  # fmt: skip
+    """Covariance (6m, 6m) that the lens adds: the fit is repeated with each of its ways to be wrong, one sd far."""
+    scale = np.sqrt(np.maximum(np.diag(covariance), 1e-300))
+    values, ways = np.linalg.eigh(covariance / np.outer(scale, scale))
+    out = np.zeros((6 * len(ids), 6 * len(ids)))
+    for value, way in zip(values, ways.T, strict=True):
+        if value < 1e-6 * values[-1]:
+            continue
+        wrong = nudged(pinhole, math.sqrt(value) * way * scale)
+        corners = renumbered(observations(views, wrong, ids), used)
+        other = adjust(corners, fit.shape, fit.R, fit.mm, free_sizes=free_sizes)
+        if other is None:
+            raise PoorBody("the lens is known too badly for a shape: an sd off, nothing fits; calibrate the camera")
+        there = other.shape.moved(*aligned(other.shape, fit.shape.corners_mm(), range(len(ids))))
+        turns = [rotation_log(a @ b.T) for a, b in zip(there.R, fit.shape.R, strict=True)]
+        step = np.concatenate([np.array(turns), there.mm - fit.shape.mm], axis=1).ravel()
+        out += np.outer(step, step)
+    return out
+
+
 def _open(radius_mm: float, limit_mm: float, spread_deg: float) -> str:
     known = "not at all" if not math.isfinite(radius_mm) else f"to {radius_mm:.2f} mm (95 %)"
     why = (
@@ -311,7 +278,7 @@ def _open(radius_mm: float, limit_mm: float, spread_deg: float) -> str:
 def _rms_px(fit: Bundle, corners: Corners, pinhole: Pinhole) -> float:
     body = fit.shape.corners_mm()[corners.marker]
     p = np.einsum("nij,ncj->nci", fit.R[corners.view], body) + fit.mm[corners.view][:, None]
-    off = _pixels(pinhole, p[..., :2] / p[..., 2:]) - _pixels(pinhole, corners.rays)
+    off = pixels(pinhole, p[..., :2] / p[..., 2:]) - pixels(pinhole, corners.rays)
     return float(np.sqrt((off[fit.kept] ** 2).sum(axis=-1).mean() / 2))
 
 
@@ -354,19 +321,3 @@ def _held_out(
         return None
     fit = adjust(replace(rest, view=np.searchsorted(kept, rest.view)), shape, R[kept], mm[kept], free_sizes=free_sizes)
     return None if fit is None else (fit, left_out)
-
-
-def _posed_rms_px(views: Sequence[Detections], body: Body[Any], pinhole: Pinhole, dropped: float) -> float | None:
-    """RMS a coordinate over the markers of pictures that are posed one by one, less the worst share of them."""
-    squares: list[float] = []
-    for seen in views:
-        sighting = track_body(seen, body, pinhole)
-        if sighting.camera_from_body is None:
-            if sighting.rms_px is not None and math.isfinite(sighting.rms_px):
-                squares += [sighting.rms_px**2] * len(sighting.corners_px)
-            continue
-        for marker, px in sighting.corners_px.items():
-            off = pinhole.project(sighting.camera_from_body.pose @ Points(body.corners_mm[marker])) - px
-            squares.append(float((off**2).mean()))
-    kept = sorted(squares)[: math.ceil(len(squares) * (1 - dropped))]
-    return math.sqrt(float(np.mean(kept))) if kept else None
