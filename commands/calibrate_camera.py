@@ -96,10 +96,13 @@ def body_of(path: Path | None) -> Array:
 
 
 def gather(source: str, board: Board, most: int, goal: tuple[Array, Volume, float] | None = None) -> Collected:
-    """Look for the board in a source; with `goal` a live camera is guided until it is reached. Raises WrongBoard."""
+    """Look for the board in a source; with `goal` a live camera is guided until it is reached.
+
+    Raises WrongBoard, TooFewPictures.
+    """
     from tracking.calibration.board_hunt import another_board
     from tracking.calibration.board_view import BoardView
-    from tracking.calibration.camera_job import WrongBoard
+    from tracking.calibration.camera_job import TooFewPictures, WrongBoard
     from tracking.calibration.collect import collect
     from tracking.sources.live import LiveSource
     from tracking.sources.source import open_source
@@ -111,11 +114,17 @@ def gather(source: str, board: Board, most: int, goal: tuple[Array, Volume, floa
         else:
             with progress_bar("Pictures") as progress:
                 gathered = collect(opened, board, most=most, progress=progress)
+    if gathered.turned_down:
+        why = ", ".join(f"{count} {kind}" for kind, count in gathered.turned_down.items())
+        say(f"{gathered.looked_at} pictures looked at: {len(gathered.found)} taken; not taken: {why}")
     usable = sum(isinstance(view, BoardView) for view in gathered.found)
     if usable < max(1, gathered.looked_at // 4) and gathered.samples:
         instead = another_board(gathered.samples, board)
         if instead is not None:
             raise WrongBoard(f"{usable} of {gathered.looked_at} pictures show {board}; {instead}", path=name)
+    if not gathered.found:
+        why = ", ".join(f"{count} {kind}" for kind, count in gathered.turned_down.items())
+        raise TooFewPictures(f"none of {gathered.looked_at} pictures could be taken ({why or 'none came'})", path=name)
     return gathered
 
 

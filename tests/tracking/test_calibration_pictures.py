@@ -264,3 +264,12 @@ def test_the_command_refuses_with_the_reason(folder: Path, tmp_path: Path) -> No
         code, report = call("camera", folder, "--board", CHARUCO, "--out", out, *options)
         assert code == 2
         assert words in report["error"]["message"]
+
+
+def test_markers_that_the_rim_cuts_off_stop_nothing() -> None:
+    """A board pushed out of the picture row by row: markers whose corners lie beyond the rim are no error."""
+    picture, _ = shoot(CHARUCO, 3)
+    for shift in range(0, 480, 16):
+        cut = np.full_like(picture, 90)
+        cut[shift:] = picture[: 480 - shift]
+        assert isinstance(find_board(cut, CHARUCO), (BoardView, NoBoard))

@@ -73,7 +73,10 @@ def find_board(
             return NoBoard(name, guess, markers)
         ids, coarse, share = guess
         reach = 0.5 * (board.square_mm - board.marker_mm) / board.square_mm * np.sqrt(2) * 0.9
-    edges, pitch_px = _edges(ids, coarse, board)
+    directions = _edges(ids, coarse, board)
+    if directions is None:
+        return NoBoard(name, f"the {len(ids)} corners seen lie in a line")
+    edges, pitch_px = directions
     fit = fit_saddles(luma, coarse, edges, np.minimum(0.4, reach) * pitch_px)
     good = fit.fitted & (np.trace(fit.covariance_px2, axis1=1, axis2=2) < 2.0)
     if board.kind == "chessboard" and good.mean() < 0.5:
@@ -146,8 +149,9 @@ def _by_markers(seen: Detections, board: Board) -> tuple[NDArray[np.int64], Arra
         q = local @ np.array([*point, 1.0])
         ids.append(corner)
         coarse.append(q[:2] / q[2])
-    if len(ids) < FEWEST:
-        return f"{len(use)} of {len(known)} markers seen, too far apart for {FEWEST} corners between them"
+    across = board.across[0]
+    if len(ids) < FEWEST or not np.ptp(np.array(ids) % across) or not np.ptp(np.array(ids) // across):
+        return f"{len(use)} of {len(known)} markers seen, too few side by side for {FEWEST} corners in two rows"
     share = _share(np.array(ids), np.array(coarse), [(mm[m], px[m]) for m in use], board)
     return np.array(ids), np.array(coarse), share
 
@@ -167,12 +171,17 @@ def _share(ids: NDArray[np.int64], coarse: Array, markers: list[tuple[Array, Arr
     return float(np.median(edges)) / board.square_mm
 
 
-def _edges(ids: NDArray[np.int64], coarse: Array, board: Board) -> tuple[Array, Array]:
-    """Directions (N, 2, 2) of the squares' edges through each corner and the shorter edge (N,) px, from neighbours."""
+def _edges(ids: NDArray[np.int64], coarse: Array, board: Board) -> tuple[Array, Array] | None:
+    """Directions (N, 2, 2) of the squares' edges through each corner and the shorter edge (N,) px, from neighbours.
+
+    None where the corners span no plane.
+    """
     nx, ny = board.across
     grid = np.full((ny + 2, nx + 2, 2), np.nan)
     grid[1 + ids // nx, 1 + ids % nx] = coarse
     H, _ = cv2.findHomography(board.points_mm[ids, :2], coarse)
+    if H is None:
+        return None
     along = np.empty((len(ids), 2, 2))
     pitch = np.empty((len(ids), 2))
     for k, (row, column) in enumerate(zip(1 + ids // nx, 1 + ids % nx, strict=True)):

@@ -81,9 +81,10 @@ def recheck(
     elif status == "GOOD":
         words += f"poses are off by at most {error + unsure:.2f} mm, limit {limit_mm:g} mm"
     else:
+        chance = "a change, if small" if real else "no change beyond chance"
         words += (
-            f"a pose error of {error + unsure:.2f} mm can't be excluded, limit {limit_mm:g} mm; "
-            "show the board nearer, tilted by 40 degrees, or in more pictures"
+            f"{chance}, but a pose error of {error + unsure:.2f} mm can't be excluded by these pictures, limit "
+            f"{limit_mm:g} mm; show the board nearer, tilted by 40 degrees, or in more pictures"
         )
     before = camera.rms_px
     if before is not None and found.rms_px > max(3 * before, before + 0.5):

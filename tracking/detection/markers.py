@@ -211,7 +211,9 @@ def refine(
 
 def _subpix(luma: NDArray[np.uint8], corners_px: Array, edge_px: float) -> Array:
     window = int(np.clip(edge_px / 8, 1, 5))
-    start = corners_px.astype(np.float32).reshape(-1, 1, 2)
+    last = np.array(luma.shape[::-1], dtype=np.float64) - 1
+    inside = ((corners_px >= 0) & (corners_px <= last)).all(axis=1, keepdims=True)  # OpenCV refuses one beyond the rim
+    start = np.clip(corners_px, 0, last).astype(np.float32).reshape(-1, 1, 2)
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 30, 0.01)
     refined = cv2.cornerSubPix(luma, start, (window, window), (-1, -1), stop).reshape(4, 2).astype(np.float64)
-    return np.where(np.abs(refined - corners_px) <= window + 1, refined, corners_px)
+    return np.where(inside & (np.abs(refined - corners_px) <= window + 1), refined, corners_px)
