@@ -15,6 +15,7 @@ Stream = Literal["as it comes", "tdata", "qtdata"]
 KEYS = {
     "tool": "NAME or NAME:BODY, repeated: the tools to follow, and how their bodies are called here",
     "to": "the coordinates to take poses in, where the sender offers several (Tracker of StylusToTracker)",
+    "version": "2 or 3: with 3 we open in protocol 3, and a sender that knows it tells of each tool's state and spread",
     "stream": "tdata or qtdata: ask the sender to begin (STT_TDATA, STT_QTDATA)",
     "interval_ms": "with stream: the least time between two messages",
     "coordinates": "with stream: the name of the coordinate system to ask for",
@@ -46,6 +47,7 @@ class Address:
     latency_ms: float = 0.0
     quiet_ms: float = 150.0
     repeat_ms: float = 1000.0
+    version: Literal[2, 3] = 2
 
     def __str__(self) -> str:
         """Host and port, for messages."""
@@ -78,6 +80,9 @@ def read_address(text: str) -> Address:
     stream = told.get("stream", "as it comes").lower()
     if stream not in get_args(Stream):
         raise BadAddress(f"stream={stream}; tdata or qtdata")
+    version = told.get("version", "2")
+    if version not in ("2", "3"):
+        raise BadAddress(f"version={version}; 2 or 3")
     return Address(
         host,
         port or PORT,
@@ -91,6 +96,7 @@ def read_address(text: str) -> Address:
         _number(told, "latency_ms", 0.0) or 0.0,
         _number(told, "quiet_ms", 150.0, above=0.0) or 150.0,
         _number(told, "repeat_ms", 1000.0) or 0.0,
+        3 if version == "3" else 2,
     )
 
 

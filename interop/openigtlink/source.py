@@ -108,6 +108,9 @@ class WireSource:
                 self._events.get_nowait()
 
     def _opened(self, connection: Connection) -> None:
+        if self.address.version == 3:  # PLUS and others answer in the protocol in which they were addressed
+            connection.version = 2
+            connection.send(Message("", Request("GET", "STATUS")))
         if self.address.stream != "as it comes":
             asked = Request("STT", self.address.stream.upper(), self.address.interval_ms, self.address.coordinates)
             connection.send(Message("", asked))

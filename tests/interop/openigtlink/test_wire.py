@@ -84,6 +84,18 @@ def test_protocol_3_carries_the_covariance() -> None:
     assert not np.allclose(plain.camera_from_body.covariance, COVARIANCE)
 
 
+def test_whoever_asks_in_protocol_3_gets_the_spread_of_each_pose() -> None:
+    with Broadcast(0) as wire, WireSource(read_address(f"igtl://127.0.0.1:{wire.port}?version=3")) as source:
+        spreads: list[Any] = []
+        stop = time.monotonic() + 10
+        while not spreads and time.monotonic() < stop:
+            wire.poses([WirePose("referenceToCamera", time.monotonic_ns(), pose(0, 1), "EXACT")])
+            time.sleep(0.01)
+            told = [one.camera_from_body for one in source.pending() if one.reason is None]  # not an assumed spread
+            spreads += [found.covariance for found in told if found is not None]
+    assert np.array_equal(spreads[0], COVARIANCE)
+
+
 def test_what_is_lost_is_told_and_never_repeated() -> None:
     with Broadcast(0) as wire, WireSource(read_address(f"igtl://127.0.0.1:{wire.port}")) as source:
         while not wire.clients:
@@ -347,6 +359,7 @@ class TestTracker:
         ("igtl://host?sd_mm=-1", "above 0"),
         ("igtl://host?sd_mm=much", "above 0"),
         ("igtl://host?latency_ms=nan", "at least 0"),
+        ("igtl://host?version=4", "2 or 3"),
         ("igtl://host?stream=udp", "tdata or qtdata"),
         ("igtl://host?to=A&to=B", "given twice"),
         ("igtl://host?tool=a:x&tool=b:x", "given before"),
