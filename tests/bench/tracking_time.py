@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import cv2
@@ -30,7 +31,7 @@ LARGE = (1920, 1080)
 def jobs() -> Iterator[Job]:
     """Each against OpenCV's detector as it comes, on the same pictures in the same run."""
     source = SyntheticSource("frames=60,size=1920x1080,fps=60")
-    frames = [frame for frame in source if frame.index < FRAMES]
+    frames = list(islice(source, FRAMES))
     lumas = [grey(frame.picture) for frame in frames[:4]]
     yield _search("search 4 pictures of 1920 x 1080 whole, 4 tags each", lumas, [{0, 1, 2, 3}] * 4)
     rooms = [room(np.random.default_rng(k)) for k in range(3)]
