@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tracking.calibration.camera_file import Calibrated
     from tracking.diamonds import DiamondTracker
     from tracking.frame import Frame, FrameSource, Stopped
+    from tracking.history.history import PoseHistory
     from tracking.history.timed import TimedPose
     from tracking.pose.sighting import Sighting
     from tracking.tracker import Tracker
@@ -130,6 +131,9 @@ def track(
     every: Annotated[int, typer.Option(min=1, help="Use every N-th picture only.")] = 1,
     overlay: Annotated[Path | None, typer.Option(help="Folder for the pictures with what was found drawn in.")] = None,
     out: Annotated[Path | None, typer.Option(help="File for the JSON lines, beside or instead of --json.")] = None,
+    smooth: Annotated[
+        bool, typer.Option("--smooth", help="`filtered` knows the five pictures after it too, and comes after them.")
+    ] = False,
     igtl: Annotated[int | None, typer.Option(metavar="PORT", help="Send the poses by OpenIGTLink (18944).")] = None,
     igtl_host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="… on this address; other machines reach 0.0.0.0.")
@@ -138,6 +142,8 @@ def track(
     as_json: Annotated[bool, typer.Option("--json", help="A JSON line a body a frame on stdout.")] = False,
 ) -> None:
     """Say where each marker body is in each picture, with its covariance, or why it is lost. Ctrl-C ends it."""
+    if smooth and (rig is not None or sources[0].startswith("igtl://")):
+        raise Misuse("--smooth is for the pictures of one camera")
     if rig is not None:
         if camera or dictionary or overlay or igtl is not None or seconds is not None or not bodies:
             raise Misuse("a rig brings its cameras' files; give SOURCE… --rig FILE --bodies FILE with --out, --json")
@@ -169,6 +175,7 @@ def track(
     from tracking.bodies.body import load
     from tracking.detection.codes import code_book
     from tracking.diamonds import DiamondTracker
+    from tracking.history.history import Limits
     from tracking.sources.live import LiveSource
     from tracking.sources.source import notes, open_source
     from tracking.tracker import Tracker
@@ -189,7 +196,7 @@ def track(
             tracker = Tracker(known, loaded, live=live)
         names = [body.name for body in loaded]
         with tracker, _writer(out) as sink, sending(igtl, igtl_host, names, paced=not live) as send:
-            output = _Output(as_json, sink, _folder(overlay), send)
+            output = _Output(as_json, sink, _folder(overlay), send, Limits().lag if smooth else 0)
             _follow(pictures, tracker, output, every, dictionary, seconds)
 
 
@@ -199,6 +206,24 @@ class _Output:
     sink: TextIO | None
     overlay: Path | None
     send: Send = nothing
+    behind: int = 0
+    waiting: dict[str, deque[tuple[int | None, Sighting[Any], PoseHistory[Any]]]] = field(default_factory=dict)
+
+    def put_later(self, index: int | None, sighting: Sighting[Any], history: PoseHistory[Any]) -> None:
+        """With the pose that the history gives once it has seen `behind` pictures more."""
+        queue = self.waiting.setdefault(sighting.body, deque())
+        queue.append((index, sighting, history))
+        if len(queue) > self.behind:
+            self._put_first(queue)
+
+    def flush(self) -> None:
+        """What still waits, in the order of its instants."""
+        while queues := [queue for queue in self.waiting.values() if queue]:
+            self._put_first(min(queues, key=lambda queue: queue[0][1].t_ns))
+
+    def _put_first(self, queue: deque[tuple[int | None, Sighting[Any], PoseHistory[Any]]]) -> None:
+        index, sighting, history = queue.popleft()
+        self.put(index, sighting, history.at(sighting.t_ns))
 
     def put(self, index: int | None, sighting: Sighting[Any], timed: TimedPose[Any]) -> None:
         if self.as_json or self.sink is not None:
@@ -228,7 +253,9 @@ def _follow(
     try:
         for event in until(watch(pictures), seconds):
             _one(event, tracker, output, every, summary, puzzles, pictures)
+        output.flush()
     except KeyboardInterrupt:
+        output.flush()
         say(*losses(pictures), *summary.lines())
         raise
     if not summary.markers:
@@ -259,7 +286,7 @@ def _one(
         if not summary.stopped:  # said once, not four times a second
             summary.stops += 1
             for sighting in lost:
-                output.put(None, sighting, tracker.histories[sighting.body].at(sighting.t_ns))
+                output.put_later(None, sighting, tracker.histories[sighting.body])
         summary.stopped = True
         return
     summary.stopped = False
@@ -274,7 +301,7 @@ def _one(
         if again and sighting.reason is None:  # a recording of a scene at rest, or of a camera that froze
             sighting = replace(sighting, reason="the picture is the one before again")
         summary.add(sighting)
-        output.put(event.index, sighting, tracker.histories[sighting.body].at(sighting.t_ns))
+        output.put_later(event.index, sighting, tracker.histories[sighting.body])
     if output.overlay is not None:
         from tracking.drawn import drawn, write_picture
 

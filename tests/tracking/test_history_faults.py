@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from spatial.faults import Misuse
 from spatial.rigid import Rigid, UncertainRigid, rotation_exp
 from tests.tracking.hands import Hand, camera_noise, missed, seen
 from tracking.history.history import Limits, PoseHistory
@@ -300,3 +301,9 @@ def test_exact_poses_are_no_trouble(sd: float) -> None:
     assert found.pose is not None
     assert found.uncertain is not None
     assert found.pose.translation_mm[0] == pytest.approx(39.2, abs=0.1)
+
+
+@pytest.mark.parametrize("wrong", [{"predict_ns": -1}, {"lost_ns": 1}, {"capacity": 0}, {"gap_ns": 0}, {"lag": -1}])
+def test_limits_that_are_none_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(Misuse, match="in order"):
+        Limits(**wrong)

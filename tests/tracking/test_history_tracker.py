@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
+from typer.testing import CliRunner
 
+from commands import track
 from spatial.frames import Camera
 from spatial.pinhole import Pinhole
 from spatial.rigid import Rigid, rotation_log
+from tests.data import ROOT
 from tracking.bodies.body import Body, board
 from tracking.synthetic.camera import SyntheticCamera
 from tracking.synthetic.optics import Optics
@@ -71,3 +75,22 @@ def test_a_rolling_shutter_is_undone_by_the_motion_that_the_history_knows() -> N
     mm, deg = np.median(errors, axis=0)
     assert mm < 0.5
     assert deg < 0.3
+
+
+def test_a_recording_is_smoothed_by_the_pictures_that_follow() -> None:
+    body = str(ROOT / "assets/markers/reference.json")
+    source = f"synthetic:frames=16,size=800x600,noise=3,grey=1,body={body}"
+    made = [CliRunner().invoke(track.app, [source, "--bodies", body, "--json", *more]) for more in ((), ("--smooth",))]
+    assert [one.exit_code for one in made] == [0, 0]
+    plain, smooth = ([json.loads(line) for line in one.stdout.splitlines()] for one in made)
+    assert [line["frame"] for line in smooth] == list(range(16))
+    spreads = [
+        [np.trace(np.array(line["filtered"]["covariance"])[3:, 3:]) for line in all_] for all_ in (plain, smooth)
+    ]
+    for k, (a, b) in enumerate(zip(plain, smooth, strict=True)):
+        assert a["camera_from_body"] == b["camera_from_body"]  # what a picture says stays as it is
+        assert spreads[1][k] <= spreads[0][k] * (1 + 1e-9)
+    assert spreads[1][8] < 0.7 * spreads[0][8]
+    assert spreads[1][-1] == spreads[0][-1]  # nothing followed the last one
+    refused = CliRunner().invoke(track.app, ["igtl://127.0.0.1", "--smooth"])
+    assert refused.exit_code == 2

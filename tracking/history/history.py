@@ -16,6 +16,7 @@ from typing import Generic
 
 import numpy as np
 
+from spatial.faults import Misuse
 from spatial.frames import B, Camera
 from spatial.rigid import Array, Rigid, rotation_exp, rotation_log
 from tracking.history import kernels
@@ -47,6 +48,12 @@ class Limits:
     lost_ns: int = 1_000_000_000
     lag: int = 5
     capacity: int = 256
+
+    def __post_init__(self) -> None:
+        """Refuse limits that are none."""
+        in_order = 0 <= self.exact_ns < self.predict_ns <= self.lost_ns
+        if not in_order or min(self.gap_ns, self.jump_ns, self.capacity) < 1 or self.lag < 0:
+            raise Misuse(f"{self}: exact, predict and lost in order, the others above zero")
 
 
 class PoseHistory(Generic[B]):
