@@ -91,7 +91,7 @@ def off_mm(found: Body[Any], truth: Body[Any]) -> Array:
 @pytest.mark.parametrize("body", [CUBE, ROUND], ids=["cube", "dodecahedron"])
 def test_a_glued_body_is_measured_to_hundredths_with_a_true_covariance(body: Body[Any]) -> None:
     squares, worst = [], 0.0
-    for seed in range(6):
+    for seed in range(4):
         truth = glued(body, seed)
         found = measure_body(seen(truth, 50, seed), LENS, body)
         off = off_mm(found.body, truth)
@@ -104,7 +104,7 @@ def test_a_glued_body_is_measured_to_hundredths_with_a_true_covariance(body: Bod
             w = np.linalg.lstsq(J, off[k].ravel(), rcond=None)[0]
             squares.append(float(w @ np.linalg.solve(found.body.covariance[marker], w)))
     assert worst < 0.03
-    assert np.mean(squares) == pytest.approx(6.0, abs=1.5)  # chi-square with 6 degrees of freedom, few bodies
+    assert np.mean(squares) == pytest.approx(6.0, abs=1.8)  # chi-square with 6 degrees of freedom, few bodies
     assert np.mean(np.array(squares) < 12.592) > 0.85
 
 
@@ -185,7 +185,7 @@ def test_a_lens_that_is_known_badly_widens_the_covariance_as_far_as_it_bends_the
     assert told.lens_mm is not None
     assert told.radius95_mm**2 == pytest.approx(alone.radius95_mm**2 + told.lens_mm**2, rel=0.2)
     rng, worst = np.random.default_rng(1), []
-    for _ in range(12):  # the same pictures through lenses as wrong as that
+    for _ in range(8):  # the same pictures through lenses as wrong as that
         step = rng.standard_normal(5) * np.sqrt(np.diag(covariance)[:5])
         k1, *rest = LENS.distortion
         wrong = replace(
@@ -194,7 +194,7 @@ def test_a_lens_that_is_known_badly_widens_the_covariance_as_far_as_it_bends_the
         )  # fmt: skip
         found = measure_body(views, wrong, CUBE, limit_mm=1.0)
         worst.append(np.linalg.norm(off_mm(found.body, truth), axis=2).max())
-    assert np.sqrt(np.mean(np.square(worst))) == pytest.approx(told.radius95_mm / 2.8, rel=0.4)  # 2.8 sd are 95 %
+    assert np.sqrt(np.mean(np.square(worst))) == pytest.approx(told.radius95_mm / 2.8, rel=0.5)  # 2.8 sd are 95 %
 
 
 def test_a_board_is_flat_within_what_it_says() -> None:
@@ -205,7 +205,7 @@ def test_a_board_is_flat_within_what_it_says() -> None:
 
 def test_rendered_pictures_through_the_command(tmp_path: Path) -> None:
     truth = glued(CUBE, 11)
-    small = LENS.scaled(0.75)
+    small = LENS.scaled(0.5)
     camera = SyntheticCamera(small, [truth], optics=Optics(0.6, 2.0, 0.2))
     rng = np.random.default_rng(2)
     (tmp_path / "pictures").mkdir()

@@ -52,16 +52,16 @@ def error(found: Rigid[Any, Any], truth: Rigid[Any, Any]) -> Array:
 
 def test_the_covariance_is_true() -> None:
     squares = []
-    for seed in range(30):
+    for seed in range(20):
         found = hand_eye(moves(seed))
         for estimate, truth in ((found.x, X), (found.z, Z)):
             off = error(estimate.pose, truth)
             squares.append(off @ np.linalg.solve(estimate.covariance, off))
-    assert np.mean(squares) == pytest.approx(6.0, abs=1.4)  # chi-square with 6 degrees of freedom
+    assert np.mean(squares) == pytest.approx(6.0, abs=1.6)  # chi-square with 6 degrees of freedom
     assert np.mean(np.array(squares) < 12.592) > 0.89
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.tuples(*[st.floats(-1.5, 1.5)] * 3), st.tuples(*[st.floats(-200, 200)] * 3), st.integers(0, 1000))
 def test_without_noise_it_is_exact(turn: tuple[float, ...], shift: tuple[float, ...], seed: int) -> None:
     x = Rigid[Any, Any](rotation_exp(turn), np.array(shift))
@@ -90,7 +90,7 @@ def kronecker(pairs: list[Pair]) -> Rigid[Any, Any]:
 def test_the_linear_way_agrees_without_noise_and_is_worse_with() -> None:
     clean = moves(3, noise=0.0)
     assert np.abs(error(kronecker(clean), hand_eye(clean).x.pose)).max() < 1e-5
-    pairs_of = [moves(seed, 14) for seed in range(12)]
+    pairs_of = [moves(seed, 14) for seed in range(8)]
     ours_mm = [np.linalg.norm(error(hand_eye(pairs).x.pose, X)[3:]) for pairs in pairs_of]
     theirs_mm = [np.linalg.norm(error(kronecker(pairs), X)[3:]) for pairs in pairs_of]
     assert np.mean(ours_mm) < 0.9 * np.mean(theirs_mm)

@@ -55,12 +55,12 @@ def sway(
 
 def test_the_tips_covariance_is_true() -> None:
     errors = []
-    for seed in range(40):
+    for seed in range(24):
         found = pivot(sway(seed))
         off = found.tip_mm - TIP
         errors.append(off @ np.linalg.solve(found.covariance_mm2, off))
-    assert np.mean(errors) == pytest.approx(3.0, abs=1.1)  # chi-square with 3 degrees of freedom
-    assert np.mean(np.array(errors) < 7.815) > 0.87
+    assert np.mean(errors) == pytest.approx(3.0, abs=1.4)  # chi-square with 3 degrees of freedom
+    assert np.mean(np.array(errors) < 7.815) > 0.83
 
 
 def test_a_wide_swing_finds_the_tip_and_says_how_well() -> None:
@@ -122,13 +122,13 @@ def turning(seed: int, span_deg: float = 140.0, wobble_deg: float = 0.0) -> list
 
 def test_the_shafts_covariance_is_true() -> None:
     errors = []
-    for seed in range(60):
+    for seed in range(24):
         found = spin(turning(seed, wobble_deg=0.2 * (seed % 2)), toward_mm=TIP)
         across = np.linalg.svd(AXIS[:, None])[0][:, 1:]
         off = across.T @ (found.axis - AXIS)
         errors.append(off @ np.linalg.solve(across.T @ found.covariance @ across, off))
-    assert np.mean(errors) == pytest.approx(2.0, abs=0.8)
-    assert np.mean(np.array(errors) < 5.991) > 0.87
+    assert np.mean(errors) == pytest.approx(2.0, abs=1.1)
+    assert np.mean(np.array(errors) < 5.991) > 0.83
 
 
 def test_a_tip_beside_the_shaft_is_noticed() -> None:
