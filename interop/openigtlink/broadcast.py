@@ -153,6 +153,7 @@ class Broadcast:
             self._on_message(message)
             return
         if question.verb == "STT" and question.of in ("TDATA", "QTDATA"):
+            self._asked = {line: asked for line, asked in self._asked.items() if line in self._server.connections}
             self._asked[connection] = _Asked(question.of, max(0, question.interval_ms) * 1_000_000)
             connection.send(self._now(Request("RTS", question.of)))
         elif question.verb == "STP" and question.of in ("TDATA", "QTDATA"):

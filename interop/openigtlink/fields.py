@@ -29,6 +29,11 @@ def packed_text(text: str, size: int, what: str) -> bytes:
     return data.ljust(size, b"\0")
 
 
+def shortened(text: str, size: int = DEVICE_BYTES) -> str:
+    """A title cut to what there is room for; not for names that something is found by."""
+    return text.replace("\0", "").encode()[:size].decode(errors="ignore")
+
+
 def read_text(data: Bytes) -> str:
     """Up to the first zero; UTF-8, or Latin-1 where it isn't."""
     raw = bytes(data).partition(b"\0")[0].rstrip()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from interop.axes import SIGNS, Axes, into, out
-from interop.openigtlink.fields import DEVICE_BYTES
+from interop.openigtlink.fields import shortened
 from interop.openigtlink.image import Image
 from interop.openigtlink.message import Message
 from interop.openigtlink.shapes import PolyData, Trajectories, Trajectory
@@ -35,7 +35,7 @@ def bones(twin: Twin, axes: Axes = "RAS", max_triangles: int | None = None) -> l
     for name, bone in twin.bones.items():
         mesh = bone.surface if max_triangles is None else bone.for_drawing(max_triangles)
         surface = PolyData.of_mesh(out(mesh.vertices_mm, axes), mesh.triangles)
-        messages.append(Message(name[:DEVICE_BYTES], surface))
+        messages.append(Message(shortened(name), surface))
     return messages
 
 
@@ -53,8 +53,10 @@ def trajectories(plan: str, screws: Mapping[str, Screw], axes: Axes = "RAS") -> 
     for name, screw in screws.items():
         along = screw.target.mm - screw.entry.mm
         tip = screw.entry.mm + screw.length_mm * along / np.linalg.norm(along)
-        lines.append(Trajectory(name[:64], out(screw.entry.mm, axes), out(tip, axes), screw.diameter_mm, "Screw", CT))
-    return Message(f"Plan {plan}"[:DEVICE_BYTES], Trajectories(tuple(lines)))
+        lines.append(
+            Trajectory(shortened(name, 64), out(screw.entry.mm, axes), out(tip, axes), screw.diameter_mm, "Screw", CT)
+        )
+    return Message(shortened(f"Plan {plan}"), Trajectories(tuple(lines)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from interop.openigtlink import scene
 from interop.openigtlink.broadcast import Broadcast
 from interop.openigtlink.image import Image
 from interop.openigtlink.link import Client
-from interop.openigtlink.message import Message
+from interop.openigtlink.message import Message, encoded
 from interop.openigtlink.poses import Transform
 from interop.openigtlink.shapes import PolyData, Trajectories, Trajectory
 from spatial.mesh import TriangleMesh
@@ -107,6 +107,13 @@ def test_bones_and_ct_are_turned_not_mirrored() -> None:
         truth = grid.patient_from_index(index).mm * ([-1, -1, 1] if turned == "RAS" else [1, 1, 1])
         assert np.allclose(there, truth, atol=1e-9)
         assert image.voxels[1, 1, 3] == hu[1, 1, 3]
+
+
+def test_long_and_foreign_names_are_cut_to_the_room_there_is() -> None:
+    screws = {"Wirbelkörper drei, linke Seite " * 3: next(iter(SCREWS.values()))}
+    message = scene.trajectories("Überlänge für Müller und Söhne", screws)
+    assert message.device == "Plan Überlänge fü"
+    assert len(encoded(message)) == 58 + 150
 
 
 def test_a_plan_comes_back_as_candidates_for_the_same_bones() -> None:
