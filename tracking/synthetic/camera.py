@@ -2,8 +2,7 @@
 
 The second renderer of the demo and of the tests. It shares nothing with Painter or the twin: surfaces are hit by rays
 that the caller's own `cast` follows (the phantom's analytic surface), markers are area-sampled over the exposure, then
-come the optics. Where only markers are in the room, only the pixels around them are rendered afresh; the cloth behind
-them is kept.
+come the optics. The pixels around markers are rendered finely and afresh, the cloth behind them is kept.
 """
 
 from __future__ import annotations
@@ -115,22 +114,22 @@ class SyntheticCamera:
         width, height = self.pinhole.width_px, self.pinhole.height_px
         rng = np.random.default_rng((self.seed, index))
         turn = camera_from_patient.rotation
-        if self.surface is not None or rods:
-            whole = (0, 0, width, height)
-            scene = _backdrop(self.pinhole, turn.tobytes(), self.mono).copy()
-            depth_mm = np.full(scene.shape[:2], np.inf)
-            for surface, pose in [*([(self.surface, camera_from_patient)] if self.surface else []), *rods]:
-                draw(surface, ray_grid(self.pinhole), pose, scene, depth_mm)
-            return self._part(whole, whole, scene, depth_mm, seen, rng, 1)
-        picture = _cloth(self.pinhole, turn.tobytes(), self.mono, self.optics, self.seed, index % BACKDROPS).copy()
-        if not seen:
-            return picture
         scene = _backdrop(self.pinhole, turn.tobytes(), self.mono)
+        whole_mm: Array | None = None
+        if self.surface is not None or rods:
+            scene, whole_mm = scene.copy(), np.full(scene.shape[:2], np.inf)
+            for surface, pose in [*([(self.surface, camera_from_patient)] if self.surface else []), *rods]:
+                draw(surface, ray_grid(self.pinhole), pose, scene, whole_mm)
+            whole = (0, 0, width, height)
+            picture = self._part(whole, whole, scene, whole_mm, (), rng, 1)
+        else:
+            picture = _cloth(self.pinhole, turn.tobytes(), self.mono, self.optics, self.seed, index % BACKDROPS).copy()
         reach = self.optics.reach_px
         for left, top, right, bottom in _joined([plate.box(width, height, reach) for plate in seen]):
             wide = (max(left - reach, 0), max(top - reach, 0), min(right + reach, width), min(bottom + reach, height))
-            part = scene[wide[1] : wide[3], wide[0] : wide[2]]
-            depth_mm = np.full(part.shape[:2], np.inf)
+            there = (slice(wide[1], wide[3]), slice(wide[0], wide[2]))
+            part = scene[there]
+            depth_mm = np.full(part.shape[:2], np.inf) if whole_mm is None else whole_mm[there].copy()
             fine = self.optics.fineness if part.size < MOST_FINE else 1
             part = np.repeat(np.repeat(part, fine, axis=0), fine, axis=1)
             picture[top:bottom, left:right] = self._part(
