@@ -13,7 +13,6 @@ from commands.markers import marker_ids
 from spatial.faults import Misuse
 
 if TYPE_CHECKING:
-    from spatial.rigid import Array
     from tracking.bodies.body import Body
     from tracking.calibration.body import Measured
 
@@ -43,18 +42,20 @@ def body(
     from tracking.bodies.body import save
     from tracking.calibration.body import measure_body
     from tracking.calibration.body_views import gather
+    from tracking.pose.solver import lens_covariance
     from tracking.sources.source import open_source
 
     if not limit_mm > 0:
         raise Misuse(f"--limit-mm {limit_mm}: it must be above zero")
     nominal = _nominal(body, dictionary, size_mm, ids, name, out)
     with open_source(source) as pictures, progress_bar("Body") as progress:
-        pinhole = lens(pictures, camera)
+        known = lens(pictures, camera)
+        pinhole = known.pinhole
         wanted = list(nominal.corners_mm)
         views = gather(limited(source, pictures, seconds), pinhole, nominal.dictionary, wanted, progress)
         found = measure_body(
             views, pinhole, nominal, known=body is not None, free_sizes=free_sizes, limit_mm=limit_mm,
-            lens_covariance=_lens_covariance(camera), progress=progress,
+            lens_covariance=lens_covariance(pinhole, known.names, known.covariance), progress=progress,
         )  # fmt: skip
     save(found.body, out)
     if found.moved_mm is not None and max(found.moved_mm.values()) > 3.0:
@@ -64,17 +65,6 @@ def body(
         emit({"out": str(out), **found.to_json(), **found.body.to_json()})
     else:
         tell(*_words(found), f"{out}: {found.body.name}, {len(found.body.corners_mm)} markers")
-
-
-def _lens_covariance(camera: Path | None) -> Array | None:
-    """What the camera file knows of its own uncertainty; another program's knows nothing."""
-    from tracking.calibration.camera_file import load_calibrated
-    from tracking.pose.solver import lens_covariance
-
-    if camera is None:
-        return None
-    known = load_calibrated(camera)
-    return lens_covariance(known.pinhole, known.names, known.covariance)
 
 
 def _nominal(

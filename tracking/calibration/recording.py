@@ -22,6 +22,7 @@ from spatial.pinhole import Pinhole
 from spatial.progress import Progress, silent
 from spatial.rigid import NotFinite, NotRigid, Rigid, UncertainRigid
 from tracking.bodies.body import Body
+from tracking.calibration.camera_file import Calibrated
 from tracking.frame import Frame
 from tracking.tracker import Tracker
 
@@ -73,11 +74,17 @@ class Recording:
 
 
 def record(
-    name: str, frames: Iterable[Frame], pinhole: Pinhole, bodies: Sequence[Body[Any]], progress: Progress = silent
-) -> Recording:
-    """Track the bodies through all pictures. Raises what the source and the tracker raise."""
+    name: str, frames: Iterable[Frame], camera: Pinhole | Calibrated, bodies: Sequence[Body[Any]],
+    progress: Progress = silent,
+) -> Recording:  # fmt: skip
+    """Track the bodies through all pictures. Raises what the source and the tracker raise.
+
+    The lens' own uncertainty is left out: it is the same in every picture, and no fit may average it away.
+    """
+    known = camera if isinstance(camera, Calibrated) else Calibrated(camera)
+    sensor = Calibrated(known.pinhole, readout_ns=known.readout_ns)
     tracks: dict[str, list[Sample]] = {body.name: [] for body in bodies}
-    with Tracker(pinhole, bodies) as tracker:
+    with Tracker(sensor, bodies) as tracker:
         for count, frame in enumerate(frames):
             for sighting in tracker.see(frame):
                 tracks[sighting.body].append(Sample(sighting.t_ns, sighting.camera_from_body, sighting.reason))
