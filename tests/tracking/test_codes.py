@@ -11,20 +11,12 @@ from numpy.typing import NDArray
 
 from spatial.rigid import Array
 from tests.bench.tracking_time import room
-from tracking.detection.codes import (
-    READ,
-    UnknownDictionary,
-    code_book,
-    dictionary_names,
-    find_dictionary,
-    match,
-    partly,
-    read,
-)
+from tracking.detection.codes import UnknownDictionary, code_book, dictionary_names, find_dictionary, match
 from tracking.detection.hints import explain
 from tracking.detection.luma import Luma
 from tracking.detection.markers import detect, detect_all, grey, squares
 from tracking.detection.quads import quads
+from tracking.detection.reading import READ, partly, read
 
 NAME = "DICT_APRILTAG_36h11"
 

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from spatial.pinhole import Pinhole
 from spatial.rigid import Array
 from tracking.detection.align import align
-from tracking.detection.codes import READ, CodeBook, code_book, match, partly, read
+from tracking.detection.codes import CodeBook, code_book, match
 from tracking.detection.luma import Luma
 from tracking.detection.markers import Coarse, Detections, identify, refine, squares
 from tracking.detection.quads import quads
+from tracking.detection.reading import READ, partly, read
 from tracking.latest import Latest
 
 ALIGN_CELLS = 1.4  # sides are laid onto edges within this many cells: two further in lies the next edge of its kind

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatial.rigid import Array
-from tracking.detection.codes import READ, CodeBook, code_book, dictionary_names, match, read
+from tracking.detection.codes import CodeBook, code_book, dictionary_names, match
 from tracking.detection.markers import squares
+from tracking.detection.reading import READ, read
 
 CHANCE = 1e-4  # that squares of something else read as well as this
 

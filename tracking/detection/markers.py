@@ -16,20 +16,10 @@ from numpy.typing import NDArray
 
 from spatial.pinhole import Pinhole
 from spatial.rigid import Array
-from tracking.detection.codes import (
-    LEVELS,
-    READ,
-    CodeBook,
-    Readings,
-    UnknownDictionary,
-    code_book,
-    dictionary_names,
-    find_dictionary,
-    match,
-    read,
-)
+from tracking.detection.codes import CodeBook, UnknownDictionary, code_book, dictionary_names, find_dictionary, match
 from tracking.detection.edges import fit_corners
 from tracking.detection.quads import Quads, quads
+from tracking.detection.reading import LEVELS, READ, Readings, read
 
 cv2.setNumThreads(2)
 
