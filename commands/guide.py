@@ -244,7 +244,7 @@ def guide(
         else _by_pictures(
             source, camera, state, case.twin, bool(offscreen), stages, is_live, reference_from, hand_eye
         ) as (guided, pinhole),
-        shown_to(igtl, igtl_host, state, case.twin) as show_on,
+        shown_to(igtl, igtl_host, state, case.twin, "Tracker" if by_wire else "Camera") as show_on,
         closing(session.follow(show_on(guided))) as followed,
         closing(_with_poses(followed, poses)) as frames,
     ):

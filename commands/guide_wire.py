@@ -81,11 +81,12 @@ def beside(address: str | None, hand_eye: Path | None, state: State) -> Iterator
 
 
 @contextmanager
-def shown_to(port: int | None, host: str, state: State, twin: Twin) -> Iterator[Show]:
+def shown_to(port: int | None, host: str, state: State, twin: Twin, sensor: str) -> Iterator[Show]:
     """A function that passes guided frames on and sends what they know; it only passes on without a port.
 
     3D Slicer gets the bones and the plan's screws (RAS) on arrival; then the tool in the patient, `NAMEToPatient`, and
-    `PatientToCamera`. Nothing is sent for what is not known, but a STATUS with the reason. Raises PortTaken, LongName.
+    `PatientToCamera` (or `PatientToTracker`: the `sensor`). Nothing is sent for what is not known, but a STATUS with
+    the reason. Raises PortTaken, LongName.
     """
     if port is None:
         yield lambda frames: frames
@@ -105,7 +106,7 @@ def shown_to(port: int | None, host: str, state: State, twin: Twin) -> Iterator[
             trust = None
             for guided in frames:
                 readout = guided.readout
-                wire.poses(_poses(readout, tool))
+                wire.poses(_poses(readout, tool, sensor))
                 if readout.trust is not trust:
                     trust = readout.trust
                     wire.say(f"{trust}" + (f": {readout.reason}" if readout.reason else ""))
@@ -114,7 +115,7 @@ def shown_to(port: int | None, host: str, state: State, twin: Twin) -> Iterator[
         yield show
 
 
-def _poses(readout: Readout, tool: str | None) -> list[WirePose]:
+def _poses(readout: Readout, tool: str | None, sensor: str) -> list[WirePose]:
     """What a read-out knows, in RAS at the ends that are the patient's."""
     from interop.axes import uncertain_out
     from interop.openigtlink.outgoing import WirePose
@@ -123,7 +124,7 @@ def _poses(readout: Readout, tool: str | None) -> list[WirePose]:
     age_ns = readout.pose_age_ns or 0
     turned = None if patient is None else uncertain_out(patient, "RAS", from_patient=True)
     poses = [
-        WirePose("PatientToCamera", readout.t_ns, turned, readout.how, readout.reason, readout.cause, age_ns),
+        WirePose(f"PatientTo{sensor}", readout.t_ns, turned, readout.how, readout.reason, readout.cause, age_ns),
     ]
     if tool is not None:
         moved = None if found is None else uncertain_out(found, "RAS", to_patient=True)

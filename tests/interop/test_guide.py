@@ -201,7 +201,7 @@ def test_a_tracker_guides_and_slicer_sees_it(case: Path) -> None:
                     received.extend(batch)
 
         threads = [threading.Thread(target=send)]
-        threads += [threading.Thread(target=look, args=(to,)) for to in ("Patient", "Camera")]
+        threads += [threading.Thread(target=look, args=(to,)) for to in ("Patient", "Tracker")]
         for thread in threads:
             thread.start()
         try:
