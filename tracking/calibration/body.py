@@ -191,7 +191,7 @@ def _check_seen(corners: Corners, ids: Sequence[int], pictures: int) -> None:
     if together < PICTURES_MIN:
         raise PoorBody(
             f"{together} of {pictures} pictures show two of its markers or more, at least {PICTURES_MIN} are needed; "
-            "are dictionary and ids right, the markers large and sharp enough?"
+            "are two of its faces in view at once, dictionary and ids right, the markers large and sharp enough?"
         )
     counts = np.bincount(corners.marker, minlength=len(ids))
     rare = [f"{marker} ({count})" for marker, count in zip(ids, counts, strict=True) if count < SEEN_MIN]
