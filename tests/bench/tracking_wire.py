@@ -48,7 +48,7 @@ def jobs() -> Iterator[Job]:
     )  # fmt: skip
 
     def read() -> list[Any]:
-        return [message.content.matrix for message in Decoder().feed(b"".join(packed))]  # type: ignore[union-attr]
+        return [message.content.matrix for message in Decoder().feed(b"".join(packed))]
 
     def read_by_peer() -> list[Any]:
         out = []
@@ -104,4 +104,4 @@ def _through(message: Message) -> Any:
             while not events:
                 events = decoder.advance(line.recv_into(decoder.buffer()))
         thread.join()
-    return events[0].content.voxels  # type: ignore[union-attr]
+    return events[0].content.voxels
