@@ -179,10 +179,10 @@ class Tracker:
     ) -> Sighting[Any]:
         readout_ns = frame.readout_ns or self._readout_ns
         history = self._histories[body.name]
-        moves = history.motion_at(frame.t_ns) if readout_ns else None
+        moves = history.motion_at(frame.t_ns, readout_ns) if readout_ns else None
 
         def pose(detections: Detections) -> Sighting[Any]:
-            return track_body(
+            sighting = track_body(
                 detections,
                 body,
                 self.pinhole,
@@ -193,6 +193,7 @@ class Tracker:
                 motion=moves,
                 lens_covariance=self._lens_covariance,
             )
+            return _shaken(sighting, history, frame, readout_ns)
 
         sighting = pose(seen[body.dictionary])
         found = sighting.camera_from_body
@@ -267,6 +268,17 @@ def _explained(sighting: Sighting[Any], misses: Sequence[Miss]) -> Sighting[Any]
     worst: Miss = max(("glare", "blur", "dark", "hidden"), key=misses.count)
     cause: Cause | None = "glare" if worst == "glare" else "blur" if worst == "blur" else sighting.cause
     return replace(sighting, cause=cause, reason=f"{sighting.reason}; {misses.count(worst)} {WORDS[worst]}")
+
+
+def _shaken(sighting: Sighting[Any], history: PoseHistory[Any], frame: Frame, readout_ns: int) -> Sighting[Any]:
+    """With what a body that speeds up or turns round while it is exposed and read out adds to the covariance."""
+    found = sighting.camera_from_body
+    if found is None or not (readout_ns or frame.exposure_ns):
+        return sighting
+    rows = np.concatenate([corners[:, 1] for corners in sighting.corners_px.values()])
+    late_s = (rows / max(len(frame.picture) - 1, 1) - 0.5) * readout_ns * 1e-9
+    shake = history.shake_at(frame.t_ns, float((late_s**2).mean()) + (frame.exposure_ns * 1e-9) ** 2 / 12)
+    return replace(sighting, camera_from_body=UncertainRigid(found.pose, found.covariance + shake))
 
 
 def _still_away(sighting: Sighting[Any], history: PoseHistory[Any]) -> Sighting[Any]:

@@ -174,3 +174,26 @@ def test_more_sightings_after_an_instant_make_it_surer() -> None:
         history.add(seen(hand(k * STEP_NS * 1e-9), k * STEP_NS, MEASURED, rng))
     assert all(b <= a for a, b in pairwise(spreads))
     assert spreads[-1] < 0.8 * spreads[0]
+
+
+def test_an_exposure_of_a_body_that_speeds_up_is_off_by_what_the_history_says() -> None:
+    def place(t_s: float) -> Array:
+        return np.array([0.5 * 3000.0 * t_s * t_s, 0.0, 500.0])
+
+    rng = np.random.default_rng(1)
+    history: PoseHistory[Any] = PoseHistory()
+    for k in range(12):
+        t_ns = k * STEP_NS
+        history.add(seen(Rigid[Any, Any](np.eye(3), place(t_ns * 1e-9)), t_ns, MEASURED, rng))
+    exposure_s = 0.008
+    light_s = t_ns * 1e-9 + np.linspace(-0.5, 0.5, 2001) * exposure_s
+    off = np.mean([place(t) for t in light_s], axis=0) - place(t_ns * 1e-9)
+    shake = history.shake_at(t_ns, exposure_s**2 / 12)
+    assert off[0] == pytest.approx(3000 * exposure_s**2 / 24, rel=1e-2)
+    assert np.sqrt(shake[3, 3]) == pytest.approx(off[0], rel=0.3)
+    assert np.sqrt(shake[4, 4]) < 0.3 * off[0]
+    bent, straight = history.motion_at(t_ns, 16_000_000), history.motion_at(t_ns)
+    assert bent is not None
+    assert straight is not None
+    more = np.sqrt((bent.covariance - straight.covariance)[3, 3])
+    assert more == pytest.approx(3000 * 0.004, rel=0.3)  # a quarter of the readout either side

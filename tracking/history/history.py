@@ -166,14 +166,31 @@ class PoseHistory(Generic[B]):
         reason, cause = told if told[0] else entry.seen.doubt
         return TimedPose[B](pose, P, how, age_ns, reason, cause)
 
-    def motion_at(self, t_ns: int) -> Motion | None:
-        """How the body moves at an instant; None when it is STALE or LOST."""
+    def motion_at(self, t_ns: int, over_ns: int = 0) -> Motion | None:
+        """How the body moves at an instant; None when it is STALE or LOST.
+
+        `over_ns`: a picture is read out for so long about the instant; the covariance knows how the velocity changes
+        meanwhile.
+        """
         found, _, _, _ = self._belief_at(t_ns)
         if found is None:
             return None
-        P = found[kernels.RATES : kernels.ERRORS].reshape(18, 18)[6:12, 6:12]
+        P = found[kernels.RATES : kernels.ERRORS].reshape(18, 18)
         x = found[kernels.POSE : kernels.RATES]
-        return Motion(x[:3], x[3:6], P)
+        bend = np.outer(x[6:], x[6:]) + P[12:, 12:]
+        return Motion(x[:3], x[3:6], P[6:12, 6:12] + (over_ns * 1e-9 / 4) ** 2 * bend)
+
+    def shake_at(self, t_ns: int, square_s2: float) -> Array:
+        """How far (covariance, 6 x 6) the pose of light gathered about an instant is off the pose at the instant.
+
+        `square_s2`: the mean square of how much later or earlier the light was gathered. The body speeds up or turns
+        round meanwhile: half its acceleration times that.
+        """
+        found, _, _, _ = self._belief_at(t_ns)
+        if found is None:
+            return np.zeros((6, 6))
+        a, P = found[kernels.RATES - 6 : kernels.RATES], found[kernels.RATES : kernels.ERRORS].reshape(18, 18)
+        return np.asarray((square_s2 / 2) ** 2 * (np.outer(a, a) + P[12:, 12:]))
 
     def raw_at(self, t_ns: int) -> TimedPose[B]:
         """What the sightings themselves say: one of this instant, or the straight way between two; never a prediction.
