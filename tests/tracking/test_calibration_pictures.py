@@ -273,3 +273,15 @@ def test_markers_that_the_rim_cuts_off_stop_nothing() -> None:
         cut = np.full_like(picture, 90)
         cut[shift:] = picture[: 480 - shift]
         assert isinstance(find_board(cut, CHARUCO), (BoardView, NoBoard))
+
+
+def test_a_board_under_a_fisheye_is_the_same_board() -> None:
+    """No homography holds across such a picture; which marker is whose neighbour, and how large it is, still does."""
+    bent = Pinhole(640, 480, 290.0, 291.0, 322.0, 237.0, (0.03, -0.008, 0.002, -0.0004), "fisheye")
+    pose = Rigid[Any, Any](rotation_exp([0.25, -0.3, 0.1]), np.array([-105.0, -60.0, 110.0]))
+    truth = opencv(bent, CHARUCO.points_mm, pose.rotation, pose.translation_mm)
+    view = find_board(photograph(CHARUCO, bent, pose), CHARUCO)
+    assert isinstance(view, BoardView), view
+    assert len(view) >= 20
+    assert np.abs(view.corners_px - truth[view.ids]).max() < 0.1
+    assert view.marker_share == pytest.approx(22 / 30, rel=0.01)

@@ -124,19 +124,14 @@ def _by_markers(seen: Detections, board: Board) -> tuple[NDArray[np.int64], Arra
         return f"{len(where)} of {len(known)} markers seen, 3 are needed"
     mm = {marker: known[marker][:, :2] for marker in where}
     px = {marker: seen.corners_px[k] for marker, k in where.items()}
-    centres_mm = np.array([mm[m].mean(axis=0) for m in where])
-    centres_px = np.array([px[m].mean(axis=0) for m in where])
-    H, inside = cv2.findHomography(
-        np.concatenate([mm[m] for m in where]), np.concatenate([px[m] for m in where]), cv2.RANSAC, 8.0
-    )
-    if H is None or inside.mean() < 0.6:
+    agree = _neighbours_agree(list(where), mm, px, board)
+    if agree.mean() < 0.6:
         return (
             f"the {len(where)} markers seen do not lie as on a board of {board.columns} x {board.rows} squares; "
             "is it another one (columns and rows swapped?), or OpenCV's pattern before 4.6 (add ,legacy)?"
         )
-    agree = inside.reshape(-1, 4).mean(axis=1) > 0.7
     use = [m for m, good in zip(where, agree, strict=True) if good]
-    centres_mm, centres_px = centres_mm[agree], centres_px[agree]
+    centres_mm = np.array([mm[m].mean(axis=0) for m in use])
     ids, coarse = [], []
     for corner, point in enumerate(board.points_mm[:, :2]):
         far = np.linalg.norm(centres_mm - point, axis=1)
@@ -152,23 +147,43 @@ def _by_markers(seen: Detections, board: Board) -> tuple[NDArray[np.int64], Arra
     across = board.across[0]
     if len(ids) < FEWEST or not np.ptp(np.array(ids) % across) or not np.ptp(np.array(ids) // across):
         return f"{len(use)} of {len(known)} markers seen, too few side by side for {FEWEST} corners in two rows"
-    share = _share(np.array(ids), np.array(coarse), [(mm[m], px[m]) for m in use], board)
-    return np.array(ids), np.array(coarse), share
+    return np.array(ids), np.array(coarse), _share([(mm[m], px[m]) for m in use], board)
 
 
-def _share(ids: NDArray[np.int64], coarse: Array, markers: list[tuple[Array, Array]], board: Board) -> float:
-    """How large the markers are against the pitch of their centres: what the eye would measure with a ruler."""
-    centres = np.array([(mm.mean(axis=0), px.mean(axis=0)) for mm, px in markers])
-    if len(centres) < 4:
-        return float("nan")
-    H, _ = cv2.findHomography(centres[:, 1], centres[:, 0])
-    if H is None:
-        return float("nan")
-    edges = []
-    for _, px in markers:
-        mm = cv2.perspectiveTransform(px[None], H)[0]
-        edges.append(np.linalg.norm(np.roll(mm, -1, axis=0) - mm, axis=1).mean())
-    return float(np.median(edges)) / board.square_mm
+def _neighbours_agree(
+    markers: list[int], mm: dict[int, Array], px: dict[int, Array], board: Board
+) -> NDArray[np.bool_]:
+    """Whether each marker's neighbours lie where it says (to 0.4 squares): true of any lens, however much it bends."""
+    centres_mm = np.array([mm[m].mean(axis=0) for m in markers])
+    centres_px = np.array([px[m].mean(axis=0) for m in markers])
+    votes = np.zeros((len(markers), 2), dtype=np.int64)
+    for k, marker in enumerate(markers):
+        near = np.flatnonzero(np.linalg.norm(centres_mm - centres_mm[k], axis=1) < 1.6 * board.square_mm)
+        near = near[near != k]
+        sides_mm, sides_px = mm[marker] - centres_mm[k], px[marker] - centres_px[k]
+        turn = np.linalg.lstsq(sides_mm, sides_px, rcond=None)[0]
+        off = np.linalg.norm(centres_px[near] - centres_px[k] - (centres_mm[near] - centres_mm[k]) @ turn, axis=1)
+        good = off < 0.4 * np.sqrt(abs(float(np.linalg.det(turn)))) * board.square_mm
+        np.add.at(votes[:, 0], near, good)
+        np.add.at(votes[:, 1], near, 1)
+    return np.asarray((votes[:, 1] > 0) & (2 * votes[:, 0] >= votes[:, 1]))
+
+
+def _share(markers: list[tuple[Array, Array]], board: Board) -> float:
+    """How large the markers are, of a square's edge, by their distances from their neighbours; NaN without any.
+
+    The mean of what two neighbours make of the way between them is right to the third order, whatever the lens.
+    """
+    turns = [np.linalg.lstsq(mm - mm.mean(axis=0), px - px.mean(axis=0), rcond=None)[0] for mm, px in markers]
+    middles = [(mm.mean(axis=0), px.mean(axis=0)) for mm, px in markers]
+    ratios = []
+    for i, (mm, px) in enumerate(middles):
+        for j in range(i):
+            apart = middles[j][0] - mm
+            if np.linalg.norm(apart) < 1.6 * board.square_mm:
+                said = apart @ (turns[i] + turns[j]) / 2
+                ratios.append(float(np.linalg.norm(middles[j][1] - px) / np.linalg.norm(said)))
+    return board.marker_mm / board.square_mm / float(np.median(ratios)) if ratios else float("nan")
 
 
 def _edges(ids: NDArray[np.int64], coarse: Array, board: Board) -> tuple[Array, Array] | None:
