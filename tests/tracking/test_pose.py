@@ -344,6 +344,20 @@ def test_a_clear_picture_overrules_an_earlier_flip() -> None:
     assert sighting.cause is None
 
 
+def test_corners_far_worse_than_claimed_are_told_of_beside_the_pose() -> None:
+    """A focal length a tenth too long: the pose is given, with the sentence that says what may be wrong."""
+    rng = np.random.default_rng(16)
+    longer = replace(BENT, fx_px=1.1 * BENT.fx_px, fy_px=1.1 * BENT.fy_px)
+    twelve = board("twelve", DICTIONARY, range(12), 30.0, 10.0, 4)
+    told = []
+    for _ in range(12):
+        found = seen(twelve, view(BENT, rng, (300.0, 400.0), (30.0, 50.0)), BENT, rng)
+        assert track_body(found, twelve, BENT).reason is None
+        told.append(track_body(found, twelve, longer))
+    assert all(s.camera_from_body is None or "px off their places" in (s.reason or "") for s in told)
+    assert sum(s.status == "TRACKED" for s in told) > 6
+
+
 def test_a_body_that_left_the_picture_is_out_of_view_and_one_that_is_hidden_is_not() -> None:
     nothing = Detections(DICTIONARY, np.zeros(0, dtype=np.int64), np.zeros((0, 4, 2)), np.zeros((0, 8, 8)), ())
     inside_it = Rigid[Camera, Any](np.diag([1.0, -1, -1]), np.array([0, 0, 500.0]))

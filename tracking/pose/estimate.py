@@ -39,6 +39,7 @@ CLEAR = 40.0  # log odds of two minima beyond which no earlier pose makes a diff
 DISTINCT_RAD = 0.01
 KEPT_WEIGHT = 0.2
 GROSS = 5.0  # times the others' RMS: then a marker is wrong, however bad the others are
+MISFIT, LEAST_MISFIT_PX = 3.0, 0.3  # times what is claimed, and at least, before people are told
 MOST_SYSTEMATIC = 0.995  # of a covariance
 EFFICIENCY = 0.919  # E[w2 s/2] E[w] / E[w + s dw/ds]2 of the Geman-McClure weights w(s) where all is well (Huber 1964)
 OUTLIER_CHANCE = 1e-3  # that a good marker is taken for a wrong one
@@ -68,7 +69,7 @@ class Estimate:
     """A pose (rig_from_body) with its covariance; `systematic` is the part of it that no averaging takes away.
 
     `kept` (n,): which of the markers agree; `problem`, `fit` and `errors_px` are theirs alone. `odds` against `second`,
-    the other pose.
+    the other pose. `misfit_px`: how far corners are off beyond all that their detections claim; 0 where they aren't.
     """
 
     pose: Rigid[Any, Any]
@@ -80,6 +81,7 @@ class Estimate:
     second: UncertainRigid[Any, Any] | None
     fit: Fit
     problem: Problem
+    misfit_px: float
 
     @property
     def rms_px(self) -> float:
@@ -98,6 +100,7 @@ def estimate(
     if not fits:
         return None
     excess_px2 = _excess(problem, fits[0])
+    misfit_px = math.sqrt(excess_px2) if excess_px2 > (MISFIT * _claimed_px(problem)) ** 2 else 0.0
     if excess_px2 > 0:
         problem = _loosened(problem, np.tile(excess_px2 * np.eye(8), (len(problem), 1, 1)))
         fits = _distinct([refine(problem, f.rotation, f.translation_mm) for f in fits])
@@ -129,6 +132,7 @@ def estimate(
         second,
         fit,
         problem,
+        misfit_px if misfit_px > LEAST_MISFIT_PX else 0.0,
     )
 
 
@@ -306,9 +310,13 @@ def _excess(problem: Problem, fit: Fit) -> float:
     errors = errors_px(problem, fit)
     limit = 3.0 * 1.4826 * float(np.median(np.abs(errors)))  # winsorised: a wrong marker counts as three sd, not more
     spread = float(np.sqrt(np.minimum(errors**2, limit**2).mean()))
+    return max(0.0, spread**2 * 8 * n / freedom - _claimed_px(problem) ** 2)
+
+
+def _claimed_px(problem: Problem) -> float:
+    """The usual sd of a corner coordinate, as the detections claim."""
     inverse = np.linalg.inv(problem.root)
-    claimed = float(np.median(np.einsum("nij,nij->ni", inverse, inverse)))
-    return max(0.0, spread**2 * 8 * n / freedom - claimed)
+    return math.sqrt(float(np.median(np.einsum("nij,nij->ni", inverse, inverse))))
 
 
 def _covariance(problem: Problem, fit: Fit) -> Array:

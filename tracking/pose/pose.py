@@ -74,11 +74,16 @@ def track_body(
     if kept < len(ids) and 2 * kept <= len(ids):
         return lost("residual", f"only {kept} of {len(ids)} markers agree on a pose; is it another body?", rms_px)
     doubt = found.odds < SURE_ODDS
+    words = None
+    if doubt:
+        words = f"seen so flat and small that another pose is nearly as likely (odds {found.odds:.3g})"
+    elif found.misfit_px > 0:
+        words = f"corners are {found.misfit_px:.1f} px off their places; is the body or camera file another one's?"
     return Sighting[B](
         body.name,
         t_ns,
         "TRACKED",
-        f"seen so flat and small that another pose is nearly as likely (odds {found.odds:.3g})" if doubt else None,
+        words,
         UncertainRigid(found.pose, found.covariance),
         rms_px,
         corners_px,

@@ -134,6 +134,8 @@ def track_rig(
     doubt = found.odds < SURE_ODDS
     if doubt:
         words = f"seen so flat and small that another pose is nearly as likely (odds {found.odds:.3g})"
+    elif not words and found.misfit_px > 0:
+        words = f"corners are {found.misfit_px:.1f} px off their places; was a camera moved, is a file another one's?"
     sighting = Sighting[B](
         body.name,
         t_ns,
