@@ -66,7 +66,7 @@ def test_the_overview_imports_no_room():
 
 
 @pytest.mark.parametrize("room", ["doctor", "demo", "phantom", "scan", "twin", "plan", "rehearse", "replay", "markers",
-                                  "track", "register", "guide", "bench"])  # fmt: skip
+                                  "calibrate", "track", "igtl", "register", "guide", "bench"])  # fmt: skip
 def test_every_room_answers_help(room):
     done = run(sys.executable, "-m", "osteotwin", room, "--help", env={**os.environ, "COLUMNS": "120"})
     assert done.returncode == 0, done.stderr
@@ -76,8 +76,9 @@ def test_every_room_answers_help(room):
 def test_a_file_that_the_system_refuses_is_one_line_and_exit_1(tmp_path):
     import json
 
-    out = tmp_path / "nowhere" / "board.svg"
-    done = run(sys.executable, "-m", "osteotwin", "markers", "make", str(out), "--dictionary", "DICT_4X4_50", "--json")
+    make = (sys.executable, "-m", "osteotwin", "markers", "make", str(tmp_path / "board.svg"))
+    nowhere = str(tmp_path / "nowhere" / "board.json")
+    done = run(*make, "--dictionary", "DICT_4X4_50", "--save", nowhere, "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"]["kind"] == "FileTrouble"
     assert len(done.stderr.strip().splitlines()) == 1
