@@ -52,6 +52,17 @@ def test_exact_interpolated_predicted_stale_in_turn() -> None:
         assert found.pose.log()[0][2] == pytest.approx(0.001 * t_ms, abs=2e-4)
 
 
+def test_raw_poses_are_the_sightings_and_the_straight_way_between_them() -> None:
+    history = moving()
+    for t_ms, how in ((40, "EXACT"), (50, "INTERPOLATED")):
+        found = history.raw_at(t_ms * MS)
+        assert found.how == how
+        assert found.pose is not None
+        assert found.pose.translation_mm[0] == pytest.approx(0.2 * t_ms, abs=1e-9)
+        assert found.pose.log()[0][2] == pytest.approx(0.001 * t_ms, abs=1e-9)
+    assert history.raw_at(110 * MS).pose is None  # a prediction is not raw
+
+
 def test_covariance_grows_with_age() -> None:
     history = moving()
     found = [history.at(t_ms * MS) for t_ms in (100, 110, 130, 160, 200)]

@@ -8,8 +8,9 @@ from typing import Generic, TypeAlias
 import numpy as np
 
 from spatial.frames import B, Camera
-from spatial.rigid import Array, UncertainRigid, rotation_log
+from spatial.rigid import Array, Rigid, UncertainRigid, rotation_exp, rotation_log
 from tracking.history import kernels
+from tracking.history.timed import TimedPose
 from tracking.pose.sighting import Cause, Sighting
 
 Why: TypeAlias = tuple[str | None, Cause | None]  # in words for people, in a word for programs
@@ -84,3 +85,16 @@ def jump_words(last: Entry[B], t_ns: int, packed: Array) -> str:
     turn_deg = float(np.degrees(np.linalg.norm(rotation_log(packed[:9].reshape(3, 3) @ where[:9].reshape(3, 3).T))))
     since_ms = (t_ns - last.t_ns) / 1e6
     return f"the pose jumps by {shift_mm:.1f} mm and {turn_deg:.1f}° in {since_ms:.0f} ms; waiting for another to agree"
+
+
+def straight_between(first: Seen[B], second: Seen[B], t_ns: int) -> TimedPose[B]:
+    """The straight way and the shortest turn from one sighting to another."""
+    a, b = first.pose, second.pose
+    s = (t_ns - first.t_ns) / (second.t_ns - first.t_ns)
+    turn = rotation_log(b.pose.rotation @ a.pose.rotation.T)
+    pose = Rigid[Camera, B](
+        rotation_exp(s * turn) @ a.pose.rotation, (1 - s) * a.pose.translation_mm + s * b.pose.translation_mm
+    )
+    white = (1 - s) ** 2 * (a.covariance - first.systematic) + s**2 * (b.covariance - second.systematic)
+    age_ns = min(t_ns - first.t_ns, second.t_ns - t_ns)
+    return TimedPose[B](pose, white + first.systematic, "INTERPOLATED", age_ns)

@@ -18,9 +18,9 @@ import numpy as np
 
 from spatial.faults import Misuse
 from spatial.frames import B, Camera
-from spatial.rigid import Array, Rigid, rotation_exp, rotation_log
+from spatial.rigid import Array, Rigid
 from tracking.history import kernels
-from tracking.history.entry import Entry, Seen, Why, jump_words
+from tracking.history.entry import Entry, Seen, Why, jump_words, straight_between
 from tracking.history.tally import Tally
 from tracking.history.timed import How, TimedPose
 from tracking.pose.motion import Motion
@@ -203,16 +203,7 @@ class PoseHistory(Generic[B]):
             return TimedPose[B](seen.pose, seen.covariance, "EXACT", abs(t_ns - self._stamps[place]))
         if how != "INTERPOLATED":
             return self._missing(t_ns, "STALE" if how == "PREDICTED" else how)
-        first, second = self._entries[place].seen, self._entries[place + 1].seen
-        a, b = first.pose, second.pose
-        s = (t_ns - first.t_ns) / (second.t_ns - first.t_ns)
-        turn = rotation_log(b.pose.rotation @ a.pose.rotation.T)
-        pose = Rigid[Camera, B](
-            rotation_exp(s * turn) @ a.pose.rotation, (1 - s) * a.pose.translation_mm + s * b.pose.translation_mm
-        )
-        white = (1 - s) ** 2 * (a.covariance - first.systematic) + s**2 * (b.covariance - second.systematic)
-        age_ns = min(t_ns - first.t_ns, second.t_ns - t_ns)
-        return TimedPose[B](pose, white + first.systematic, "INTERPOLATED", age_ns)
+        return straight_between(self._entries[place].seen, self._entries[place + 1].seen, t_ns)
 
     def _belief_at(self, t_ns: int) -> tuple[Array | None, How, int, Array]:
         """The belief at an instant (None when STALE or LOST), how it was got, its age, what no filter takes away."""
