@@ -44,7 +44,7 @@ def run(views: list[BoardView], **options: object) -> CameraCalibration:
 def test_a_good_set_is_accepted_and_keeps_its_promise() -> None:
     """The pose error that the true lens would have seen, against the 95 % that were foretold."""
     kept, worst = 0, []
-    for seed in range(8):
+    for seed in range(5):
         done = run(views_of(np.random.default_rng(seed), WEBCAM, count=24, noise_px=0.03))
         assert done.good, done.refusals
         fit = done.choice.fit
@@ -52,7 +52,7 @@ def test_a_good_set_is_accepted_and_keeps_its_promise() -> None:
         error, _ = foresight.shift(fit.parameters - fit.model.parameters(WEBCAM))
         worst.append(error)
         kept += error <= done.predicted.worst_mm
-    assert kept >= 6  # 95 % of eight, with chance
+    assert kept >= 4  # 95 % of five, with chance
     assert max(worst) < 0.5
 
 
@@ -164,7 +164,7 @@ def test_a_touched_focus_is_alarmed_and_an_untouched_one_is_not() -> None:
     known = run(views_of(np.random.default_rng(1), WEBCAM, count=30, noise_px=0.03)).calibrated()
     zoomed = replace(WEBCAM, fx_px=WEBCAM.fx_px * 1.005, fy_px=WEBCAM.fy_px * 1.005)
     squares = []
-    for seed in range(12):
+    for seed in range(8):
         same = views_of(np.random.default_rng(100 + seed), WEBCAM, count=2, noise_px=0.03)
         found = recheck(known, same, CHARUCO, BODY, limit_mm=1.0)
         assert found.status != "DRIFTED"
