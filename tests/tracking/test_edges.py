@@ -152,7 +152,7 @@ def test_motion_widens_what_it_blurs_and_no_more() -> None:
     smeared = np.mean([cv2.warpAffine(picture, m, size, flags=cv2.INTER_CUBIC) for m in steps], axis=0)
     noise = np.random.default_rng(1).normal(0, 3.0, smeared.shape)
     fit = _fit(np.clip(np.rint(smeared + noise), 0, 255).astype(np.uint8), truth, pinhole=SHARP)
-    assert 2.0 < fit.blur_px[0, 1] < 3.3  # a box of 8 px has an sd of 2.3
+    assert 2.0 < fit.blur_px[0, 1] < 3.8  # a box of 8 px has an sd of 2.3, a Gaussian as steep one of 3.2
     assert fit.blur_px[0, 0] < 1.0
     error = fit.corners_px[0] - truth[0]
     assert np.abs(error).max() < 0.08

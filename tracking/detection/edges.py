@@ -47,7 +47,7 @@ LEAST_DRAWN_CELL_PX = 4.0
 ILL_DRAWN_PX = 0.08  # lines of the code that lie further off its lattice were drawn on whole pixels: left out
 SHARPEST_PX = 0.45  # a sharper edge is a step between pixels that can't tell where in the gap it lies:
 SMOOTHING_PX = 0.6  # such a picture is smoothed by that
-WEIGHTED_AWAY = 1.08  # the robust weights make Gaussian scatter look smaller by 3 %, what pieces share by as much again
+WEIGHTED_AWAY = 1.03  # the robust weights make Gaussian scatter look smaller by this
 _LINEAR = np.arange(256.0)
 _GAUSSIANS = np.stack([GAUSSIAN, GAUSSIAN])
 
@@ -107,25 +107,26 @@ def fit_corners(
         found = (prior, bins, state, covariance, sides)
         fit_markers(luma, light, profiles, coarse, corners, bend, codes, inside, start, passes, *found)
 
-    fit(_GAUSSIANS, True, 3)
+    fit(_GAUSSIANS, True, 2)
     if np.abs(bend).max() * np.abs(corners - coarse).max() > 1e-3 * np.ptp(coarse, axis=1).min():
         bend = lens_bend(corners, pinhole, cells)
     drawn = bool(np.median(state[:, [BLUR0, BLUR1]]) < SHARPEST_PX)
     if drawn:
         luma, corners = _smoothed(luma), coarse.copy()
         bins[:] = 0.0
-        fit(_GAUSSIANS, True, 3)
+        fit(_GAUSSIANS, True, 2)
     profiles = np.stack([fitted_profile(kind, inside) for kind in bins])
-    fit(profiles, False, 3)
+    fit(profiles, False, 2)
     cell_px = _cell_px(coarse, cells)
-    sharp = ((state[:, [BLUR0, BLUR1]].min(axis=1) < SHARPEST_PX) | drawn) & (cell_px > LEAST_DRAWN_CELL_PX)
-    ill_drawn = (state[:, OK] > 0) & (state[:, OFF_INSIDE] > ILL_DRAWN_PX**2) & sharp
+    sharp = (state[:, [BLUR0, BLUR1]].min(axis=1) < SHARPEST_PX) & (cell_px > LEAST_DRAWN_CELL_PX)
+    ill_drawn = (state[:, OK] > 0) & (drawn | (sharp & (state[:, OFF_INSIDE] > ILL_DRAWN_PX**2)))
     if inside and ill_drawn.any():
         # the outline alone then, smoothed like the edges it was drawn with; a strong word of the code's is still heard
         rows, told = np.flatnonzero(ill_drawn), state[ill_drawn]
         blur = (told[:, BLUR0] + told[:, BLUR1]) / 2
         again = [a[rows] for a in (coarse, coarse, bend, prior, state, covariance, sides)]
-        again[3][:, 0] = np.where(np.abs(told[:, SPREAD]) > 6 * told[:, SPREAD_SD], told[:, SPREAD] / blur, 0.0)
+        strong = (np.abs(told[:, SPREAD]) > 6 * told[:, SPREAD_SD]) & (not drawn)  # steps between pixels can't spread
+        again[3][:, 0] = np.where(strong, told[:, SPREAD] / blur, 0.0)
         again[3][:, 1] = np.minimum(told[:, SPREAD_SD] / blur, prior[rows, 1])
         smooth = luma if drawn else _smoothed(luma)
         for first in (True, False):
@@ -138,7 +139,8 @@ def fit_corners(
 
 
 def _cell_px(corners: Array, cells: int) -> Array:
-    return np.asarray(np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2).min(axis=1) / cells)
+    along = corners[:, [1, 2, 3, 0]] - corners
+    return np.asarray(np.sqrt((along**2).sum(axis=2).min(axis=1)) / cells)
 
 
 def _smoothed(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -174,7 +176,7 @@ def _concluded(
         cov += thin[:, None, None] ** 2 * np.eye(8)
         # a spread that is not quite what it seems moves the corners in or out together
         outward = covariance[good][:, :8, 8] / covariance[good][:, 8, 8][:, None]
-        doubt = SPREAD_FLOOR_PX * s[:, BLUR0] * s[:, BLUR1] / 0.76**2
+        doubt = SPREAD_FLOOR_PX * s[:, [BLUR0, BLUR1]].min(axis=1) ** 2 / 0.76**2
         doubt = np.hypot(doubt, odd_profile)
         cov += (CLIPPED_PX * sides[good][..., 1].mean(axis=1))[:, None, None] ** 2 * np.eye(8)
         cov += doubt[:, None, None] ** 2 * outward[:, :, None] * outward[:, None, :]

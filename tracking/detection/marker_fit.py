@@ -107,7 +107,7 @@ def fit_markers(
             edge_px = math.sqrt(abs(mass[1]) / 2)
             # what earlier passes leave over is not the profile's fault
             gather = bins if number == passes - 1 or not start else elsewhere
-            stride = max(1, int(edge_px / n / 4.0)) if start else max(1, int(edge_px / n / 24.0))
+            stride = max(1, int(edge_px / n / 2.5)) if start else max(1, int(edge_px / n / 24.0))
             measure(picture, light, profiles, pieces, count, blur, levels, trust, stride, gather)
             noise2 = _noise2(pieces, count)
             if noise2 < 0:
@@ -117,9 +117,10 @@ def fit_markers(
             _blur(pieces, count, noise2, blur)
             wide = 0.5 * (blur[0] + blur[1])
             spread = prior[k, 0] * wide
+            last = number == passes - 1 or not start
             spread_sd = max(prior[k, 1] * wide, 1e-6)
             used = _solve(
-                pieces, count, c, coarse[k], prior[k, 2], spread, spread_sd, mass, d_mass, normal, right, x, h, s
+                pieces, count, c, coarse[k], prior[k, 2], spread, spread_sd, mass, d_mass, normal, right, x, h, s, last
             )
             if used < FEWEST_PIECES or levels[1, 0] - levels[0, 0] < LEAST_CONTRAST:
                 s[OK] = 0.0
@@ -135,7 +136,7 @@ def fit_markers(
                 far = max(far, abs(c[a, 0] - coarse[k, a, 0]), abs(c[a, 1] - coarse[k, a, 1]))
             if not math.isfinite(far) or far > max(6.0, 0.15 * edge_px):
                 s[OK] = 0.0
-            elif not start and moved < 0.04:
+            elif not start and moved < 0.006:
                 break
         s[BLUR0], s[BLUR1], s[TRUST] = blur[0], blur[1], trust
         for row in range(2):
@@ -201,7 +202,10 @@ def _begin(
                 return 0.0
         count = list_pieces(lattice, code, False, pieces)
         measure_by_area(picture, light, pieces, count, levels[0, 0], levels[1, 0])
-        if _solve(pieces, count, corners, corners, 3.0, 0.0, 1e-6, mass, d_mass, normal, right, x, h, scratch) < 8:
+        if (
+            _solve(pieces, count, corners, corners, 3.0, 0.0, 1e-6, mass, d_mass, normal, right, x, h, scratch, False)
+            < 8
+        ):
             return 0.0
         for a in range(4):
             corners[a, 0] += x[2 * a]
@@ -348,6 +352,7 @@ def _solve(
     x: Array,
     h: Array,
     state: Array,
+    last: bool,
 ) -> int:
     """Corner steps and spread x (9,) from the pieces, `normal` at the solution; how many pieces count."""
     corner_masses(corners, mass, d_mass)
@@ -367,8 +372,11 @@ def _solve(
     # variances (px2) with which lines lie off the lattice. A code may have been drawn on whole pixels: the outline
     # speaks first, then the code says how well it fits to that
     off_inside, off_outline = 0.1, 0.0
-    for iteration in range(8):
-        if iteration in (1, 3):
+    rounds = 8 if last else 3
+    for iteration in range(rounds):
+        if not last and iteration == 1:
+            off_inside = 0.01
+        if last and (iteration == 1 or iteration == 3):
             off_inside = _off_lattice(pieces, count, slopes, x, True)
             off_outline = _off_lattice(pieces, count, slopes, x, False)
         normal[:] = 0.0

@@ -37,13 +37,15 @@ GAUSSIAN = readonly(
     "GAUSSIAN",
 )
 
+_BELIEF = np.diag([1e-6] * 4 + [_CAUTION] * len(ORDERS))
+
 
 def fitted_profile(bins: Array, skewed: bool) -> Array:
     """The edge and its slope (641, 2) over -5 to 5 sd, from sums and numbers of residuals (80, 2) of a Gaussian fit."""
     sums, numbers = bins[:, 0], bins[:, 1]
     if numbers.sum() < FEWEST_RESIDUALS:
-        return GAUSSIAN.copy()
-    normal = _AT_BINS.T @ (numbers[:, None] * _AT_BINS) + np.diag([1e-6] * 4 + [_CAUTION] * len(ORDERS))
+        return GAUSSIAN
+    normal = _AT_BINS.T @ (numbers[:, None] * _AT_BINS) + _BELIEF
     weights = np.linalg.solve(normal, _AT_BINS.T @ sums)[4:]
     if not skewed:
         weights[[k % 2 == 0 for k in ORDERS]] = 0.0
