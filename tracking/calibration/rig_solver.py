@@ -13,8 +13,8 @@ from spatial.pinhole import BadLens
 from spatial.rigid import Array, rotation_exp
 from tracking.calibration.board import Board
 from tracking.calibration.board_view import BoardView
+from tracking.calibration.bundle import GEMAN_SD
 from tracking.calibration.camera_file import Calibrated
-from tracking.calibration.camera_fit import GEMAN_SD
 from tracking.calibration.lens_model import LensModel, project
 
 Shot = Mapping[int, BoardView]
