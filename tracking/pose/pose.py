@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -13,11 +14,13 @@ from spatial.rigid import Array, Points, Rigid, UncertainRigid
 from tracking.bodies.body import Body, outward_normal
 from tracking.detection.markers import Detections
 from tracking.pose.estimate import MAX_RMS_PX, SURE_ODDS, Earlier, estimate
+from tracking.pose.minima import loosened
 from tracking.pose.motion import Motion
 from tracking.pose.sighting import Cause, Sighting
 from tracking.pose.solver import Problem, lens_vector, straighten
 
 CERTAIN = 1e9
+WARP_SHARE = 0.2  # of the correction in `_unwarped` is not believed: edges are not spread evenly over a code
 UNMEASURED = np.zeros((6, 6))
 
 
@@ -61,6 +64,8 @@ def track_body(
             "out of view",
             "the markers lie where the lens model can't be inverted; was it calibrated to the picture's rim?",
         )
+    if problem.moving and motion is not None and earlier is not None:
+        problem = _unwarped(problem, earlier.pose, motion, pinhole, readout_ns)
     found = estimate(problem, earlier, [lens_covariance])
     if found is None:
         return lost("residual", "no pose explains the corners")
@@ -135,6 +140,47 @@ def pose_problem(
         body_covariance=np.array([body.covariance.get(marker, UNMEASURED) for marker in ids]).reshape(-1, 6, 6),
     )
     return problem, ids
+
+
+def _unwarped(problem: Problem, pose: Rigid[Camera, B], motion: Motion, pinhole: Pinhole, readout_ns: int) -> Problem:
+    """Corners as a rolling shutter took them, not as the best perspective picture of the whole code has them.
+
+    A marker that turns while its rows are read is sheared unevenly, and no perspective picture is: the fit over the
+    whole code misses all corners alike (a turn in the picture's plane moves them by the square of the marker's height).
+    To first order the shift of each place is its flow times its row's lag; what a perspective change can't follow of
+    it is put back, and a share of it believed uncertain.
+    """
+    corners = problem.mm
+    at = np.einsum("kc,ncd->nkd", WEIGHTS, corners)  # places over the code, the four corners last
+    turned = at @ pose.rotation.T
+    p = turned + pose.translation_mm
+    speed = motion.speed_mm_s + np.cross(motion.turn_rad_s, turned)
+    depth = p[..., 2:]
+    px = p[..., :2] / depth * (pinhole.fx_px, pinhole.fy_px) + (pinhole.cx_px, pinhole.cy_px)
+    flow = (speed[..., :2] - p[..., :2] / depth * speed[..., 2:]) / depth * (pinhole.fx_px, pinhole.fy_px)
+    shift = flow * row_lag_s(px[..., 1], pinhole.height_px, readout_ns)[..., None]
+    q = px - px.mean(axis=1, keepdims=True)
+    q /= np.abs(q).max(axis=(1, 2), keepdims=True)
+    x, y = q[..., 0], q[..., 1]
+    one, none = np.ones_like(x), np.zeros_like(x)
+    across = np.stack([one, x, y, none, none, none, x * x, x * y], axis=-1)
+    down = np.stack([none, none, none, one, x, y, x * y, y * y], axis=-1)
+    basis = np.stack([across, down], axis=2)  # (n, k, 2, 8): small changes of a perspective picture
+    over = basis[:, :-4].reshape(len(corners), -1, 8)
+    change = np.linalg.pinv(over) @ shift[:, :-4].reshape(len(corners), -1, 1)
+    missed = (basis[:, -4:].reshape(len(corners), 8, 8) @ change)[..., 0] - shift[:, -4:].reshape(len(corners), 8)
+    doubt = (WARP_SHARE * missed)[:, :, None] * (WARP_SHARE * missed)[:, None, :]
+    return loosened(replace(problem, px=problem.px - missed.reshape(-1, 4, 2)), doubt)
+
+
+def _places(across: int) -> Array:
+    """Weights (k, 4) of a square's corners at k places: a grid over it, then the corners themselves."""
+    s, t = (v.ravel() for v in np.meshgrid(np.linspace(0, 1, across), np.linspace(0, 1, across)))
+    grid = np.stack([(1 - s) * (1 - t), s * (1 - t), s * t, (1 - s) * t], axis=1)
+    return np.concatenate([grid, np.eye(4)])
+
+
+WEIGHTS = _places(9)
 
 
 def row_lag_s(rows_px: Array, height_px: int, readout_ns: int) -> Array:
