@@ -122,7 +122,9 @@ def track(
         Path | None,
         typer.Option(help="Rig file of `calibrate stereo`: a SOURCE a camera, in its order; brings lenses."),
     ] = None,
-    bodies: Annotated[list[Path] | None, typer.Option(help="Marker body file; repeat for several.")] = None,
+    bodies: Annotated[
+        list[Path] | None, typer.Option(help="Marker body file; repeat for several. synthetic: has its own.")
+    ] = None,
     dictionary: Annotated[str | None, typer.Option(help="Instead: OpenCV's dictionary of single markers.")] = None,
     size_mm: Annotated[float | None, typer.Option(help="… and the edge of their black square.")] = None,
     diamond_mm: Annotated[
@@ -164,7 +166,8 @@ def track(
         with _writer(out) as sink:
             follow(source, seconds, _Output(as_json, sink, None).put)
         return
-    if bool(bodies) == (dictionary is not None):
+    own = source.startswith("synthetic:") and not bodies and dictionary is None  # it shows what it stands for
+    if bool(bodies) == (dictionary is not None) and not own:
         raise Misuse("give either --bodies FILE (repeated for several) or --dictionary NAME with --size-mm S")
     if dictionary is not None and (size_mm is None) == (diamond_mm is None):
         raise Misuse("--dictionary needs --size-mm, the edge of the markers' black square, or else --diamond-mm")
@@ -186,6 +189,8 @@ def track(
     with open_source(source) as pictures:
         say(*notes(pictures))
         known = _calibrated(pictures, camera)
+        if own:
+            loaded = list(getattr(getattr(pictures, "source", pictures), "bodies", ()))
         live = isinstance(pictures, LiveSource)
         tracker: Tracker | DiamondTracker
         if dictionary is not None and diamond_mm is not None:

@@ -59,6 +59,14 @@ def test_a_synthetic_stream_gives_a_line_a_body_a_frame(tmp_path: Path) -> None:
     assert "tracked in 3 of 3 pictures" in result.stderr
 
 
+def test_a_synthetic_stream_shows_its_own_board_when_nothing_is_asked_for() -> None:
+    for faults, pictures in (("", 3), (",faults=drop@1", 2)):
+        done = run(f"synthetic:frames=3,size=640x480{faults}", "--json")
+        assert done.exit_code == 0
+        assert [line["body"] for line in lines(done)] == ["board"] * pictures
+        assert all(line["status"] == "TRACKED" for line in lines(done))
+
+
 def test_single_markers_are_bodies_of_their_own() -> None:
     result = run("synthetic:frames=2,size=960x540", "--dictionary", "DICT_APRILTAG_36h11", "--size-mm", 40, "--json")
     assert result.exit_code == 0
