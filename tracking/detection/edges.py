@@ -41,6 +41,8 @@ FLOOR_PX = 0.0015  # what the model leaves out
 SPREAD_FLOOR_PX = 0.0035  # the same of the spread, for a blur of 0.76 px; it grows with the blur's square
 POOLED_PIECES = 30.0  # a marker's own scatter is trusted as if that many pieces had scattered like the picture's
 CLIPPED_PX = 0.03  # what saturated paper adds
+DIM_WHITE, DIM_SHARE = 48, 0.1  # a marker without brighter pixels, a tenth of them at the sensor's dark end: its inner
+DIM_PX = 0.07  # edges lose a flank, so the outline alone is taken, with so much more doubt
 SIDE_USED = 0.5
 SMALL_CELL_PX, SMALL_PX = 4.5, 0.008
 LEAST_DRAWN_CELL_PX = 4.0
@@ -120,12 +122,16 @@ def fit_corners(
     cell_px = _cell_px(coarse, cells)
     sharp = (state[:, [BLUR0, BLUR1]].min(axis=1) < SHARPEST_PX) & (cell_px > LEAST_DRAWN_CELL_PX)
     ill_drawn = (state[:, OK] > 0) & (drawn | (sharp & (state[:, OFF_INSIDE] > ILL_DRAWN_PX**2)))
-    if inside and ill_drawn.any():
+    dim = _dim(luma, coarse) & (state[:, OK] > 0)
+    if inside and (ill_drawn | dim).any():
         # the outline alone then, smoothed like the edges it was drawn with; a strong word of the code's is still heard
-        rows, told = np.flatnonzero(ill_drawn), state[ill_drawn]
+        rows = np.flatnonzero(ill_drawn | dim)
+        told = state[rows]
         blur = (told[:, BLUR0] + told[:, BLUR1]) / 2
         again = [a[rows] for a in (coarse, coarse, bend, prior, state, covariance, sides)]
-        strong = (np.abs(told[:, SPREAD]) > 6 * told[:, SPREAD_SD]) & (not drawn)  # steps between pixels can't spread
+        strong = (
+            (np.abs(told[:, SPREAD]) > 6 * told[:, SPREAD_SD]) & (not drawn) & ~dim[rows]
+        )  # steps between pixels can't spread
         again[3][:, 0] = np.where(strong, told[:, SPREAD] / blur, 0.0)
         again[3][:, 1] = np.minimum(told[:, SPREAD_SD] / blur, prior[rows, 1])
         smooth = luma if drawn else _smoothed(luma)
@@ -135,7 +141,18 @@ def fit_corners(
                 smooth, light, _GAUSSIANS, start, moving, bent, codes[rows], False, first, 3, believed, bins, *found
             )
         corners[rows], state[rows], covariance[rows], sides[rows] = moving, *found
-    return _concluded(coarse, corners, state, covariance, sides, cells, oddness(profiles[0]))
+    return _concluded(coarse, corners, state, covariance, sides, cells, oddness(profiles[0]), dim)
+
+
+def _dim(luma: NDArray[np.uint8], coarse: Array) -> NDArray[np.bool_]:
+    """Whether a marker is so faint that its black is cut off at the sensor's end."""
+    low = np.maximum(np.floor(coarse.min(axis=1)).astype(int), 0)
+    high = np.ceil(coarse.max(axis=1)).astype(int) + 1
+    out = np.zeros(len(coarse), dtype=np.bool_)
+    for k, ((left, top), (right, bottom)) in enumerate(zip(low, high, strict=True)):
+        part = luma[top:bottom:2, left:right:2]
+        out[k] = part.size > 0 and part.max() < DIM_WHITE and np.count_nonzero(part <= 1) > DIM_SHARE * part.size
+    return out
 
 
 def _cell_px(corners: Array, cells: int) -> Array:
@@ -158,8 +175,9 @@ def _quiet(code: int | NDArray[np.uint8], n: int) -> NDArray[np.uint8]:
 
 
 def _concluded(
-    coarse: Array, corners: Array, state: Array, covariance: Array, sides: Array, cells: int, odd_profile: float
-) -> FittedCorners:
+    coarse: Array, corners: Array, state: Array, covariance: Array, sides: Array, cells: int, odd_profile: float,
+    dim: NDArray[np.bool_],
+) -> FittedCorners:  # fmt: skip
     good = (state[:, OK] > 0) & np.isfinite(covariance).all(axis=(1, 2))
     n = len(coarse)
     whitening = np.tile(np.eye(8) / FAILED_SD_PX, (n, 1, 1))
@@ -180,6 +198,7 @@ def _concluded(
         doubt = np.hypot(doubt, odd_profile)
         cov += (CLIPPED_PX * sides[good][..., 1].mean(axis=1))[:, None, None] ** 2 * np.eye(8)
         cov += doubt[:, None, None] ** 2 * outward[:, :, None] * outward[:, None, :]
+        cov += (DIM_PX * dim[good])[:, None, None] ** 2 * np.eye(8)
         values, vectors = np.linalg.eigh(cov)
         whitening[good] = (vectors / np.sqrt(values)[:, None]) @ np.swapaxes(vectors, 1, 2)
         blur[good] = s[:, [BLUR0, BLUR1, BLUR0, BLUR1]]
