@@ -78,6 +78,9 @@ def test_without_a_sacrum_the_ribs_count_and_nothing_is_a_guess() -> None:
     assert (thorax.names[0], thorax.names[1], thorax.names[-1]) == ("vertebrae_L1", "vertebrae_T12", "vertebrae_C7")
     assert thorax.confidence == pytest.approx(0.8)
     assert counted(1, 11, 1, sacrum=False).confidence < 0.2  # eleven may be twelve with one missed
+    short = counted(1, 11, 2, sacrum=False)  # the first or the last pair may be the one
+    assert short.confidence < 0.5
+    assert "off by one" in short.warnings[0]
     guess = counted(0, 2, sacrum=False)
     assert guess.confidence < 0.2
     assert "guess" in guess.warnings[0]

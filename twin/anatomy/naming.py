@@ -126,7 +126,16 @@ def _from_sacrum(count: int | None, pairs: int | None, short: bool) -> _Reading:
 def _from_ribs(lowest: int | None, top: int | None) -> _Reading:
     """Without a sacrum: down from the first ribs (`top`), else up from the last, else by guess."""
     if lowest is not None and top is not None:
-        thoracic = 13 if lowest >= LEAST_RIBLESS and top - lowest + 1 == 13 else 12
+        pairs = top - lowest + 1
+        thoracic = 13 if lowest >= LEAST_RIBLESS and pairs == 13 else 12
+        if lowest > 0 and pairs < USUAL_PAIRS:
+            return _Reading(
+                0.3, 5, thoracic, 5 + thoracic - 1 - top,
+                warnings=(
+                    f"{pairs} pairs of ribs between vertebrae without: one was missed at the upper or the lower end, so all "
+                    "names may be off by one; they need to be confirmed",
+                ),
+            )  # fmt: skip
         return _Reading(
             0.8, 5, thoracic, 5 + thoracic - 1 - top, "vertebrae_T13" if thoracic == 13 else None,
             warnings=("no sacrum in the scan: levels counted from the first ribs; they need to be confirmed",),
