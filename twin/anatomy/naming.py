@@ -132,8 +132,8 @@ def _from_ribs(lowest: int | None, top: int | None) -> _Reading:
             return _Reading(
                 0.3, 5, thoracic, 5 + thoracic - 1 - top,
                 warnings=(
-                    f"{pairs} pairs of ribs between vertebrae without: one was missed at the upper or the lower end, so all "
-                    "names may be off by one; they need to be confirmed",
+                    f"{pairs} pairs of ribs between vertebrae without: one was missed at the upper or the lower end, "
+                    "so all names may be off by one; they need to be confirmed",
                 ),
             )  # fmt: skip
         return _Reading(
