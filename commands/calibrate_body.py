@@ -42,7 +42,7 @@ def body(
     from tracking.bodies.body import save
     from tracking.calibration.body import measure_body
     from tracking.calibration.body_views import gather
-    from tracking.pose.solver import lens_covariance
+    from tracking.pose.lens import lens_covariance
     from tracking.sources.source import open_source
 
     if not limit_mm > 0:

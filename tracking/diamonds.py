@@ -15,9 +15,9 @@ from tracking.detection.charuco import as_detections, find_diamonds
 from tracking.detection.markers import detect, grey
 from tracking.frame import Frame, Stopped
 from tracking.history.history import Limits, PoseHistory
+from tracking.pose.lens import lens_covariance
 from tracking.pose.pose import track_body
 from tracking.pose.sighting import Sighting
-from tracking.pose.solver import lens_covariance
 
 
 class DiamondTracker:

@@ -15,8 +15,8 @@ from tracking.detection.finder import Finder
 from tracking.detection.markers import Detections
 from tracking.frame import Frame
 from tracking.history.history import Limits, PoseHistory
+from tracking.pose.lens import lens_covariance
 from tracking.pose.rig import RigSighting, View, track_rig
-from tracking.pose.solver import lens_covariance
 from tracking.tracker import SEARCH_EACH, Tracker, places
 
 

@@ -21,9 +21,9 @@ from tracking.detection.finder import Expected, Finder, Miss
 from tracking.detection.markers import Detections
 from tracking.frame import Frame, Stopped
 from tracking.history.history import Limits, PoseHistory
+from tracking.pose.lens import lens_covariance
 from tracking.pose.pose import track_body
 from tracking.pose.sighting import Cause, Sighting
-from tracking.pose.solver import lens_covariance
 
 SEARCH_EACH = 10  # pictures of a recording between two whole searches while nothing is missing
 EDGE_ON = 0.17  # cosine of the steepest view in which a marker is expected: ten degrees over its plane

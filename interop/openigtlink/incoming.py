@@ -41,7 +41,7 @@ CAUSES: dict[str, Cause] = {
     "INVALID": "out of view",
     "PATH_NOT_FOUND": "never seen",
 }
-CAUSE_WORDS = get_args(Cause)
+CAUSE_WORDS: tuple[Cause, ...] = get_args(Cause)
 COVARIANCE = "osteotwin.covariance"
 _NAME = re.compile(r"(.+)To([A-Z].*)")
 
@@ -243,7 +243,7 @@ class WireTracker:
         match = _NAME.fullmatch(device)
         for body in {device, match[1] if match else device, self.address.tools.get(device, device)}:
             if body in self._known:
-                cause: Cause = status.error if status.error in CAUSE_WORDS else "out of view"  # type: ignore[assignment]
+                cause: Cause = next((word for word in CAUSE_WORDS if word == status.error), "out of view")
                 return self._lost(body, arrived_ns, cause, f"the tracker says: {words}")
         self._trouble = f"the tracker says: {words} ({status.code_words})"
         trouble = self._trouble

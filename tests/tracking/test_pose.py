@@ -17,10 +17,10 @@ from tests.tracking.corners import cube, difference, distance, guessed, inside, 
 from tests.tracking.scene import BENT, Bench, bench
 from tracking.bodies.body import Body, board
 from tracking.detection.markers import Detections, detect
+from tracking.pose.lens import lens_covariance
 from tracking.pose.motion import Motion
 from tracking.pose.pose import track_body
 from tracking.pose.sighting import Sighting
-from tracking.pose.solver import lens_covariance
 from tracking.sources.synthetic_source import SyntheticSource
 from tracking.synthetic.camera import Optics, SyntheticCamera
 from tracking.tracker import Tracker

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import fdtri
 
 from spatial.rigid import Array, Rigid
-from tracking.pose.solver import GEMAN_SD, Fit, Problem, body_noise_px2, deleted_squares, refine, straighten
+from tracking.pose.lens import straighten
+from tracking.pose.solver import GEMAN_SD, Fit, Problem, body_noise_px2, deleted_squares, refine
 from tracking.pose.starts import Guess, guesses, mirrored
 
 PRIOR_FREEDOM = 20.0  # residuals that count as having been as large as claimed, before any is seen

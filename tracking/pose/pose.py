@@ -14,10 +14,11 @@ from spatial.rigid import Array, Points, Rigid, UncertainRigid
 from tracking.bodies.body import Body, outward_normal
 from tracking.detection.markers import Detections
 from tracking.pose.estimate import MAX_RMS_PX, SURE_ODDS, Earlier, estimate
+from tracking.pose.lens import lens_vector, straighten
 from tracking.pose.minima import loosened
 from tracking.pose.motion import Motion
 from tracking.pose.sighting import Cause, Sighting
-from tracking.pose.solver import Problem, lens_vector, straighten
+from tracking.pose.solver import Problem
 
 CERTAIN = 1e9
 WARP_SHARE = 0.2  # of the correction in `_unwarped` is not believed: edges are not spread evenly over a code
