@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commands.console import progress_bar, say
+from commands.lens import lens
 from spatial.faults import Misuse
 
 if TYPE_CHECKING:
-    from spatial.pinhole import Pinhole
     from tracking.bodies.body import Body
-    from tracking.calibration.camera_file import Calibrated
     from tracking.calibration.recording import Recording
     from tracking.frame import Frame, FrameSource
 
@@ -30,18 +29,6 @@ def recorded(source: str, camera: Path | None, bodies: Sequence[Body[Any]], seco
         return load_recording(source)
     with open_source(source) as pictures, progress_bar("Tracking") as progress:
         return record(pictures.name, limited(source, pictures, seconds), lens(pictures, camera), bodies, progress)
-
-
-def lens(pictures: FrameSource, camera: Path | None) -> Calibrated:
-    """The camera file's, or the synthetic source's own."""
-    from tracking.calibration.camera_file import Calibrated, load_calibrated
-
-    if camera is not None:
-        return load_calibrated(camera)
-    own: Pinhole | None = getattr(pictures, "pinhole", None)
-    if own is None:
-        raise Misuse("--camera FILE is needed: without a calibration (OpenCV's YAML) there is no pose")
-    return Calibrated(own)
 
 
 def limited(source: str, pictures: FrameSource, seconds: float | None) -> Iterator[Frame]:

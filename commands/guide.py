@@ -14,6 +14,7 @@ import typer
 
 from commands.console import command, emit, progress_bar, say, tell
 from commands.guide_wire import beside, by_tracker, shown_to
+from commands.lens import lens
 from spatial.faults import Fault, Misuse
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from guidance.session import State
     from guidance.stages import Stages
     from spatial.pinhole import Pinhole
+    from tracking.calibration.camera_file import Calibrated
     from tracking.frame import FrameSource
     from twin.anatomy.twin import Twin
     from twin.case import Case
@@ -127,18 +129,13 @@ class Session:
 
 
 @contextmanager
-def opened(source: str, camera: Path | None) -> Iterator[tuple[FrameSource, Pinhole]]:
+def opened(source: str, camera: Path | None) -> Iterator[tuple[FrameSource, Calibrated]]:
     """The source and its lens."""
-    from tracking.calibration.camera_file import load_camera
     from tracking.sources.source import notes, open_source
 
-    given = load_camera(camera) if camera else None
     with open_source(source) as frames:
         say(*notes(frames))
-        pinhole: Pinhole | None = given or getattr(frames, "pinhole", None)
-        if pinhole is None:
-            raise Misuse("--camera FILE is needed: without a calibration there is no pose")
-        yield frames, pinhole
+        yield frames, lens(frames, camera)
 
 
 @contextmanager
@@ -152,10 +149,10 @@ def _by_pictures(
     clock = time.monotonic_ns if is_live else None
     with (
         beside(reference_from, hand_eye, state) as also,
-        opened(source, camera) as (pictures, pinhole),
-        closing(run(pictures, pinhole, state, twin, draw=draw, stages=stages, clock=clock, also=also)) as guided,
+        opened(source, camera) as (pictures, known),
+        closing(run(pictures, known, state, twin, draw=draw, stages=stages, clock=clock, also=also)) as guided,
     ):
-        yield guided, pinhole
+        yield guided, known.pinhole
 
 
 def _source_words(source: str) -> str:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from commands.console import command, emit, say, tell
+from commands.lens import lens
 from commands.track_wire import Send, follow, nothing, sending, until
 from spatial.faults import Fault, Misuse
 
 if TYPE_CHECKING:
-    from tracking.calibration.camera_file import Calibrated
     from tracking.diamonds import DiamondTracker
     from tracking.frame import Frame, FrameSource, Stopped
     from tracking.history.history import PoseHistory
@@ -188,7 +188,7 @@ def track(
         code_book(dictionary)
     with open_source(source) as pictures:
         say(*notes(pictures))
-        known = _calibrated(pictures, camera)
+        known = lens(pictures, camera)
         if own:
             loaded = list(getattr(getattr(pictures, "source", pictures), "bodies", ()))
         live = isinstance(pictures, LiveSource)
@@ -269,6 +269,8 @@ def _follow(
         names = [body.name.split(":", 1) for body in tracker.bodies]
         ids = ", ".join(name for _, name in names)
         say(f"{len(names)} {names[0][0]}s of {dictionary} in {summary.pictures} pictures: {ids}")
+    doubt = getattr(tracker, "lens_doubt", None)
+    say(*([doubt.words] if doubt else ()))
     say(*losses(pictures), *summary.lines(), *([f"where little was found: {puzzles.advice}"] if puzzles.advice else []))
 
 
@@ -301,8 +303,11 @@ def _one(
     sightings = tracker.see(replace(event, repeated=False) if again else event)
     output.send(sightings)
     summary.pictures += 1
-    puzzles.ask(event, sum(len(sighting.corners_px) for sighting in sightings))
+    found = sum(len(sighting.corners_px) for sighting in sightings)
+    puzzles.ask(event, found)
     for sighting in sightings:
+        if not found and sighting.cause == "too few markers" and puzzles.advice:
+            sighting = replace(sighting, reason=f"{sighting.reason}; {puzzles.advice}")
         if again and sighting.reason is None:  # a recording of a scene at rest, or of a camera that froze
             sighting = replace(sighting, reason="the picture is the one before again")
         summary.add(sighting)
@@ -336,17 +341,6 @@ class _Puzzles:
     @property
     def advice(self) -> str | None:
         return self.words.most_common(1)[0][0] if self.words else None
-
-
-def _calibrated(pictures: FrameSource, camera: Path | None) -> Calibrated:
-    from tracking.calibration.camera_file import Calibrated, load_calibrated
-
-    if camera is not None:
-        return load_calibrated(camera)
-    own = getattr(pictures, "pinhole", None)
-    if own is None:
-        raise Misuse("--camera FILE is needed: without a calibration (OpenCV's YAML) there is no pose")
-    return Calibrated(own)
 
 
 def _folder(path: Path | None) -> Path | None:

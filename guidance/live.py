@@ -1,4 +1,4 @@
-"""The newest picture of a live source, and the last one again when no new one comes in time.
+"""The newest picture of a live source, and a word when no new one comes in time.
 
 A source that waits for its camera would leave the last overlay on the screen; here its waiting happens in a thread.
 """
@@ -8,26 +8,27 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 
-from tracking.frame import Frame, FrameSource
+from tracking.frame import Frame, FrameSource, Stopped
 from tracking.latest import Latest
+from tracking.sources.watch import watch
 
 PATIENCE_S = 0.1
 
 
-def newest(source: FrameSource, patience_s: float = PATIENCE_S) -> Generator[tuple[Frame, bool]]:
-    """The newest frame with True, or after `patience_s` without one the last frame with False.
+def newest(source: FrameSource, patience_s: float = PATIENCE_S) -> Generator[Frame | Stopped | None]:
+    """The newest frame; after `patience_s` without one why it stays away, if the source says so, else None.
 
     Ends with the source and raises what the source raised. Close the source to end it from outside.
     """
-    slot: Latest[Frame] = Latest()
+    slot: Latest[Frame | Stopped] = Latest()
     failed: list[BaseException] = []
 
     def run() -> None:
         try:
-            for frame in source:
+            for event in watch(source, patience_s):
                 if slot.closed:
                     return
-                slot.put(frame)
+                slot.put(event)
         except BaseException as error:  # handed over to the reader below
             failed.append(error)
         finally:
@@ -35,17 +36,12 @@ def newest(source: FrameSource, patience_s: float = PATIENCE_S) -> Generator[tup
 
     thread = threading.Thread(target=run, name=f"guidance:{source.name}", daemon=True)
     thread.start()
-    last: Frame | None = None
     try:
         while True:
-            frame = slot.take(patience_s)
-            if frame is not None:
-                last = frame
-                yield frame, True
-            elif slot.closed:
+            event = slot.take(patience_s)
+            if event is None and slot.closed:
                 break
-            elif last is not None:
-                yield last, False
+            yield event
         if failed:
             raise failed[0]
     finally:

@@ -16,6 +16,7 @@ from guidance.stages import Stages
 from render.offscreen import Offscreen
 from spatial.pinhole import Pinhole
 from tracking.bodies.body import Body
+from tracking.calibration.camera_file import Calibrated
 from tracking.frame import Frame, FrameSource
 from tracking.pose.sighting import Sighting
 from tracking.tracker import Tracker
@@ -71,7 +72,7 @@ class Guided:
 
 def guide(
     source: FrameSource,
-    pinhole: Pinhole,
+    camera: Pinhole | Calibrated,
     state: State,
     twin: Twin,
     *,
@@ -83,26 +84,33 @@ def guide(
     """Follow a source to its end: each frame is tracked, answered for its own instant and, if `draw`, drawn off-screen.
 
     `clock` is given for a live source: monotonic ns, as its stamps are. Then a picture is judged by its age when it is
-    shown, and judged again when the next one does not come. The overlay lies on the undistorted frame. Raises
+    shown, and judged again when the next one does not come or the camera has stopped. The overlay lies on the undistorted frame. Raises
     WrongResolution when the pictures are not the calibrated size. `also` gives what another tracker has seen since it
     was asked last, in this camera's axes and by this clock.
     """
     bodies: list[Body[Any]] = [state.reference, *([state.instrument] if state.instrument else [])]
-    tracker = Tracker(pinhole, bodies, live=clock is not None)
+    tracker = Tracker(camera, bodies, live=clock is not None)
+    pinhole = tracker.pinhole
     ideal = pinhole.undistorted()
     times = stages or Stages()
     samples = 4 if clock is None else LIVE_SAMPLES
     ahead_ns = 0  # how long after the tick the last picture was shown
     target = Offscreen(pinhole.width_px, pinhole.height_px, samples, occlusion=False) if draw else None
     try:
-        for frame, is_new in newest(source) if clock else ((frame, True) for frame in source):
-            if is_new:
+        frame: Frame | None = None
+        for event in newest(source) if clock else source:
+            said: tuple[Sighting[Any], ...] = ()
+            if isinstance(event, Frame):
+                frame = event
                 with times.stage("track"):
-                    sightings = tracker.see(frame)
-                for sighting in sightings:
-                    state = step(state, sighting)
-            for sighting in also():
+                    said = tracker.see(frame)
+            elif event is not None:
+                tracker.stopped(event)
+                state = step(state, event)
+            for sighting in (*said, *also()):
                 state = step(state, sighting)
+            if frame is None:
+                continue
             ticked_ns = clock() if clock else 0
             with times.stage("step"):
                 state = step(state, Tick(frame.t_ns, ticked_ns + ahead_ns if clock else None))
@@ -115,7 +123,7 @@ def guide(
                 with times.stage("draw"):
                     picture = target.picture(scene, view)
             assert state.readout is not None
-            said = sightings if is_new else ()
+            is_new = isinstance(event, Frame)
             yield Guided(frame, state, state.readout, picture, times.frame(), is_new, said)
             ahead_ns = clock() - ticked_ns if clock else 0
     finally:

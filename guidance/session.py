@@ -1,7 +1,7 @@
 """The state of guidance as a value: what was seen, what is known at an instant, and how far it may be trusted.
 
-`step(state, event) -> state` holds no clock, camera, file or window. Events are sightings of marker bodies, and ticks:
-the instants for which something is drawn. STALE and LOST draw no bone, they draw the word.
+`step(state, event) -> state` holds no clock, camera, file or window. Events are sightings of marker bodies, a camera
+that has stopped, and ticks: the instants for which something is drawn. STALE and LOST draw no bone, they draw the word.
 
     camera_from_patient = camera_from_reference (tracking, timed) @ reference_from_patient (registration)
 """
@@ -22,6 +22,7 @@ from spatial.frames import Camera, Instrument, Patient, Reference
 from spatial.rigid import Points, Rigid, UncertainRigid
 from spatial.shapes import Line
 from tracking.bodies.body import Body
+from tracking.frame import Stopped
 from tracking.history.history import Limits as HistoryLimits
 from tracking.history.history import PoseHistory
 from tracking.history.timed import How
@@ -73,7 +74,7 @@ class Tick:
     shown_ns: int | None = None
 
 
-Event = Sighting[Any] | Tick
+Event = Sighting[Any] | Stopped | Tick
 REMEMBERED = 32  # sightings a body: over a second at 30 a second, more than any gap that is bridged
 
 
@@ -116,6 +117,7 @@ class State:
     """Everything that guidance knows; `step` makes the next one.
 
     `seen`, `instrument_seen`: what was seen of the two bodies; never changed in place, `step` puts new ones there.
+    `stopped`: why the camera gives no pictures, until it gives one.
     """
 
     registration: Registration
@@ -127,6 +129,7 @@ class State:
     screw: str | None = None
     seen: PoseHistory[Reference] = field(default_factory=_history)
     instrument_seen: PoseHistory[Instrument] = field(default_factory=_history)
+    stopped: str | None = None
     readout: Readout | None = None
 
     def __post_init__(self) -> None:
@@ -148,13 +151,15 @@ def middle_of(twin: Twin) -> Points[Patient]:
 
 
 def step(state: State, event: Event) -> State:
-    """The state after an event: a sighting is remembered, a tick is answered in `readout`."""
+    """The state after an event: a sighting and a stop are remembered, a tick is answered in `readout`."""
     if isinstance(event, Tick):
         return replace(state, readout=look(state, event.t_ns, event.shown_ns))
+    if isinstance(event, Stopped):
+        return replace(state, stopped=event.reason)
     if event.body == state.reference.name:
-        return replace(state, seen=state.seen.plus(event))
+        return replace(state, stopped=None, seen=state.seen.plus(event))
     if state.instrument is not None and event.body == state.instrument.name:
-        return replace(state, instrument_seen=state.instrument_seen.plus(event))
+        return replace(state, stopped=None, instrument_seen=state.instrument_seen.plus(event))
     return state
 
 
@@ -164,7 +169,7 @@ def look(state: State, t_ns: int, shown_ns: int | None = None) -> Readout:
     timed = state.seen.at(t_ns)
     camera_from_reference = timed.uncertain
     if age_ns is not None and age_ns > state.limits.dead_ns:
-        reason = f"the picture is {age_ns / 1e6:.0f} ms old; does the camera still run?"
+        reason = f"the picture is {age_ns / 1e6:.0f} ms old; {state.stopped or 'does the camera still run?'}"
         how: How = "STALE" if age_ns <= state.seen.limits.lost_ns else "LOST"
         return Readout(t_ns, Trust.STOP, how, reason, None, None, None, age_ns=age_ns, cause="camera stopped")
     if camera_from_reference is None:

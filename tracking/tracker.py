@@ -9,6 +9,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spatial.faults import Misuse
 from spatial.frames import Camera
@@ -22,12 +23,15 @@ from tracking.detection.markers import Detections
 from tracking.frame import Frame, Stopped
 from tracking.history.history import Limits, PoseHistory
 from tracking.pose.lens import lens_covariance
+from tracking.pose.lens_watch import LensDoubt, LensWatch
 from tracking.pose.pose import track_body
 from tracking.pose.sighting import Cause, Sighting
 
+WATCH_EACH = 5  # pictures between two questions about the lens
 SEARCH_EACH = 10  # pictures of a recording between two whole searches while nothing is missing
 EDGE_ON = 0.17  # cosine of the steepest view in which a marker is expected: ten degrees over its plane
 OUTSIDE_SHARE = 0.5  # how far, of the picture's size, beyond its rim the lens model is still asked
+DARK, WASHED_OUT = 25, 245  # grey levels: nearly all of a picture below the one, above the other
 WORDS: Mapping[Miss, str] = MappingProxyType(
     {"glare": "washed out by glare", "blur": "blurred", "dark": "too dark", "hidden": "hidden where expected"}
 )
@@ -56,7 +60,11 @@ class Tracker:
         known = camera if isinstance(camera, Calibrated) else Calibrated(camera)
         self.pinhole = pinhole = known.pinhole
         self._readout_ns = known.readout_ns
-        self._lens_covariance = lens_covariance(pinhole, known.names, known.covariance)
+        told = lens_covariance(pinhole, known.names, known.covariance)
+        self._watch = LensWatch(pinhole.fx_px, pinhole.fy_px, told)
+        self._lens_covariance = told
+        self._pictures = 0
+        self.lens_doubt: LensDoubt | None = None
         self._limits = limits
         self._bodies: dict[str, Body[Any]] = {}
         self._histories: dict[str, PoseHistory[Any]] = {}
@@ -103,6 +111,9 @@ class Tracker:
         """Track every body in a raw picture and keep what was found. Raises WrongResolution."""
         require_resolution(frame.picture, self.pinhole)
         sightings = tuple(_repeated(body, frame) for body in self.bodies) if frame.repeated else self._see(frame)
+        self._watch_lens(sightings)
+        if self.lens_doubt is not None:
+            sightings = tuple(_doubted(sighting, self.lens_doubt) for sighting in sightings)
         for sighting in sightings:
             self._histories[sighting.body].add(sighting)
         return sightings
@@ -129,6 +140,19 @@ class Tracker:
     ) -> None:
         """Close."""
         self.close()
+
+    def _watch_lens(self, sightings: Sequence[Sighting[Any]]) -> None:
+        """Put together what this picture's bodies say of the lens; from the next one on the covariance knows it."""
+        self._pictures += 1
+        watch = self._watch
+        for sighting in sightings:
+            if sighting.lens_evidence is not None:
+                watch = watch.plus(sighting.body, sighting.lens_evidence)
+        if watch is self._watch:
+            return
+        self._watch, self.lens_doubt = watch, watch.doubt()
+        doubt = self.lens_doubt
+        self._lens_covariance = watch.file if doubt is None else watch.covariance(doubt)
 
     def _take(self, body: Body[Any]) -> None:
         if body.name in self._bodies:
@@ -192,6 +216,7 @@ class Tracker:
                 readout_ns=readout_ns,
                 motion=moves,
                 lens_covariance=self._lens_covariance,
+                watch_lens=self._pictures % WATCH_EACH == 0,
             )
             return _shaken(sighting, history, frame, readout_ns)
 
@@ -205,9 +230,9 @@ class Tracker:
                 better = pose(more[body.dictionary])
                 sighting = better if better.status == "TRACKED" else sighting
         if sighting.status == "LOST" and sighting.cause == "too few markers" and expected:
-            return _explained(sighting, [self.finder.why_missing(e) for e in expected])
+            return _unlit(_explained(sighting, [self.finder.why_missing(e) for e in expected]), frame.picture)
         if sighting.cause == "too few markers" and not sighting.corners_px and prior is None:
-            return _still_away(sighting, history)
+            return _unlit(_still_away(sighting, history), frame.picture)
         return sighting
 
 
@@ -286,6 +311,28 @@ def _still_away(sighting: Sighting[Any], history: PoseHistory[Any]) -> Sighting[
     if history.lost_cause != "out of view":
         return sighting
     return replace(sighting, cause="out of view", reason=f"{sighting.reason} since it went out of the picture")
+
+
+def _unlit(sighting: Sighting[Any], picture: NDArray[np.uint8]) -> Sighting[Any]:
+    """A picture in which nothing was found because there is next to nothing in it: dark, or washed out."""
+    some = picture[::8, ::8]
+    dark, bright = np.percentile(some, (5, 99))
+    if bright < DARK:
+        words = (
+            f"the whole picture is dark (99 % of it below {bright + 1:.0f} of 255); is the light off, the lens covered?"
+        )
+        return replace(sighting, reason=f"{sighting.reason}; {words}")
+    if dark >= WASHED_OUT:
+        words = "the whole picture is washed out; is the exposure too long, a lamp in front of the lens?"
+        return replace(sighting, cause="glare", reason=f"{sighting.reason}; {words}")
+    return sighting
+
+
+def _doubted(sighting: Sighting[Any], doubt: LensDoubt) -> Sighting[Any]:
+    """A pose through a lens that is no longer as calibrated says so."""
+    if sighting.status == "LOST":
+        return sighting
+    return replace(sighting, reason=f"{sighting.reason}; {doubt.words}" if sighting.reason else doubt.words)
 
 
 def _repeated(body: Body[Any], frame: Frame) -> Sighting[Any]:

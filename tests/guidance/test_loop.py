@@ -19,8 +19,8 @@ from guidance.stages import Stages
 from spatial.rigid import Points
 from tests.guidance import theatre as room
 from tests.guidance.theatre import DRILL, REFERENCE, SCREWS, SMALL, STEP_NS, TWIN, camera_at, drill_at, seen_at, state
-from tracking.calibration.camera_file import WrongResolution
-from tracking.frame import Frame
+from tracking.calibration.camera_file import Calibrated, WrongResolution
+from tracking.frame import Frame, Stopped
 from tracking.synthetic.camera import SyntheticCamera
 from tracking.undistort import undistort
 
@@ -161,6 +161,39 @@ def test_a_live_source_that_stalls_is_drawn_stale(shots):
             source.closed.set()
     assert told[-1] == (False, Trust.STOP)
     assert (True, Trust.STOP) not in told
+
+
+class Unplugged(Stalling):
+    """The same, and it says what it thinks has happened."""
+
+    def events(self, patience_s=0.25):
+        for frame in self.frames:
+            yield replace(frame, t_ns=time.monotonic_ns())
+            time.sleep(0.05)
+        for _ in range(20):
+            time.sleep(patience_s)
+            now = time.monotonic_ns()
+            yield Stopped(now, now - 10**8, "camera:7 stopped giving pictures; was it unplugged?")
+
+
+def test_a_camera_that_stopped_says_why(shots):
+    last = None
+    for one in guide(Unplugged(shots.frames[:3]), SMALL, state(), TWIN, draw=False, clock=time.monotonic_ns):
+        last = one
+        if one.readout.trust == Trust.STOP:
+            break
+    assert last is not None
+    assert last.readout.cause == "camera stopped"
+    assert "was it unplugged?" in last.readout.reason
+    assert last.sightings == ()
+    back = step(last.state, room.Sighting("reference", 0, "LOST", "?", None, None))
+    assert back.stopped is None
+
+
+def test_a_lens_that_is_hardly_known_widens_the_error(shots):
+    known = Calibrated(SMALL, ("fx", "fy"), np.diag([25.0, 25.0]))
+    sure, unsure = (list(guide(shots, lens, state(), TWIN, draw=False))[-1].readout for lens in (SMALL, known))
+    assert unsure.tre95_mm > 1.2 * sure.tre95_mm
 
 
 def test_a_live_sources_failure_reaches_the_reader(shots):

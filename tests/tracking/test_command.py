@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,32 @@ def test_pictures_of_other_markers_say_which(page: Path, folder: str, name: str,
     assert result.exit_code == 1
     assert words in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_camera_file_without_a_size_serves_recordings_and_says_so(page: Path) -> None:
+    text = (page / "c.yml").read_text()
+    (page / "bare.yml").write_text(re.sub("image_(width|height):.*\n", "", text))
+    asked = ("--dictionary", "DICT_5X5_50", "--size-mm", 20, "--json")
+    bare, whole = (run(page / "upright", "--camera", page / name, *asked) for name in ("bare.yml", "c.yml"))
+    assert bare.exit_code == 0
+    assert lines(bare) == lines(whole)
+    assert "tells no picture size; taken as 600 x 140" in bare.stderr
+    assert "picture size" not in whole.stderr
+    save_camera(page / "off.yml", Pinhole(600, 140, 600, 600, 399.5, 69.5))
+    (page / "bare.yml").write_text(re.sub("image_(width|height):.*\n", "", (page / "off.yml").read_text()))
+    far = run(page / "upright", "--camera", page / "bare.yml", *asked)
+    assert far.exit_code == 1
+    assert "hardly 600 x 140" in far.stderr
+
+
+def test_a_mirrored_picture_is_named_in_its_own_line(page: Path) -> None:
+    cv2.imwrite(str(page / "upright" / "b.png"), cv2.imread(str(page / "mirrored" / "a.png")))
+    result = run(page / "upright", "--camera", page / "c.yml", "--dictionary", "DICT_5X5_50", "--size-mm", 20, "--json")
+    last = [line for line in lines(result) if line["frame"] == 1]
+    assert len(last) == 5
+    for line in last:
+        assert (line["status"], line["cause"]) == ("LOST", "too few markers")
+        assert "is the picture mirrored?" in line["reason"]
 
 
 def test_a_stray_marker_of_a_short_code_brings_the_better_dictionary(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_no_pose_is_false_and_none_is_repeated_silently(
         ("swap@5-7", "residual", ""),
         ("glare@5-7", "glare", "glare"),
         ("blur:40@5-7", None, "0 of 4"),
-        ("dark:0.005@5-7", "too few markers", "0 of 4"),
+        ("dark:0.005@5-7", "too few markers", "the whole picture is dark"),
         ("mirror@5-7", "too few markers", "0 of 4"),
     ],
 )

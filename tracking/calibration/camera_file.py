@@ -3,8 +3,8 @@
 OpenCV's keys: `image_width`, `image_height`, `camera_matrix`, `distortion_coefficients`, `avg_reprojection_error`.
 Ours: `distortion_model` (ROS's names: plumb_bob, rational_polynomial, equidistant; absent is one of the first two),
 `parameter_names` and `parameter_covariance` (px for fx fy cx cy), `readout_ns` (first to last row, 0 global),
-`light_response` (1x256: light for each grey level), `board`, `pictures`, `corners`, `predicted_error_mm` (95 %),
-`error_limit_mm`, `accepted` (0 or 1), `taken` (the pictures' date, where they say one).
+`board`, `pictures`, `corners`, `predicted_error_mm` (95 %), `error_limit_mm`, `accepted` (0 or 1), `taken` (the
+pictures' date, where they say one).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class WrongResolution(Fault):
     """A picture of another size than the camera was calibrated with."""
 
 
+OFF_MIDDLE = 0.1  # of the picture's size; real lenses' centres lie nearer its middle
 MODELS = {"plumb_bob": "brown", "rational_polynomial": "brown", "equidistant": "fisheye", "fisheye": "fisheye"}
 
 
@@ -43,7 +44,7 @@ class Calibrated:
     `names` are the parameters that were estimated (fx, fy, cx, cy, k1 …), `covariance` theirs; both are empty for a
     file of another program. `rms_px`, `predicted_mm` (95 % of the pose errors that the covariance foretells in the
     working volume) and `limit_mm` are None where unknown. `readout_ns`: first to last row; 0 is a global shutter or
-    not measured. `response` (256,): light, in grey levels, for each grey level of the picture; None is linear.
+    not measured. `size_assumed`: the file does not tell its pictures' size, so a wrong one goes unnoticed.
     """
 
     pinhole: Pinhole
@@ -51,7 +52,7 @@ class Calibrated:
     covariance: Array = field(default_factory=lambda: np.zeros((0, 0)))
     rms_px: float | None = None
     readout_ns: int = 0
-    response: Array | None = None
+    size_assumed: bool = False
     board: str = ""
     pictures: int = 0
     corners: int = 0
@@ -69,10 +70,6 @@ class Calibrated:
         if n and float(np.linalg.eigvalsh(covariance)[0]) < -1e-9 * float(np.abs(covariance).max()):
             raise BadCalibration("parameter_covariance has a negative variance")
         object.__setattr__(self, "covariance", readonly(covariance, (n, n), "covariance"))
-        if self.response is not None:
-            if np.shape(self.response) != (256,) or not (np.diff(self.response) > 0).all():
-                raise BadCalibration("light_response must be 256 rising numbers, the light for each grey level")
-            object.__setattr__(self, "response", readonly(self.response, (256,), "response"))
         if self.readout_ns < 0:
             raise BadCalibration(f"readout_ns is {self.readout_ns}; from the first to the last row it is 0 or more")
 
@@ -89,10 +86,11 @@ def load_camera(path: str | Path) -> Pinhole:
     return load_calibrated(path).pinhole
 
 
-def load_calibrated(path: str | Path) -> Calibrated:
+def load_calibrated(path: str | Path, size_px: tuple[int, int] | None = None) -> Calibrated:
     """Read a camera file, ours or another program's.
 
     4, 5 or 8 coefficients (further zeros are tolerated; tilted and thin-prism lenses are not known), 4 for a fisheye.
+    `size_px` (width, height) stands in where the file tells no size, if the lens' centre lies near its middle.
     Raises BadCalibration.
     """
     file = Path(path)
@@ -106,12 +104,7 @@ def load_calibrated(path: str | Path) -> Calibrated:
     if not opened:
         raise BadCalibration("not an OpenCV YAML, XML or JSON file; is it a calibration in another format?", path=file)
     try:
-        size = []
-        for key in ("image_width", "image_height"):
-            node = store.getNode(key)
-            if node.empty() or not (node.isInt() or node.isReal()):
-                raise BadCalibration(f"{key} is missing; add the calibration pictures' size in pixels", path=file)
-            size.append(int(node.real()))
+        told = _size(store)
         matrix = store.getNode("camera_matrix").mat()
         node = store.getNode("distortion_coefficients")
         distortion = np.zeros(0) if node.empty() else np.asarray(node.mat(), dtype=np.float64).ravel()
@@ -130,8 +123,9 @@ def load_calibrated(path: str | Path) -> Calibrated:
         )
     try:
         fx, fy, cx, cy = (float(matrix[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
+        size = told or _assumed(size_px, cx, cy)
         pinhole = Pinhole(size[0], size[1], fx, fy, cx, cy, _shortest(distortion, lens, file), lens)
-        return Calibrated(pinhole, **extra)
+        return Calibrated(pinhole, **extra, size_assumed=told is None)
     except (BadLens, BadCalibration) as fault:
         raise BadCalibration(fault.message, path=file) from None
 
@@ -161,8 +155,6 @@ def save_camera(path: str | Path, camera: Pinhole | Calibrated, *, rms_px: float
         store.write("parameter_covariance", np.array(made.covariance))
     if made.readout_ns:
         store.write("readout_ns", int(made.readout_ns))
-    if made.response is not None:
-        store.write("light_response", np.array(made.response).reshape(1, -1))
     for key, value in (("board", made.board), ("taken", made.taken)):
         if value:
             store.write(key, value)
@@ -188,6 +180,27 @@ def require_resolution(picture: NDArray[np.uint8], pinhole: Pinhole) -> None:
         )
 
 
+def _size(store: Any) -> tuple[int, int] | None:
+    """The pictures' size that the file tells; None where a key is missing."""
+    nodes = [store.getNode(key) for key in ("image_width", "image_height")]
+    if any(node.empty() or not (node.isInt() or node.isReal()) for node in nodes):
+        return None
+    return int(nodes[0].real()), int(nodes[1].real())
+
+
+def _assumed(size_px: tuple[int, int] | None, cx: float, cy: float) -> tuple[int, int]:
+    """The pictures' size for a file that tells none. Raises BadCalibration where the lens' centre is far from its middle."""
+    missing = "image_width or image_height is missing; add the calibration pictures' size in pixels"
+    if size_px is None:
+        raise BadCalibration(missing)
+    if any(abs(c / n - 0.5) > OFF_MIDDLE for c, n in zip((cx, cy), size_px, strict=True)):
+        raise BadCalibration(
+            f"{missing}; they were hardly {size_px[0]} x {size_px[1]} as these, for the lens' centre would be at "
+            f"{cx:.0f}, {cy:.0f}"
+        )
+    return size_px
+
+
 def _lens(store: Any, file: Path) -> Lens:
     node = store.getNode("distortion_model")
     if node.empty():
@@ -201,11 +214,9 @@ def _lens(store: Any, file: Path) -> Lens:
 def _extras(store: Any) -> dict[str, Any]:
     """What the file says beyond the lens; keys of `Calibrated`."""
     out: dict[str, Any] = {}
-    for key, name in (("parameter_covariance", "covariance"), ("light_response", "response")):
-        node = store.getNode(key)
-        if not node.empty():
-            values = np.asarray(node.mat(), dtype=np.float64)
-            out[name] = values if name == "covariance" else values.ravel()
+    node = store.getNode("parameter_covariance")
+    if not node.empty():
+        out["covariance"] = np.asarray(node.mat(), dtype=np.float64)
     for key in ("board", "taken"):
         node = store.getNode(key)
         if node.isString():

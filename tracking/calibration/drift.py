@@ -15,8 +15,7 @@ import numpy as np
 from spatial.rigid import Array
 from tracking.calibration.board_view import BoardView
 from tracking.calibration.camera_fit import CameraFit, evidence
-
-WORRY = 0.002  # focal lengths that scatter by less between pictures don't matter
+from tracking.pose.lens_watch import WORRY
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,6 +37,7 @@ REGION_SIDE_PX = 28.0  # a region is made smaller until its marker's sides are a
 FORGIVEN_SHARE = 0.5  # of the bits that tell two ids apart may be wrong where the id is expected
 HIDDEN_SD_PX = 30.0  # a side that was only predicted says next to nothing
 SEARCH_AGAIN, SEARCH_MISSING = 30, 4  # pictures between a live camera's whole searches, and while something is missing
+VARIES, VARIED = 8, 0.03  # a place in so many cells each way; mean change from one to the next, of the contrast
 Miss = Literal["glare", "blur", "dark", "hidden"]
 
 
@@ -368,5 +369,16 @@ def why_missing(luma: NDArray[np.uint8], expected: Expected) -> Miss:
     # motion smears one direction only: the one in which even the steepest edges are shallow
     dx, dy = cv2.Sobel(place, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(place, cv2.CV_32F, 0, 1, scale=0.125)
     slopes = [dx, dy, (dx + dy) * 0.7071, (dx - dy) * 0.7071]
-    shallow = min(float(np.percentile(np.abs(slope[inside > 0]), 98)) for slope in slopes)
-    return "blur" if shallow < 0.08 * (bright - dark) else "hidden"
+    # … though grey does change that way: along a single straight edge, of a hand or a sheet, it does not
+    small = cv2.resize(place, (VARIES, VARIES), interpolation=cv2.INTER_AREA).astype(np.float64)
+    steps = [
+        np.diff(small, axis=1),
+        np.diff(small, axis=0),
+        small[1:, 1:] - small[:-1, :-1],
+        small[1:, :-1] - small[:-1, 1:],
+    ]
+    for slope, step in zip(slopes, steps, strict=True):
+        shallow = float(np.percentile(np.abs(slope[inside > 0]), 98)) < 0.08 * (bright - dark)
+        if shallow and float(np.abs(step).mean()) > VARIED * (bright - dark):
+            return "blur"
+    return "hidden"

@@ -51,7 +51,8 @@ class Earlier:
 class Estimate:
     """A pose (rig_from_body) with its covariance; `systematic` is the part of it that no averaging takes away.
 
-    `kept` (n,): which of the markers agree; `problem`, `fit` and `errors_px` are theirs alone. `odds` against `second`,
+    `kept` (n,): which of the markers agree; `problem`, `fit` and `errors_px` are theirs alone. `claimed` is the problem
+    before anything was added for what the residuals show. `odds` against `second`,
     the other pose. `misfit_px`: how far corners are off beyond all that their detections claim; 0 where they aren't.
     """
 
@@ -64,6 +65,7 @@ class Estimate:
     second: UncertainRigid[Any, Any] | None
     fit: Fit
     problem: Problem
+    claimed: Problem
     misfit_px: float
 
     @property
@@ -82,6 +84,7 @@ def estimate(
     problem, fits, kept = minima(problem, earlier.pose if earlier else None, near)
     if not fits:
         return None
+    claimed = problem
     excess_px2 = _excess(problem, fits[0])
     misfit_px = math.sqrt(excess_px2) if excess_px2 > (MISFIT * _claimed_px(problem)) ** 2 else 0.0
     if excess_px2 > 0:
@@ -115,6 +118,7 @@ def estimate(
         second,
         fit,
         problem,
+        claimed,
         misfit_px if misfit_px > LEAST_MISFIT_PX else 0.0,
     )
 

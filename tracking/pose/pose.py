@@ -15,6 +15,7 @@ from tracking.bodies.body import Body, outward_normal
 from tracking.detection.markers import Detections
 from tracking.pose.estimate import MAX_RMS_PX, SURE_ODDS, Earlier, estimate
 from tracking.pose.lens import lens_vector, straighten
+from tracking.pose.lens_watch import lens_evidence
 from tracking.pose.minima import loosened
 from tracking.pose.motion import Motion
 from tracking.pose.sighting import Cause, Sighting
@@ -36,6 +37,7 @@ def track_body(
     readout_ns: int = 0,
     motion: Motion | None = None,
     lens_covariance: Array | None = None,
+    watch_lens: bool = False,
 ) -> Sighting[B]:
     """The pose of `body` at `t_ns`, the instant of the middle row, from the markers of one raw picture.
 
@@ -43,7 +45,7 @@ def track_body(
     `prior_odds` is the `ambiguity` of the sighting that it came from. It never moves the pose. With `readout_ns` (a
     rolling shutter) each corner is taken at its own row's time, with the body's `motion` (None: unknown) and what is
     not known of it in the covariance. `lens_covariance` (12, 12) of fx fy cx cy k1 k2 p1 p2 k3 k4 k5 k6 adds the
-    calibration's share; it is the sighting's `systematic`.
+    calibration's share; it is the sighting's `systematic`. `watch_lens` asks the picture what it says of the lens.
     """
     seen = detections.by_id()
     ids = [marker for marker in body.corners_mm if marker in seen]
@@ -97,6 +99,7 @@ def track_body(
         "ambiguous" if doubt else None,
         found.second,
         found.systematic,
+        lens_evidence(found, t_ns) if watch_lens and not doubt else None,
     )
 
 

@@ -59,6 +59,12 @@ class FolderSource(Closing):
         """The folder's path."""
         return str(self.path)
 
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of the first picture. Raises NoVideo when it can't be read."""
+        height, width = read_picture(self.entries[0].file).shape[:2]
+        return width, height
+
     def __iter__(self) -> Iterator[Frame]:
         """All pictures; raises NoVideo for one that can't be read or has another size than the first."""
         earlier: NDArray[np.uint8] | None = None

@@ -34,6 +34,11 @@ def losses(source: FrameSource) -> tuple[str, ...]:
     return (f"{source.name}: {source.counts}",) if isinstance(source, LiveSource) else ()
 
 
+def size_px(source: FrameSource) -> tuple[int, int] | None:
+    """Width and height of a recording's pictures; None for a source that goes on: its mode may change. Raises NoVideo."""
+    return source.size_px if isinstance(source, FolderSource | VideoSource) else None
+
+
 def open_source(spec: str) -> FrameSource:
     """Open a video file, a folder of pictures, `camera:N[,KEY=VALUE…]`, a URL, or `synthetic:KEY=VALUE,…`.
 

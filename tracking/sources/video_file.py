@@ -39,6 +39,12 @@ class VideoSource(Closing):
         """The file's path."""
         return str(self.path)
 
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of the pictures."""
+        stream = self._container.streams.video[0]
+        return stream.width, stream.height
+
     def __iter__(self) -> Iterator[Frame]:
         """All pictures once. Raises NoVideo when the file is damaged, ends early or holds no picture; SizeChanged."""
         stream = self._container.streams.video[0]
