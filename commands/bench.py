@@ -15,6 +15,7 @@ import typer
 
 from commands.console import command, emit, progress_bar, say, tell
 from spatial.faults import Fault, MissingPackage, Misuse
+from spatial.progress import Progress
 
 ROOMS = ("twin", "plan", "render", "rehearsal", "tracking", "guidance")
 CHECKOUT = Path(__file__).resolve().parent.parent  # the comparisons stand beside the tests, whose oracles they share
@@ -66,17 +67,20 @@ def bench(
     for room in chosen:
         if room not in ROOMS:
             room_jobs(room)
-    with _libraries_on_stderr(), progress_bar("bench") as progress:
-        found = []
+    found = []
+    with progress_bar("bench") as progress:
         for n, room in enumerate(chosen):
-            for job in room_jobs(room):
-                progress(f"{room}: {job.what}", n / len(chosen))
-                found.append(importlib.import_module("tests.bench.measure").measured(job))
-        here = machine()
+            jobs = room_jobs(room)
+            while result := _next(jobs, progress, n / len(chosen)):
+                found.append(result)
+                if not as_json:  # what a long run has found so far is there if it breaks off
+                    tell(*_table(result))
+                    sys.stdout.flush()
+    here = machine()
     if as_json:
         emit({"machine": here, "results": [result.to_json() for result in found]})
     else:
-        tell(*_table(found), "", _words(here))
+        tell("", _words(here))
     differing = [result.job.what for result in found if not result.judgement.agrees]
     for what in differing:
         say(str(Disagreement(f"{what}: ours and the peer's results differ, so there is no ratio")))
@@ -84,24 +88,30 @@ def bench(
         raise typer.Exit(Disagreement.exit_code)
 
 
-def _table(found: list[Any]) -> list[str]:
-    """Three lines a job: what, who took how long, how well both agree."""
-    lines = []
-    for result in found:
-        job = result.job
-        lines.append(f"{job.room}: {job.what}")
-        times = f"  ours  {_ms(result.ours_ms)}  {job.ours.who}"
-        if job.peer is None:
-            lines.append(f"{times}; no peer: {job.no_peer}")
-        else:
-            lines += [times, f"  peer  {_ms(result.peer_ms)}  {job.peer.who}"]
-        if result.ratio is not None:
-            low, high = result.ratio_range
-            verdict = "ours is faster" if low > 1 else "ours is slower" if high < 1 else "no clear difference"
-            lines.append(
-                f"  ratio {result.ratio:7.2f} x   {verdict} ({low:.2f} to {high:.2f} over {job.rounds} rounds)"
-            )
-        lines.append(f"  {'result' if result.judgement.agrees else 'DISAGREE'}  {result.judgement.words}")
+def _next(jobs: Iterator[Any], progress: Progress, share: float) -> Any | None:
+    """The result of the next job; None after the last."""
+    with _libraries_on_stderr():
+        job = next(jobs, None)
+        if job is None:
+            return None
+        progress(f"{job.room}: {job.what}", share)
+        return importlib.import_module("tests.bench.measure").measured(job)
+
+
+def _table(result: Any) -> list[str]:
+    """A job in some lines: what, who took how long, how well both agree."""
+    job = result.job
+    lines = [f"{job.room}: {job.what}"]
+    times = f"  ours  {_ms(result.ours_ms)}  {job.ours.who}"
+    if job.peer is None:
+        lines.append(f"{times}; no peer: {job.no_peer}")
+    else:
+        lines += [times, f"  peer  {_ms(result.peer_ms)}  {job.peer.who}"]
+    if result.ratio is not None:
+        low, high = result.ratio_range
+        verdict = "ours is faster" if low > 1 else "ours is slower" if high < 1 else "no clear difference"
+        lines.append(f"  ratio {result.ratio:7.2f} x   {verdict} ({low:.2f} to {high:.2f} over {job.rounds} rounds)")
+    lines.append(f"  {'result' if result.judgement.agrees else 'DISAGREE'}  {result.judgement.words}")
     return lines
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.calibrate_input import limited
-from commands.lens import lens
 from commands.console import command, emit, progress_bar, say, tell
+from commands.lens import lens
 from commands.markers import marker_ids
 from spatial.faults import Misuse
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.console import command, emit, progress_bar, tell
+from commands.console import command, emit, progress_bar, say, tell
+from commands.track_wire import until
 from spatial.faults import Misuse
 
 if TYPE_CHECKING:
+    from spatial.pinhole import Pinhole
     from tracking.calibration.board import Board
     from tracking.calibration.board_view import BoardView
     from tracking.calibration.stereo import RigCalibration
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 @command
 def stereo(
-    sources: Annotated[list[str], typer.Argument(help="A folder or video a camera, in the order of --cameras.")],
+    sources: Annotated[list[str], typer.Argument(help="A folder, video or live camera each, as --cameras are.")],
     cameras: Annotated[list[Path], typer.Option(help="Camera file; repeat, one a source.")],
     board: Annotated[str, typer.Option(help="charuco:7x5,30,22,DICT_5X5_100 or chessboard:9x6,25 (mm).")],
     out: Annotated[Path, typer.Option(help="Rig file to write (JSON).")],
@@ -27,6 +30,8 @@ def stereo(
     limit_mm: Annotated[float, typer.Option(help="What the predicted error between cameras (95 %) may be.")] = 0.3,
     working_mm: Annotated[float, typer.Option(help="… at this distance.")] = 600.0,
     sync_ms: Annotated[float, typer.Option(help="How late a camera may be behind the first.")] = 2.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Look so long at live cameras.")] = 60.0,
+    most: Annotated[int, typer.Option(min=6, help="… and take at most so many instants.")] = 30,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Measure where two or more cameras stand; refused when they are not synchronous, or too uncertain."""
@@ -45,12 +50,15 @@ def stereo(
     from tracking.calibration.pairing import pair_up
     from tracking.calibration.rig_file import save_rig
     from tracking.calibration.stereo import calibrate_rig
+    from tracking.sources.source import is_live
 
     plate = Board.parse(board)
     lenses = [load_calibrated(path) for path in cameras]
-    views = [_views(source, plate, lens.pinhole) for source, lens in zip(sources, lenses, strict=True)]
-    by_name = all(Path(source).is_dir() for source in sources)
-    shots = pair_up(views, by_name=by_name)
+    if any(map(is_live, sources)):
+        shots = _live(sources, plate, [lens.pinhole for lens in lenses], seconds, most)
+    else:
+        views = [_views(source, plate, lens.pinhole) for source, lens in zip(sources, lenses, strict=True)]
+        shots = pair_up(views, by_name=all(Path(source).is_dir() for source in sources))
     done = calibrate_rig(shots, lenses, plate, limit_mm=limit_mm, sync_ms=sync_ms, working_mm=working_mm)
     evidence = _evidence(done, plate, limit_mm, working_mm)
     value = save_rig(out, names, list(cameras), done.rig_from_camera, evidence)
@@ -66,6 +74,25 @@ def _names(cameras: list[Path]) -> list[str]:
     return stems if len(set(stems)) == len(stems) else [path.resolve().parent.name for path in cameras]
 
 
+def _live(
+    sources: list[str], board: Board, lenses: list[Pinhole], seconds: float, most: int
+) -> list[dict[int, BoardView]]:
+    """Instants from live cameras, told in words what to do. Raises WrongResolution, CameraSilent."""
+    from tracking.calibration.collect import collect_rig
+    from tracking.calibration.pairing import NEAR_NS
+    from tracking.sources.source import is_live, notes, open_source
+    from tracking.sources.together import together
+
+    if not all(map(is_live, sources)):
+        raise Misuse("live cameras and recordings can't be put together; give one kind")
+    say(f"looking for {seconds:g} s: move the board about where the pictures overlap, and hold it still each time")
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_source(source)) for source in sources]
+        say(*(note for pictures in opened for note in notes(pictures)))
+        instants = until(together(opened, NEAR_NS), seconds)
+        return collect_rig(instants, board, lenses, most=most, told=say)
+
+
 def _views(source: str, board: Board, pinhole: Any) -> list[BoardView]:
     """All views of the board in one camera's pictures. Raises WrongResolution, TooFewPictures."""
     from tracking.calibration.board_view import BoardView, find_board
@@ -74,7 +101,7 @@ def _views(source: str, board: Board, pinhole: Any) -> list[BoardView]:
     from tracking.sources.source import open_source
 
     if not Path(source).exists():
-        raise Misuse(f"{source}: a folder of pictures or a video is needed; record the cameras together first")
+        raise Misuse(f"{source}: a no such folder or video; live cameras are camera:0, camera:1")
     found: list[BoardView] = []
     reason, count = "", 0
     with open_source(source) as opened, progress_bar(f"Pictures of {Path(source).name}") as progress:

@@ -97,7 +97,7 @@ def progress_bar(title: str) -> Iterator[Progress]:
         return
     with Bar(
         TextColumn("[bold]{task.description}"), BarColumn(), TextColumn("{task.fields[what]}"), TimeElapsedColumn(),
-        console=console, transient=True,
+        console=console, transient=True, redirect_stdout=sys.stdout.isatty(),  # else results would end on stderr
     ) as bar:  # fmt: skip
         task = bar.add_task(title, total=1.0, what="")
         yield lambda what, fraction: bar.update(task, completed=fraction, what=what)

@@ -25,8 +25,8 @@ def lens(pictures: FrameSource, camera: Path | None) -> Calibrated:
         known = load_calibrated(camera, size_px(pictures))
         if known.size_assumed:
             say(
-                f"{camera}: tells no picture size; taken as {known.pinhole.width_px} x {known.pinhole.height_px}, as these "
-                "are. If the calibration's were others, every pose is wrong: add image_width and image_height"
+                f"{camera}: tells no picture size; taken as {known.pinhole.width_px} x {known.pinhole.height_px}, "
+                "as these are. If the calibration's were others, every pose is wrong: add image_width and image_height"
             )
         return known
     own = getattr(pictures, "pinhole", None)

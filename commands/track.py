@@ -2,112 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.console import command, emit, say, tell
+from commands.console import command, say
 from commands.lens import lens
-from commands.track_wire import Send, follow, nothing, sending, until
-from spatial.faults import Fault, Misuse
+from commands.track_lines import NoMarkers, Output, Summary, folder, writer
+from commands.track_wire import follow, sending, until
+from spatial.faults import Misuse
 
 if TYPE_CHECKING:
     from tracking.diamonds import DiamondTracker
     from tracking.frame import Frame, FrameSource, Stopped
-    from tracking.history.history import PoseHistory
-    from tracking.history.timed import TimedPose
-    from tracking.pose.sighting import Sighting
     from tracking.tracker import Tracker
 
 app = typer.Typer(add_completion=False)
 ASKED_ABOUT, FEW = 3, 2  # so many pictures with so few markers are asked what else they show
-
-
-class NoMarkers(Fault):
-    """Not one picture shows a marker that was asked for."""
-
-
-def line(index: int | None, sighting: Sighting[Any], timed: TimedPose[Any]) -> dict[str, Any]:
-    """One line of `--json`; a lost body has no pose, and says why. `filtered` is the history's pose at that instant.
-
-    `index` is None where the camera gave no picture.
-    """
-    found = sighting.camera_from_body
-    known = timed.uncertain
-    return {
-        "frame": index,
-        "t_ns": sighting.t_ns,
-        "body": sighting.body,
-        "status": sighting.status,
-        "how": timed.how,
-        "cause": sighting.cause or timed.cause,
-        "reason": sighting.reason or timed.reason,
-        "camera_from_body": found.pose.to_json() if found else None,
-        "covariance": found.covariance.tolist() if found else None,
-        "rms_px": sighting.rms_px if sighting.rms_px is not None and math.isfinite(sighting.rms_px) else None,
-        "corners_px": {str(marker): corners.tolist() for marker, corners in sighting.corners_px.items()},
-        "ambiguity": sighting.ambiguity if math.isfinite(sighting.ambiguity) else None,
-        "filtered": None
-        if known is None
-        else {"camera_from_body": known.pose.to_json(), "covariance": known.covariance.tolist()},
-        "age_ms": timed.age_ns / 1e6,
-    }
-
-
-def words(index: int | None, sighting: Sighting[Any]) -> str:
-    """The same for a person."""
-    frame = "-" if index is None else str(index)
-    found = sighting.camera_from_body
-    if found is None:
-        return f"{frame:>5s}  {sighting.body:16s} LOST     {sighting.reason}"
-    x, y, z = found.pose.translation_mm
-    sd_mm = math.sqrt(float(found.covariance[5, 5]))
-    doubt = f"; {sighting.reason}" if sighting.reason else ""
-    by = "" if sighting.rms_px is None else f"  {len(sighting.corners_px)} markers, {sighting.rms_px:.2f} px"
-    return (
-        f"{frame:>5s}  {sighting.body:16s} TRACKED  x {x:8.2f}  y {y:8.2f}  z {z:8.2f} mm (sd {sd_mm:.2f}){by}{doubt}"
-    )
-
-
-@dataclass
-class Summary:
-    """What became of each body's pictures: how often it was tracked, and how often lost for which cause."""
-
-    pictures: int = 0
-    stops: int = 0
-    stopped: bool = False
-    markers: int = 0
-    tracked: Counter[str] = field(default_factory=Counter)
-    lost: dict[str, Counter[str]] = field(default_factory=dict)
-
-    def add(self, sighting: Sighting[Any]) -> None:
-        """Count one."""
-        self.markers += len(sighting.corners_px)
-        causes = self.lost.setdefault(sighting.body, Counter())
-        if sighting.status == "TRACKED":
-            self.tracked[sighting.body] += 1
-        else:
-            causes[sighting.cause or "residual"] += 1
-
-    def lines(self) -> list[str]:
-        """A line a body; a single marker is counted from the picture on in which it was first seen."""
-        out = []
-        for body, causes in self.lost.items():
-            total = self.tracked[body] + causes.total()
-            why = ", ".join(f"{n} {cause}" for cause, n in causes.most_common())
-            out.append(
-                f"{body}: tracked in {self.tracked[body]} of {total} pictures" + (f"; lost: {why}" if why else "")
-            )
-        if self.stops:
-            out.append(f"the camera stopped {self.stops} times")
-        return out
 
 
 @app.command()
@@ -130,6 +45,9 @@ def track(
     diamond_mm: Annotated[
         float | None, typer.Option(help="… or the squares' edge of ChArUco diamonds of them.")
     ] = None,
+    sync_ms: Annotated[
+        float, typer.Option(help="How far apart the pictures of a rig's cameras may be; motion makes up for it.")
+    ] = 8.0,
     every: Annotated[int, typer.Option(min=1, help="Use every N-th picture only.")] = 1,
     overlay: Annotated[Path | None, typer.Option(help="Folder for the pictures with what was found drawn in.")] = None,
     out: Annotated[Path | None, typer.Option(help="File for the JSON lines, beside or instead of --json.")] = None,
@@ -147,13 +65,19 @@ def track(
     if smooth and (rig is not None or sources[0].startswith("igtl://")):
         raise Misuse("--smooth is for the pictures of one camera")
     if rig is not None:
-        if camera or dictionary or overlay or igtl is not None or seconds is not None or not bodies:
-            raise Misuse("a rig brings its cameras' files; give SOURCE… --rig FILE --bodies FILE with --out, --json")
+        if camera or dictionary or not bodies:
+            raise Misuse("a rig brings its cameras' files; give SOURCE… --rig FILE --bodies FILE")
+        if not sync_ms > 0:
+            raise Misuse(f"--sync-ms {sync_ms:g}: it must be above zero")
         from commands.track_rig import track_together
         from tracking.bodies.body import load
+        from tracking.sources.source import is_live
 
-        with _writer(out) as sink:
-            track_together(sources, rig, [load(path) for path in bodies], sink, as_json, every)
+        loaded = [load(path) for path in bodies]
+        paced = not any(map(is_live, sources))
+        with writer(out) as sink, sending(igtl, igtl_host, [body.name for body in loaded], paced=paced) as send:
+            output = Output(as_json, sink, folder(overlay), send)
+            track_together(sources, rig, loaded, output, every, seconds, sync_ms)
         return
     if len(sources) > 1:
         raise Misuse(f"{len(sources)} sources; several cameras need --rig FILE, written by `calibrate stereo`")
@@ -163,8 +87,8 @@ def track(
             raise Misuse(
                 "a tracker on the wire knows its own bodies; give igtl://HOST:PORT with --out, --json, --seconds"
             )
-        with _writer(out) as sink:
-            follow(source, seconds, _Output(as_json, sink, None).put)
+        with writer(out) as sink:
+            follow(source, seconds, Output(as_json, sink, None).put)
         return
     own = source.startswith("synthetic:") and not bodies and dictionary is None  # it shows what it stands for
     if bool(bodies) == (dictionary is not None) and not own:
@@ -200,51 +124,15 @@ def track(
         else:
             tracker = Tracker(known, loaded, live=live)
         names = [body.name for body in loaded]
-        with tracker, _writer(out) as sink, sending(igtl, igtl_host, names, paced=not live) as send:
-            output = _Output(as_json, sink, _folder(overlay), send, Limits().lag if smooth else 0)
+        with tracker, writer(out) as sink, sending(igtl, igtl_host, names, paced=not live) as send:
+            output = Output(as_json, sink, folder(overlay), send, Limits().lag if smooth else 0)
             _follow(pictures, tracker, output, every, dictionary, seconds)
-
-
-@dataclass(frozen=True)
-class _Output:
-    as_json: bool
-    sink: TextIO | None
-    overlay: Path | None
-    send: Send = nothing
-    behind: int = 0
-    waiting: dict[str, deque[tuple[int | None, Sighting[Any], PoseHistory[Any]]]] = field(default_factory=dict)
-
-    def put_later(self, index: int | None, sighting: Sighting[Any], history: PoseHistory[Any]) -> None:
-        """With the pose that the history gives once it has seen `behind` pictures more."""
-        queue = self.waiting.setdefault(sighting.body, deque())
-        queue.append((index, sighting, history))
-        if len(queue) > self.behind:
-            self._put_first(queue)
-
-    def flush(self) -> None:
-        """What still waits, in the order of its instants."""
-        while queues := [queue for queue in self.waiting.values() if queue]:
-            self._put_first(min(queues, key=lambda queue: queue[0][1].t_ns))
-
-    def _put_first(self, queue: deque[tuple[int | None, Sighting[Any], PoseHistory[Any]]]) -> None:
-        index, sighting, history = queue.popleft()
-        self.put(index, sighting, history.at(sighting.t_ns))
-
-    def put(self, index: int | None, sighting: Sighting[Any], timed: TimedPose[Any]) -> None:
-        if self.as_json or self.sink is not None:
-            value = line(index, sighting, timed)
-            if self.sink is not None:
-                self.sink.write(json.dumps(value, allow_nan=False) + "\n")
-            if self.as_json:
-                emit(value)
-        if not self.as_json:
-            tell(words(index, sighting))
 
 
 def _follow(
     pictures: FrameSource,
     tracker: Tracker | DiamondTracker,
-    output: _Output,
+    output: Output,
     every: int,
     dictionary: str | None,
     seconds: float | None,
@@ -277,7 +165,7 @@ def _follow(
 def _one(
     event: Frame | Stopped,
     tracker: Tracker | DiamondTracker,
-    output: _Output,
+    output: Output,
     every: int,
     summary: Summary,
     puzzles: _Puzzles,
@@ -341,22 +229,6 @@ class _Puzzles:
     @property
     def advice(self) -> str | None:
         return self.words.most_common(1)[0][0] if self.words else None
-
-
-def _folder(path: Path | None) -> Path | None:
-    if path is not None:
-        path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-@contextmanager
-def _writer(path: Path | None) -> Iterator[TextIO | None]:
-    if path is None:
-        yield None
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as sink:
-        yield sink
 
 
 def _nothing(pictures: int, puzzles: _Puzzles, name: str, strays: int) -> NoMarkers:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-from commands.console import emit, say, tell
+from commands.console import say
+from commands.track_lines import NoMarkers, Output, Summary
+from commands.track_wire import until
 from spatial.faults import Misuse
 
 if TYPE_CHECKING:
     from tracking.bodies.body import Body
     from tracking.pose.rig import RigSighting
-
-SYNC_NS = 8_000_000  # half a frame at sixty a second
+    from tracking.rig_tracker import RigTracker
+    from tracking.sources.together import Instant
 
 
 def shares(found: RigSighting[Any]) -> dict[str, Any]:
@@ -31,48 +32,73 @@ def shares(found: RigSighting[Any]) -> dict[str, Any]:
 
 
 def track_together(
-    sources: list[str], rig: Path, bodies: list[Body[Any]], sink: TextIO | None, as_json: bool, every: int
-) -> None:
-    """Follow the bodies to the end of the shortest source; then say what became of each. Raises Misuse, BadRig."""
-    from commands.track import NoMarkers, line, words
+    sources: list[str], rig: Path, bodies: list[Body[Any]], output: Output, every: int, seconds: float | None,
+    sync_ms: float,
+) -> None:  # fmt: skip
+    """Follow the bodies to the end, the limit or Ctrl-C; then say what became of each. Raises Misuse, BadRig."""
     from tracking.calibration.rig_file import load_rig
-    from tracking.rig_tracker import RigTracker, together
-    from tracking.sources.source import open_source
+    from tracking.frame import Stopped
+    from tracking.rig_tracker import RigTracker
+    from tracking.sources.source import losses, notes, open_source
+    from tracking.sources.together import together
 
     cameras = load_rig(rig)
     if len(sources) != len(cameras):
         names = ", ".join(camera.name for camera in cameras)
         raise Misuse(f"{len(sources)} sources for the rig's {len(cameras)} cameras; give one each, in order: {names}")
-    tracked: Counter[str] = Counter()
-    quarrels: Counter[str] = Counter()
-    pictures = markers = 0
+    summary, quarrels, absent = Summary(), Counter[str](), Counter[str]()
     with ExitStack() as stack:
         opened = [stack.enter_context(open_source(source)) for source in sources]
+        say(*(note for pictures in opened for note in notes(pictures)))
         tracker = stack.enter_context(RigTracker(cameras, bodies))
-        for frames in together(opened, SYNC_NS):
-            if frames[0].index % every:
-                continue
-            pictures += 1
-            for found in tracker.see(frames):
-                sighting = found.sighting
-                tracked[sighting.body] += sighting.status == "TRACKED"
-                quarrels.update(found.disagreeing)
-                markers += len(sighting.corners_px)
-                if as_json or sink is not None:
-                    timed = tracker.histories[sighting.body].at(sighting.t_ns)
-                    value = {**line(frames[0].index, sighting, timed), "cameras": shares(found)}
-                    if sink is not None:
-                        sink.write(json.dumps(value, allow_nan=False) + "\n")
-                    if as_json:
-                        emit(value)
-                if not as_json:
-                    tell(words(frames[0].index, sighting))
-    if not pictures:
+        try:
+            for instant in until(together(opened, round(sync_ms * 1e6)), seconds):
+                if isinstance(instant, Stopped):
+                    _stopped(tracker, instant, output, summary)
+                    continue
+                absent.update(c.name for c, frame in zip(cameras, instant, strict=True) if frame is None)
+                _one(tracker, instant, output, every, summary, quarrels)
+        finally:
+            say(*(words for pictures in opened for words in losses(pictures)))
+            say(*summary.lines())
+            say(*(f"{name} contradicted the other cameras {count} times" for name, count in quarrels.items()))
+            say(*(f"{name} gave no picture in {count} instants" for name, count in absent.items()))
+    if not summary.pictures:
         raise Misuse(
-            f"no pictures within {SYNC_NS / 1e6:g} ms of one another; were the cameras recorded together?",
+            f"no pictures within {sync_ms:g} ms of one another (--sync-ms); were the cameras recorded together?"
         )
-    if not markers:
+    if not summary.markers:
         dictionaries = ", ".join(sorted({body.dictionary for body in bodies}))
-        raise NoMarkers(f"none of {pictures} instants shows a marker of {dictionaries} to any camera")
-    say(*(f"{body.name}: tracked in {tracked[body.name]} of {pictures} instants" for body in bodies))
-    say(*(f"{name} contradicted the other cameras {count} times" for name, count in quarrels.items()))
+        raise NoMarkers(f"none of {summary.pictures} instants shows a marker of {dictionaries} to any camera")
+
+
+def _stopped(tracker: RigTracker, event: Any, output: Output, summary: Summary) -> None:
+    lost = tracker.stopped(event)
+    output.send(lost)
+    if not summary.stopped:  # said once, not four times a second
+        summary.stops += 1
+        for sighting in lost:
+            output.put(None, sighting, tracker.histories[sighting.body].at(sighting.t_ns))
+    summary.stopped = True
+
+
+def _one(
+    tracker: RigTracker, instant: Instant, output: Output, every: int, summary: Summary, quarrels: Counter[str]
+) -> None:
+    summary.stopped = False
+    index = next(frame.index for frame in instant if frame is not None)
+    if index % every:
+        return
+    found = tracker.see(instant)
+    output.send([one.sighting for one in found])
+    summary.pictures += 1
+    for one in found:
+        summary.add(one.sighting)
+        quarrels.update(one.disagreeing)
+        timed = tracker.histories[one.sighting.body].at(one.sighting.t_ns)
+        output.put(index, one.sighting, timed, {"cameras": shares(one)})
+    if output.overlay is not None:
+        from tracking.drawn import write_picture
+
+        for name, picture in tracker.drawn(instant, found).items():
+            write_picture(output.overlay / f"{index:06d}-{Path(name).name}.png", picture)

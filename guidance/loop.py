@@ -84,9 +84,9 @@ def guide(
     """Follow a source to its end: each frame is tracked, answered for its own instant and, if `draw`, drawn off-screen.
 
     `clock` is given for a live source: monotonic ns, as its stamps are. Then a picture is judged by its age when it is
-    shown, and judged again when the next one does not come or the camera has stopped. The overlay lies on the undistorted frame. Raises
-    WrongResolution when the pictures are not the calibrated size. `also` gives what another tracker has seen since it
-    was asked last, in this camera's axes and by this clock.
+    shown, and judged again when the next one does not come or the camera has stopped. The overlay lies on the
+    undistorted frame. Raises WrongResolution when the pictures are not the calibrated size. `also` gives what another
+    tracker has seen since it was asked last, in this camera's axes and by this clock.
     """
     bodies: list[Body[Any]] = [state.reference, *([state.instrument] if state.instrument else [])]
     tracker = Tracker(camera, bodies, live=clock is not None)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from spatial.faults import Misuse
 from spatial.rigid import UncertainRigid
@@ -13,10 +17,12 @@ from tracking.calibration.camera_file import require_resolution
 from tracking.calibration.rig_file import RigCamera
 from tracking.detection.finder import Finder
 from tracking.detection.markers import Detections
-from tracking.frame import Frame
+from tracking.drawn import drawn
+from tracking.frame import Frame, Stopped
 from tracking.history.history import Limits, PoseHistory
 from tracking.pose.lens import lens_covariance
 from tracking.pose.rig import RigSighting, View, track_rig
+from tracking.pose.sighting import Sighting
 from tracking.tracker import SEARCH_EACH, Tracker, places
 
 
@@ -72,17 +78,48 @@ class RigTracker:
                 for camera, frame, look, lens in zip(self.cameras, frames, looks, self._lenses, strict=True)
                 if frame is not None
             ]
+            readout_ns = max((abs(view.readout_ns) for view in views), default=0)
             found = track_rig(
                 views,
                 body,
                 t_ns=t_ns,
                 prior=priors[body.name],
                 prior_odds=history.odds,
-                motion=history.motion_at(t_ns),
+                motion=history.motion_at(t_ns, readout_ns),
             )
+            exposure_ns = max(frame.exposure_ns for frame in frames if frame is not None)
+            if found.sighting.camera_from_body is not None and (readout_ns or exposure_ns):
+                found = replace(found, sighting=_shaken(found.sighting, history, readout_ns, exposure_ns))
             history.add(found.sighting)
             out.append(found)
         return tuple(out)
+
+    def drawn(self, frames: Sequence[Frame | None], found: Sequence[RigSighting[Any]]) -> dict[str, NDArray[np.uint8]]:
+        """Each camera's picture, RGB by its name, with what it saw and where the rig puts the bodies."""
+        out = {}
+        for camera, frame in zip(self.cameras, frames, strict=True):
+            if frame is None:
+                continue
+            away = camera.rig_from_camera.inverse()
+            own = [
+                replace(
+                    one.sighting,
+                    corners_px=one.shares[camera.name].corners_px if camera.name in one.shares else {},
+                    camera_from_body=one.sighting.camera_from_body and away @ one.sighting.camera_from_body,
+                )
+                for one in found
+            ]
+            out[camera.name] = drawn(frame.picture, own, self.bodies, camera.calibrated.pinhole)
+        return out
+
+    def stopped(self, event: Stopped) -> tuple[Sighting[Any], ...]:
+        """No camera gives pictures: from now on every body is LOST, until the next instant."""
+        for history in self._histories.values():
+            history.camera_stopped(event.t_ns, event.reason)
+        return tuple(
+            Sighting[Any](body.name, event.t_ns, "LOST", event.reason, None, None, cause="camera stopped")
+            for body in self.bodies
+        )
 
     def close(self) -> None:
         """Let go of the searches; may be called twice."""
@@ -117,18 +154,9 @@ class RigTracker:
         return self._finders[number].look(frame.picture, expected, complete=complete)
 
 
-def together(sources: Sequence[Iterable[Frame]], within_ns: int) -> Iterator[tuple[Frame, ...]]:
-    """Pictures of several cameras that were taken within so long of one another; others are passed over."""
-    streams = [iter(source) for source in sources]
-    try:
-        now = [next(stream) for stream in streams]
-        while True:
-            newest = max(frame.t_ns for frame in now)
-            late = [k for k, frame in enumerate(now) if newest - frame.t_ns > within_ns]
-            if not late:
-                yield tuple(now)
-                late = list(range(len(now)))
-            for k in late:
-                now[k] = next(streams[k])
-    except StopIteration:
-        return
+def _shaken(sighting: Sighting[Any], history: PoseHistory[Any], readout_ns: int, exposure_ns: int) -> Sighting[Any]:
+    """With what a body that speeds up adds to the covariance while the slowest camera is exposed and read out."""
+    found = sighting.camera_from_body
+    assert found is not None
+    shake = history.shake_at(sighting.t_ns, ((readout_ns * 1e-9) ** 2 + (exposure_ns * 1e-9) ** 2) / 12)
+    return replace(sighting, camera_from_body=UncertainRigid(found.pose, found.covariance + shake))

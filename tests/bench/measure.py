@@ -26,6 +26,11 @@ class Judgement:
     words: str
     figures: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Plain numbers, whatever NumPy made of them: they go to JSON."""
+        object.__setattr__(self, "agrees", bool(self.agrees))
+        object.__setattr__(self, "figures", {name: float(value) for name, value in self.figures.items()})
+
 
 @dataclass(frozen=True)
 class Side:
@@ -71,7 +76,7 @@ class Result:
             "ratio": self.ratio,
             "ratio_range": None if self.ratio_range is None else list(self.ratio_range),
             "agreement": {"agrees": self.judgement.agrees, "words": self.judgement.words},
-            "figures": self.judgement.figures,
+            "figures": {k: v if math.isfinite(v) else None for k, v in self.judgement.figures.items()},
             "rounds": self.job.rounds,
         }
 

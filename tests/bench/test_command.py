@@ -5,6 +5,7 @@ import json
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -50,6 +51,21 @@ def test_json_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (alone["peer"], alone["ratio"], alone["no_peer"]) == (None, None, "none rests")
     assert pair["peer"]["who"] == "sleeper"
     assert pair["agreement"] == {"agrees": True, "words": "both rested"}
+
+
+def test_what_numpy_made_of_a_judgement_is_plain_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = {"sd": np.float32(0.5), "none": float("nan")}
+    odd = Job("plan", "rest", sleeping(25.0), None, lambda a, b: Judgement(np.bool_(True), "", figures), 1, "none")
+    (result,) = json.loads(run(monkeypatch, [odd], "plan", "--json").stdout)["results"]
+    assert result["agreement"]["agrees"] is True
+    assert result["figures"] == {"sd": 0.5, "none": None}
+
+
+def test_what_was_found_is_there_when_a_job_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Job("plan", "broken", Side("us", lambda: 1 / 0), None, lambda a, b: Judgement(True, ""), 1, "none")
+    done = run(monkeypatch, [job(reason="none rests"), broken], "plan")
+    assert done.exit_code != 0
+    assert "plan: rest" in done.stdout
 
 
 def test_a_disagreement_is_said_and_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:

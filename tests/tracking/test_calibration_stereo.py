@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from tracking.calibration.camera_file import Calibrated, save_camera
 from tracking.calibration.pairing import NotTogether, pair_up
 from tracking.calibration.rig_file import BadRig, load_rig
 from tracking.calibration.stereo import PoorRig, RigCalibration, TooFewShots, calibrate_rig
+from tracking.sources.closing import CameraSilent
+from tracking.sources.live import LiveSource, Shutter
 from tracking.synthetic.board_plate import photograph
 
 RIGHT = replace(WEBCAM, fx_px=1010.0, fy_px=1012.0, cx_px=630.0)
@@ -174,3 +177,70 @@ def test_the_command_from_two_folders_to_a_rig(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text('{"cameras": [{"name": "a"}]}')
     with pytest.raises(BadRig, match="camera 1 lacks"):
         load_rig(tmp_path / "bad.json")
+
+
+class Watched:
+    """A live camera before a board that somebody holds still for three pictures, in one place after another."""
+
+    clock_steps = 0
+
+    def __init__(self, pictures: list[np.ndarray], begun_ns: int) -> None:
+        self.left = [(k, picture) for k, picture in enumerate(p for p in pictures for _ in range(3))]
+        self.begun_ns = begun_ns
+
+    def read(self) -> Shutter | None:
+        if not self.left:
+            return None
+        k, picture = self.left.pop(0)
+        stamp_ns = self.begun_ns + k * 70_000_000
+        time.sleep(max(0.0, (stamp_ns - time.monotonic_ns()) * 1e-9))
+        noisy = picture.copy()
+        noisy[0, k] ^= 1  # a sensor never gives the same picture twice
+        return Shutter(stamp_ns, noisy)
+
+    def close(self) -> None:
+        return None
+
+
+def test_the_command_from_two_live_cameras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = [Pinhole(640, 480, 560.0, 562.0, 322.0, 236.0), Pinhole(640, 480, 570.0, 571.0, 315.0, 241.0)]
+    board = Board.parse("charuco:7x5,30,22,DICT_5X5_100")
+    rng = np.random.default_rng(3)
+    held = []
+    for _ in range(14):
+        R = rotation_exp(rng.uniform(-0.6, 0.6, 3))
+        t = rng.uniform((-50, -35, 420), (50, 35, 560))
+        held.append(Rigid(R, t - R @ board.points_mm.mean(axis=0)))
+    pictures = [
+        [photograph(board, lens, place @ pose, seed=k) for k, pose in enumerate(held)]
+        for lens, place in zip(small, (Rigid.identity(), CAMERA_FROM_RIG), strict=True)
+    ]
+    begun_ns = time.monotonic_ns() + 1_000_000_000
+
+    def opened(spec: str) -> LiveSource:
+        devices = [Watched(pictures[int(spec[-1])], begun_ns)]
+
+        def connect() -> Watched:
+            if not devices:
+                raise CameraSilent("gone")
+            return devices.pop()
+
+        return LiveSource(spec, connect, give_up_s=0.0)
+
+    monkeypatch.setattr("tracking.sources.source.open_source", opened)
+    for c, lens in enumerate(small):
+        save_camera(tmp_path / f"cam{c}.yml", lens)
+    arguments = [
+        "calibrate", "stereo", "camera:0", "camera:1", "--board", str(board), "--cameras", str(tmp_path / "cam0.yml"),
+        "--cameras", str(tmp_path / "cam1.yml"), "--out", str(tmp_path / "rig.json"), "--json", "--most", "8",
+    ]  # fmt: skip
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["shots"] == 8
+    assert "taken (8), seen by 2 cameras" in done.stderr
+    _, second = load_rig(tmp_path / "rig.json")
+    off = CAMERA_FROM_RIG.inverse().translation_mm - second.rig_from_camera.pose.translation_mm
+    assert np.linalg.norm(off) < 0.4
+    mixed = CliRunner().invoke(app, [*arguments[:3], str(tmp_path), *arguments[4:]])
+    assert mixed.exit_code == 2
+    assert "one kind" in mixed.stderr

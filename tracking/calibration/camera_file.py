@@ -189,7 +189,7 @@ def _size(store: Any) -> tuple[int, int] | None:
 
 
 def _assumed(size_px: tuple[int, int] | None, cx: float, cy: float) -> tuple[int, int]:
-    """The pictures' size for a file that tells none. Raises BadCalibration where the lens' centre is far from its middle."""
+    """The pictures' size for a file that tells none. Raises BadCalibration where the lens' centre is far off."""
     missing = "image_width or image_height is missing; add the calibration pictures' size in pixels"
     if size_px is None:
         raise BadCalibration(missing)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spatial.pinhole import Pinhole
 from tracking.calibration.board import Board
 from tracking.calibration.board_view import BoardView, NoBoard, find_board
-from tracking.frame import Frame, FrameSource
+from tracking.calibration.camera_file import require_resolution
+from tracking.frame import Frame, FrameSource, Stopped
 from tracking.sources.folder import FolderSource
 
 STILL_SHARE = 0.03  # of the picture's width a second: a rolling shutter of 20 ms then bends the board by 0.06 %
@@ -106,6 +108,54 @@ def collect(
         if (watch is not None and watch(frame, offer, picker)) or picker.full:
             break
     return Collected(tuple(picker.kept), tuple(picker.samples), picker.looked_at, picker.turned_down)
+
+
+def collect_rig(
+    instants: Iterable[Sequence[Frame | None] | Stopped],
+    board: Board,
+    lenses: Sequence[Pinhole],
+    *,
+    most: int = MOST,
+    told: Callable[[str], None] | None = None,
+) -> list[dict[int, BoardView]]:
+    """From live cameras: instants at which the board is still and new to the first camera and seen by another.
+
+    Views by the camera's number. Raises WrongResolution.
+    """
+    picker, shots = Picker(board, most), list[dict[int, BoardView]]()
+    last = ""
+    for instant in instants:
+        words = None
+        if isinstance(instant, Stopped):
+            words = instant.reason
+        elif (first := instant[0]) is not None and (offer := picker.offer(first)) is not None:
+            words = offer.words
+            if offer.taken:
+                views = _views(instant, board, lenses)
+                if len(views) > 1:
+                    shots.append(views)
+                    words = f"taken ({len(shots)}), seen by {len(views)} cameras"
+                else:
+                    picker.kept.pop()  # it would keep a better instant from being new
+                    words = "seen by one camera alone: hold the board where the pictures overlap"
+        if told is not None and words is not None and words != last:
+            told(words)
+        last = words or last
+        if len(shots) >= most:
+            break
+    return shots
+
+
+def _views(instant: Sequence[Frame | None], board: Board, lenses: Sequence[Pinhole]) -> dict[int, BoardView]:
+    """What each camera sees of the board."""
+    out = {}
+    for camera, (frame, pinhole) in enumerate(zip(instant, lenses, strict=True)):
+        if frame is not None:
+            require_resolution(frame.picture, pinhole)
+            view = find_board(frame.picture, board, name=f"picture {frame.index}", t_ns=frame.t_ns, pinhole=pinhole)
+            if isinstance(view, BoardView):
+                out[camera] = view
+    return out
 
 
 def _folder(source: FolderSource, board: Board, progress: Callable[[str, float], None] | None) -> Collected:

@@ -30,7 +30,7 @@ CENTRE_PX = 20.0  # how far a lens' centre may have moved, sd
 
 @dataclass(frozen=True, eq=False)
 class LensEvidence:
-    """What one view says of (relative focal length, cx, cy): information (3, 3) and pull (3,); `view` names the side."""
+    """What a view says of (relative focal length, cx, cy): information (3, 3), pull (3,); `view` names the side."""
 
     t_ns: int
     view: tuple[int, ...]
@@ -73,7 +73,7 @@ class LensWatch:
         return replace(self, views=fresh | {(body, *evidence.view): evidence})
 
     def doubt(self) -> LensDoubt | None:
-        """The change that all views ask for together, if it is beyond chance, the file's uncertainty and what matters."""
+        """The change that all views ask for together, where it is beyond chance and what the file doubts itself."""
         if len(self.views) < 2:
             return None
         information = sum((e.information for e in self.views.values()), np.diag([0.0, CENTRE_PX**-2, CENTRE_PX**-2]))

@@ -22,7 +22,7 @@ from tracking.pose.sighting import Cause, Sighting
 from tracking.pose.solver import Problem
 
 CERTAIN = 1e9
-WARP_SHARE = 0.2  # of the correction in `_unwarped` is not believed: edges are not spread evenly over a code
+WARP_SHARE = 0.2  # of the correction in `unwarped` is not believed: edges are not spread evenly over a code
 UNMEASURED = np.zeros((6, 6))
 
 
@@ -68,7 +68,7 @@ def track_body(
             "the markers lie where the lens model can't be inverted; was it calibrated to the picture's rim?",
         )
     if problem.moving and motion is not None and earlier is not None:
-        problem = _unwarped(problem, earlier.pose, motion, pinhole, readout_ns)
+        problem = unwarped(problem, earlier.pose, motion, pinhole, readout_ns)
     found = estimate(problem, earlier, [lens_covariance])
     if found is None:
         return lost("residual", "no pose explains the corners")
@@ -146,7 +146,7 @@ def pose_problem(
     return problem, ids
 
 
-def _unwarped(problem: Problem, pose: Rigid[Camera, B], motion: Motion, pinhole: Pinhole, readout_ns: int) -> Problem:
+def unwarped(problem: Problem, pose: Rigid[Camera, B], motion: Motion, pinhole: Pinhole, readout_ns: int) -> Problem:
     """Corners as a rolling shutter took them, not as the best perspective picture of the whole code has them.
 
     A marker that turns while its rows are read is sheared unevenly, and no perspective picture is: the fit over the

@@ -23,7 +23,7 @@ from tracking.bodies.body import Body
 from tracking.detection.markers import Detections
 from tracking.pose.estimate import MAX_RMS_PX, SURE_ODDS, Earlier, Estimate, estimate
 from tracking.pose.motion import Motion
-from tracking.pose.pose import CERTAIN, pose_problem
+from tracking.pose.pose import CERTAIN, pose_problem, unwarped
 from tracking.pose.sighting import Cause, Sighting
 from tracking.pose.solver import Problem
 
@@ -101,6 +101,9 @@ def track_rig(
             problem, _ = pose_problem(
                 view.detections, body, view.pinhole, places, view.readout_ns, motion, view.late_ns
             )
+            if problem.moving and motion is not None and earlier is not None and view.readout_ns:
+                away = view.rig_from_camera.pose.inverse()
+                problem = unwarped(problem, away @ earlier.pose, motion.turned(away), view.pinhole, view.readout_ns)
             problem = _placed(problem, view)
             alone = estimate(problem, earlier, [view.lens_covariance]) if len(problem) else None
             if alone is not None:

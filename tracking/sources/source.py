@@ -35,7 +35,7 @@ def losses(source: FrameSource) -> tuple[str, ...]:
 
 
 def size_px(source: FrameSource) -> tuple[int, int] | None:
-    """Width and height of a recording's pictures; None for a source that goes on: its mode may change. Raises NoVideo."""
+    """Width and height of a recording's pictures; None for others: a camera's mode may change. Raises NoVideo."""
     return source.size_px if isinstance(source, FolderSource | VideoSource) else None
 
 
