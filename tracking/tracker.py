@@ -27,7 +27,7 @@ from tracking.pose.lens_watch import LensDoubt, LensWatch
 from tracking.pose.pose import track_body
 from tracking.pose.sighting import Cause, Sighting
 
-WATCH_EACH = 5  # pictures between two questions about the lens
+WATCH_EACH, DOUBT_EACH = 5, 30  # pictures between two questions about the lens, and between two answers
 SEARCH_EACH = 10  # pictures of a recording between two whole searches while nothing is missing
 EDGE_ON = 0.17  # cosine of the steepest view in which a marker is expected: ten degrees over its plane
 OUTSIDE_SHARE = 0.5  # how far, of the picture's size, beyond its rim the lens model is still asked
@@ -63,7 +63,7 @@ class Tracker:
         told = lens_covariance(pinhole, known.names, known.covariance)
         self._watch = LensWatch(pinhole.fx_px, pinhole.fy_px, told)
         self._lens_covariance = told
-        self._pictures = 0
+        self._pictures = self._next_doubt = 0
         self.lens_doubt: LensDoubt | None = None
         self._limits = limits
         self._bodies: dict[str, Body[Any]] = {}
@@ -146,12 +146,16 @@ class Tracker:
         self._pictures += 1
         watch = self._watch
         for sighting in sightings:
-            if sighting.lens_evidence is not None:
-                watch = watch.plus(sighting.body, sighting.lens_evidence)
+            if sighting.lens_view is not None:
+                watch = watch.plus(sighting.body, sighting.lens_view)
         if watch is self._watch:
             return
-        self._watch, self.lens_doubt = watch, watch.doubt()
-        doubt = self.lens_doubt
+        is_new = len(watch.views) > len(self._watch.views)
+        self._watch = watch
+        if not is_new and self._pictures < self._next_doubt:
+            return
+        self._next_doubt = self._pictures + DOUBT_EACH
+        self.lens_doubt = doubt = watch.doubt()
         self._lens_covariance = watch.file if doubt is None else watch.covariance(doubt)
 
     def _take(self, body: Body[Any]) -> None:

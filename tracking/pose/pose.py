@@ -15,7 +15,7 @@ from tracking.bodies.body import Body, outward_normal
 from tracking.detection.markers import Detections
 from tracking.pose.estimate import MAX_RMS_PX, SURE_ODDS, Earlier, estimate
 from tracking.pose.lens import lens_vector, straighten
-from tracking.pose.lens_watch import lens_evidence
+from tracking.pose.lens_watch import lens_view
 from tracking.pose.minima import loosened
 from tracking.pose.motion import Motion
 from tracking.pose.sighting import Cause, Sighting
@@ -99,7 +99,7 @@ def track_body(
         "ambiguous" if doubt else None,
         found.second,
         found.systematic,
-        lens_evidence(found, t_ns) if watch_lens and not doubt else None,
+        lens_view(found, t_ns) if watch_lens and not doubt else None,
     )
 
 

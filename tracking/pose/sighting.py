@@ -9,7 +9,7 @@ from typing import Generic, Literal
 
 from spatial.frames import B, Camera
 from spatial.rigid import Array, UncertainRigid
-from tracking.pose.lens_watch import LensEvidence
+from tracking.pose.lens_watch import LensView
 
 Status = Literal["TRACKED", "LOST"]
 Cause = Literal[
@@ -32,7 +32,7 @@ class Sighting(Generic[B]):
     `rms_px`: of the corners that were used, in the raw picture. `corners_px`: all corners seen, by id. `ambiguity`:
     how many times likelier the pose is than the second-best one (inf: there is none). Where that is little, `cause`
     is "ambiguous" and the covariance spans both poses; `second` is the other one. `systematic` (6, 6): the part of
-    the covariance that does not average out over pictures (calibration). `lens_evidence`: what the picture says of the
+    the covariance that does not average out over pictures (calibration). `lens_view`: what the picture says of the
     lens itself, where that was asked.
     """
 
@@ -47,4 +47,4 @@ class Sighting(Generic[B]):
     cause: Cause | None = None
     second: UncertainRigid[Camera, B] | None = None
     systematic: Array | None = None
-    lens_evidence: LensEvidence | None = None
+    lens_view: LensView | None = None
