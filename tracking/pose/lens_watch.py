@@ -76,7 +76,7 @@ class LensDoubt:
         return (
             f"the picture's perspective does not fit the camera file: a focal length {100 * abs(self.focal):.1f} % "
             f"{longer} (sd {100 * self.focal_sd:.1f} %) explains it, poses are off by up to {100 * self.moved:.1f} % "
-            "of their distance. Have focus or zoom moved, is it another camera's file, or the body not as its file says? "
+            "of their distance. Have focus or zoom moved, is it another camera's file, or the body unlike its own? "
             "(osteotwin calibrate check)"
         )
 
