@@ -8,6 +8,7 @@ from commands.calibrate_board import board
 from commands.calibrate_body import body
 from commands.calibrate_camera import camera
 from commands.calibrate_check import check
+from commands.calibrate_convert import convert
 from commands.calibrate_hand_eye import hand_eye
 from commands.calibrate_instrument import instrument
 from commands.calibrate_latency import latency
@@ -25,6 +26,7 @@ def calibrate() -> None:
 app.command()(board)
 app.command()(camera)
 app.command()(check)
+app.command()(convert)
 app.command()(stereo)
 app.command()(readout)
 app.command()(body)

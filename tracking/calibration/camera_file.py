@@ -114,20 +114,23 @@ def load_calibrated(path: str | Path, size_px: tuple[int, int] | None = None) ->
         raise BadCalibration("a matrix of the file (camera_matrix …) is no matrix of numbers", path=file) from None
     finally:
         store.release()
-    if matrix is None or matrix.shape != (3, 3):
-        shape = None if matrix is None else matrix.shape
-        raise BadCalibration(f"camera_matrix has shape {shape}, 3x3 is needed", path=file)
-    if abs(matrix[0, 1]) > 1e-9 or not np.allclose([*matrix[1:, 0], matrix[2, 1], matrix[2, 2] - 1], 0, atol=1e-9):
-        raise BadCalibration(
-            "camera_matrix has skew or is transposed; its form is [fx 0 cx; 0 fy cy; 0 0 1]", path=file
-        )
     try:
-        fx, fy, cx, cy = (float(matrix[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
-        size = told or _assumed(size_px, cx, cy)
-        pinhole = Pinhole(size[0], size[1], fx, fy, cx, cy, _shortest(distortion, lens, file), lens)
+        size = told or _assumed(size_px, matrix)
+        pinhole = pinhole_of(matrix, distortion, lens, size)
         return Calibrated(pinhole, **extra, size_assumed=told is None)
     except (BadLens, BadCalibration) as fault:
         raise BadCalibration(fault.message, path=file) from None
+
+
+def pinhole_of(matrix: Array | None, distortion: Array, lens: Lens, size_px: tuple[int, int]) -> Pinhole:
+    """A lens from OpenCV's matrix and coefficients, further zeros left out. Raises BadCalibration, BadLens."""
+    if matrix is None or matrix.shape != (3, 3):
+        shape = None if matrix is None else matrix.shape
+        raise BadCalibration(f"camera_matrix has shape {shape}, 3x3 is needed")
+    if abs(matrix[0, 1]) > 1e-9 or not np.allclose([*matrix[1:, 0], matrix[2, 1], matrix[2, 2] - 1], 0, atol=1e-9):
+        raise BadCalibration("camera_matrix has skew or is transposed; its form is [fx 0 cx; 0 fy cy; 0 0 1]")
+    fx, fy, cx, cy = (float(matrix[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    return Pinhole(size_px[0], size_px[1], fx, fy, cx, cy, _shortest(distortion, lens), lens)
 
 
 def save_camera(path: str | Path, camera: Pinhole | Calibrated, *, rms_px: float | None = None) -> None:
@@ -188,11 +191,14 @@ def _size(store: Any) -> tuple[int, int] | None:
     return int(nodes[0].real()), int(nodes[1].real())
 
 
-def _assumed(size_px: tuple[int, int] | None, cx: float, cy: float) -> tuple[int, int]:
+def _assumed(size_px: tuple[int, int] | None, matrix: Array | None) -> tuple[int, int]:
     """The pictures' size for a file that tells none. Raises BadCalibration where the lens' centre is far off."""
     missing = "image_width or image_height is missing; add the calibration pictures' size in pixels"
     if size_px is None:
         raise BadCalibration(missing)
+    if matrix is None or matrix.shape != (3, 3):
+        return size_px  # and that is refused next
+    cx, cy = matrix[:2, 2].tolist()
     if any(abs(c / n - 0.5) > OFF_MIDDLE for c, n in zip((cx, cy), size_px, strict=True)):
         raise BadCalibration(
             f"{missing}; they were hardly {size_px[0]} x {size_px[1]} as these, for the lens' centre would be at "
@@ -245,12 +251,12 @@ def _extras(store: Any) -> dict[str, Any]:
     return out
 
 
-def _shortest(distortion: Array, lens: Lens, file: Path) -> tuple[float, ...]:
+def _shortest(distortion: Array, lens: Lens) -> tuple[float, ...]:
     used = int(np.flatnonzero(distortion).max(initial=-1)) + 1
     if not np.isfinite(distortion).all():
-        raise BadCalibration("a distortion coefficient is not finite", path=file)
+        raise BadCalibration("a distortion coefficient is not finite")
     for length in (0, 4, 5, 8) if lens == "brown" else (0, 4):
         if used <= length:
             return tuple(float(k) for k in np.pad(distortion, (0, 8))[:length])
     most = 8 if lens == "brown" else 4
-    raise BadCalibration(f"distortion coefficient number {used} is not zero; at most {most} are known", path=file)
+    raise BadCalibration(f"distortion coefficient number {used} is not zero; at most {most} are known")
