@@ -22,6 +22,7 @@ from tracking.pose.solver import Fit, Problem, by_lens, linearised, refine
 
 WORRY = 0.002  # a relative change of the focal length, or of a pose by its distance, below it does not matter
 SURE = 30.0  # squared distance of (focal length, centre) from the file's, 3 degrees: one in a million by chance
+TELLING_SD = 4.0  # a focal length is named alone where it is so sure
 SUSPECT = 10.0  # … to first order, before the adjustment is made at all
 FLOOR_PX = 0.03  # of a corner: what prints and lens models leave, the same in all pictures of one view
 BOUND = 3.0  # coordinates of a corner that are off together, for body files and prints err by whole markers
@@ -73,11 +74,14 @@ class LensDoubt:
     def words(self) -> str:
         """For people."""
         longer = "longer" if self.focal > 0 else "shorter"
+        what = f"a focal length {100 * abs(self.focal):.1f} % {longer} (sd {100 * self.focal_sd:.1f} %)"
+        if abs(self.focal) < TELLING_SD * self.focal_sd:  # the two can stand in for one another
+            x, y = self.centre_px
+            what += f" and a centre {x:+.0f}, {y:+.0f} px off, which only together are sure,"
         return (
-            f"the picture's perspective does not fit the camera file: a focal length {100 * abs(self.focal):.1f} % "
-            f"{longer} (sd {100 * self.focal_sd:.1f} %) explains it, poses are off by up to {100 * self.moved:.1f} % "
-            "of their distance. Have focus or zoom moved, is it another camera's file, or the body unlike its own? "
-            "(osteotwin calibrate check)"
+            f"the picture's perspective does not fit the camera file: {what} would explain it, poses are off by up to "
+            f"{100 * self.moved:.1f} % of their distance. Have focus or zoom moved, is it another camera's file, or is "
+            "the body unlike its own? (osteotwin calibrate check)"
         )
 
 
