@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -14,14 +15,18 @@ from scipy import stats
 
 from spatial.frames import Camera
 from spatial.pinhole import Pinhole
-from spatial.rigid import Array, Points
+from spatial.rigid import Array, Points, Rigid, rotation_exp
+from tests.tracking.corners import distance
 from tests.tracking.scene import BENT, bench
+from tracking.bodies.body import Body
 from tracking.detection.codes import code_book
 from tracking.detection.edges import FAILED_SD_PX, FittedCorners, fit_corners
 from tracking.detection.lattice import corner_masses, lens_bend, place, place_slopes
+from tracking.detection.markers import detect
 from tracking.detection.pieces import BINS
 from tracking.detection.profile import GAUSSIAN, fitted_profile
-from tracking.synthetic.camera import Optics
+from tracking.pose.pose import track_body
+from tracking.synthetic.camera import Optics, SyntheticCamera
 
 CODES = code_book("DICT_APRILTAG_36h11").patterns(np.arange(4))
 SHARP = Pinhole(1280, 960, 1180.0, 1183.0, 633.1, 484.6)
@@ -107,6 +112,53 @@ def test_the_spread_of_light_is_measured_and_zero_where_there_is_none() -> None:
         assert (np.abs(errors.corners_px - truth).mean() > 0.1) == (
             low > 0
         )  # the outline alone can't tell it from size
+
+
+VGA_BENT = Pinhole(640, 480, 520.0, 520.0, 322.0, 236.0, (-0.3, 0.1, 0.001, 0.0, 0.0))
+FISHEYE = Pinhole(1280, 800, 520.0, 520.0, 640.0, 400.0, (-0.02, 0.005, 0.0, 0.0), "fisheye")
+LONE: Body[Any] = Body.single(2, "DICT_APRILTAG_36h11", 40.0)
+
+
+def _lone(
+    pinhole: Pinhole, side_px: float, rng: np.random.Generator, optics: Optics
+) -> tuple[Picture, Rigid[Camera, Any], Array]:
+    """A picture of one tag of about that size, its pose and its true corners."""
+    z = 40.0 * pinhole.fx_px / side_px
+    tilt = rng.uniform(-0.45, 0.45, 2) * (0.3 if side_px > 100 else 1.0)
+    R = rotation_exp([*tilt, rng.uniform(-np.pi, np.pi)]) @ np.diag([1.0, -1, -1])
+    pose = Rigid[Camera, Any](R, np.array([*rng.uniform(-0.04, 0.04, 2) * z, z]))
+    camera = SyntheticCamera(pinhole, [LONE], optics=optics, mono=True, seed=int(rng.integers(1 << 20)))
+    picture = camera.shoot(0, Rigid.identity(), {LONE.name: cast(Any, pose)}).frame.picture
+    return picture, pose, pinhole.project(pose @ Points(LONE.corners_mm[2]))
+
+
+@pytest.mark.parametrize(("pinhole", "side_px"), [(VGA_BENT, 250), (VGA_BENT, 340), (FISHEYE, 400), (FISHEYE, 250)])
+def test_a_marker_that_fills_a_bent_picture(pinhole: Pinhole, side_px: float) -> None:
+    """Straight lines through its bowed sides put the square's corners ten pixels off; the fit still comes home."""
+    rng = np.random.default_rng(4)
+    for _ in range(3):
+        picture, pose, truth = _lone(pinhole, side_px, rng, Optics(0.7, 2.0, 0.2, gamma=2.2))
+        found = detect(picture, LONE.dictionary, pinhole)
+        assert found.method == ("EDGES",)
+        assert np.abs(found.corners_px[0] - truth).max() < 0.05
+        sighting = track_body(found, LONE, pinhole)
+        assert sighting.camera_from_body is not None
+        assert distance(sighting.camera_from_body, pose) < 40.0
+
+
+@pytest.mark.parametrize("gamma", [1.0, 2.2])
+def test_small_markers_know_that_their_cells_blend(gamma: float) -> None:
+    """Two to four pixels a cell: neighbours blend before the camera's curve, which no edge shows."""
+    rng = np.random.default_rng(8)
+    squares = []
+    for side_px in np.linspace(18, 32, 40):
+        picture, _, truth = _lone(VGA_BENT, side_px, rng, Optics(0.7, 2.0, 0.2, gamma=gamma))
+        found = detect(picture, LONE.dictionary, VGA_BENT)
+        if found.method == ("EDGES",):
+            squares.append(float(((found.whitening[0] @ (found.corners_px[0] - truth).ravel()) ** 2).sum()))
+    assert len(squares) >= 34
+    assert np.mean(np.array(squares) < stats.chi2.ppf(0.95, 8)) >= 0.9
+    assert np.median(squares) > 0.8  # and not by claiming nothing
 
 
 def test_a_marker_printed_white_on_black() -> None:

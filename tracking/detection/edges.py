@@ -45,8 +45,11 @@ DIM_WHITE, DIM_SHARE = 48, 0.1  # a marker without brighter pixels, a tenth of t
 DIM_PX = 0.07  # edges lose a flank, so the outline alone is taken, with so much more doubt
 SIDE_USED = 0.5
 SMALL_CELL_PX, SMALL_PX = 4.5, 0.008
+# measured on rendered tags, sRGB against linear: by how many blurs wide a cell is, per spread of light
+BLEND, BLEND_CELLS, BLEND_FADES, BLEND_LINEAR = 0.36, 2.7, 0.95, 0.05
 LEAST_DRAWN_CELL_PX = 4.0
 ILL_DRAWN_PX = 0.08  # lines of the code that lie further off its lattice were drawn on whole pixels: left out
+BOWED_PX = 1.0  # a lens that bows a side by more makes a coarse square wrong
 SHARPEST_PX = 0.45  # a sharper edge is a step between pixels that can't tell where in the gap it lies:
 SMOOTHING_PX = 0.6  # such a picture is smoothed by that
 WEIGHTED_AWAY = 1.03  # the robust weights make Gaussian scatter look smaller by this
@@ -110,6 +113,25 @@ def fit_corners(
         fit_markers(luma, light, profiles, coarse, corners, bend, codes, inside, start, passes, *found)
 
     fit(_GAUSSIANS, True, 2)
+    bowed = np.flatnonzero(np.abs(bend).max(axis=(1, 2, 3)) > BOWED_PX) if pinhole is not None else ()
+    if len(bowed):
+        # a square was found by straight lines through its bowed sides: its corners then lie beyond the true ones
+        within = _unbowed(coarse[bowed], pinhole, cells)
+        again = [
+            within,
+            within.copy(),
+            lens_bend(within, pinhole, cells),
+            *(a[bowed] for a in (prior, state, covariance, sides)),
+        ]
+        start, moving, bent, believed, *found = again
+        shares = [codes[bowed], inside, True, 2, believed, np.zeros_like(bins)]
+        fit_markers(luma, light, _GAUSSIANS, start, moving, bent, *shares, *found)
+        moved = [np.abs(a - b).max(axis=(1, 2)) for a, b in ((moving, within), (corners[bowed], coarse[bowed]))]
+        better = (found[0][:, OK] > 0) & ((state[bowed, OK] == 0) | (moved[0] < moved[1]))
+        for kept, other in zip(
+            (coarse, corners, bend, state, covariance, sides), (within, moving, bent, *found), strict=True
+        ):
+            kept[bowed[better]] = other[better]
     if np.abs(bend).max() * np.abs(corners - coarse).max() > 1e-3 * np.ptp(coarse, axis=1).min():
         bend = lens_bend(corners, pinhole, cells)
     drawn = bool(np.median(state[:, [BLUR0, BLUR1]]) < SHARPEST_PX)
@@ -155,6 +177,21 @@ def _dim(luma: NDArray[np.uint8], coarse: Array) -> NDArray[np.bool_]:
     return out
 
 
+def _unbowed(corners: Array, pinhole: Pinhole | None, cells: int) -> Array:
+    """Corners (N, 4, 2) of squares whose sides were fitted by straight lines though the lens bows them."""
+    out = corners
+    for _ in range(3):
+        bend = lens_bend(out, pinhole, cells)
+        middle = slice(max(1, cells // 10), -max(1, cells // 10))
+        bow = np.stack([bend[:, 0, middle], bend[:, middle, -1], bend[:, -1, middle], bend[:, middle, 0]], axis=1)
+        ends = np.roll(corners, -1, axis=1) - corners
+        normal = np.stack([ends[..., 1], -ends[..., 0]], axis=-1) / np.linalg.norm(ends, axis=-1, keepdims=True)
+        chords = (normal * corners).sum(axis=-1) - (bow.mean(axis=2) * normal).sum(axis=-1)
+        pairs = np.stack([np.roll(normal, 1, axis=1), normal], axis=2)
+        out = np.linalg.solve(pairs, np.stack([np.roll(chords, 1, axis=1), chords], axis=2)[..., None])[..., 0]
+    return np.ascontiguousarray(out)
+
+
 def _cell_px(corners: Array, cells: int) -> Array:
     along = corners[:, [1, 2, 3, 0]] - corners
     return np.asarray(np.sqrt((along**2).sum(axis=2).min(axis=1)) / cells)
@@ -191,11 +228,15 @@ def _concluded(
         cov = covariance[good][:, :8, :8] * scale[:, None, None] + FLOOR_PX**2 * np.eye(8)
         # in thin cells the edges blend more than the model knows (measured on rendered tags)
         thin = SMALL_PX * np.maximum(SMALL_CELL_PX - _cell_px(coarse[good], cells), 0.0)
-        cov += thin[:, None, None] ** 2 * np.eye(8)
+        blurs = s[:, [BLUR0, BLUR1]].mean(axis=1)
+        # … the more so, the less linear the light is: neighbours blend before the curve, not after it
+        blend = np.exp((BLEND_CELLS - _cell_px(coarse[good], cells) / blurs) / BLEND_FADES)
+        blend *= BLEND * (np.abs(s[:, SPREAD]) + BLEND_LINEAR * blurs)
+        cov += (thin**2 + blend**2)[:, None, None] * np.eye(8)
         # a spread that is not quite what it seems moves the corners in or out together
         outward = covariance[good][:, :8, 8] / covariance[good][:, 8, 8][:, None]
         doubt = SPREAD_FLOOR_PX * s[:, [BLUR0, BLUR1]].min(axis=1) ** 2 / 0.76**2
-        doubt = np.hypot(doubt, odd_profile)
+        doubt = np.hypot(np.hypot(doubt, odd_profile), blend)
         cov += (CLIPPED_PX * sides[good][..., 1].mean(axis=1))[:, None, None] ** 2 * np.eye(8)
         cov += doubt[:, None, None] ** 2 * outward[:, :, None] * outward[:, None, :]
         cov += (DIM_PX * dim[good])[:, None, None] ** 2 * np.eye(8)
