@@ -155,7 +155,7 @@ class Tracker:
         if not is_new and self._pictures < self._next_doubt:
             return
         self._next_doubt = self._pictures + DOUBT_EACH
-        self.lens_doubt = doubt = watch.doubt()
+        self.lens_doubt = doubt = watch.doubt(self.lens_doubt)
         self._lens_covariance = watch.file if doubt is None else watch.covariance(doubt)
 
     def _take(self, body: Body[Any]) -> None:

@@ -95,6 +95,16 @@ def test_what_the_camera_file_does_not_know_itself_is_no_change() -> None:
     assert watched(PLATE, 0.03, 1).doubt() is not None
 
 
+def test_a_doubt_stands_until_views_take_it_back() -> None:
+    doubt = watched(PLATE, 0.03, 1).doubt()
+    assert doubt is not None
+    straight = TOLD.undistorted()
+    nothing_said = watched(PLATE, 0.03, 2, tilt_deg=(0.0, 0.5), told=straight, pictures=20)
+    assert nothing_said.doubt() is None
+    assert nothing_said.doubt(doubt) is doubt
+    assert watched(PLATE, 0.0, 3).doubt(doubt) is None  # the ring was turned back
+
+
 def test_views_of_a_minute_ago_no_longer_count() -> None:
     watch = watched(PLATE, 0.05, 1)
     (name, *_), one = next(iter(watch.views.items()))

@@ -113,25 +113,21 @@ def fit_corners(
         fit_markers(luma, light, profiles, coarse, corners, bend, codes, inside, start, passes, *found)
 
     fit(_GAUSSIANS, True, 2)
-    bowed = np.flatnonzero(np.abs(bend).max(axis=(1, 2, 3)) > BOWED_PX) if pinhole is not None else ()
+    bowed = np.flatnonzero(np.abs(bend).max(axis=(1, 2, 3)) > BOWED_PX)
     if len(bowed):
         # a square was found by straight lines through its bowed sides: its corners then lie beyond the true ones
         within = _unbowed(coarse[bowed], pinhole, cells)
-        again = [
-            within,
-            within.copy(),
-            lens_bend(within, pinhole, cells),
-            *(a[bowed] for a in (prior, state, covariance, sides)),
-        ]
-        start, moving, bent, believed, *found = again
-        shares = [codes[bowed], inside, True, 2, believed, np.zeros_like(bins)]
-        fit_markers(luma, light, _GAUSSIANS, start, moving, bent, *shares, *found)
-        moved = [np.abs(a - b).max(axis=(1, 2)) for a, b in ((moving, within), (corners[bowed], coarse[bowed]))]
-        better = (found[0][:, OK] > 0) & ((state[bowed, OK] == 0) | (moved[0] < moved[1]))
-        for kept, other in zip(
-            (coarse, corners, bend, state, covariance, sides), (within, moving, bent, *found), strict=True
-        ):
-            kept[bowed[better]] = other[better]
+        moving, bent = within.copy(), lens_bend(within, pinhole, cells)
+        other, their, theirs = state[bowed], covariance[bowed], sides[bowed]
+        fit_markers(
+            luma, light, _GAUSSIANS, within, moving, bent, codes[bowed], inside, True, 2, prior[bowed],
+            np.zeros_like(bins), other, their, theirs,
+        )  # fmt: skip
+        moved, moved_before = np.abs(moving - within).max(axis=(1, 2)), np.abs(corners - coarse)[bowed].max(axis=(1, 2))
+        better = (other[:, OK] > 0) & ((state[bowed, OK] == 0) | (moved < moved_before))
+        rows = bowed[better]
+        coarse[rows], corners[rows], bend[rows] = within[better], moving[better], bent[better]
+        state[rows], covariance[rows], sides[rows] = other[better], their[better], theirs[better]
     if np.abs(bend).max() * np.abs(corners - coarse).max() > 1e-3 * np.ptp(coarse, axis=1).min():
         bend = lens_bend(corners, pinhole, cells)
     drawn = bool(np.median(state[:, [BLUR0, BLUR1]]) < SHARPEST_PX)

@@ -24,6 +24,7 @@ from tracking.detection.reading import LEVELS, READ, Readings, read
 cv2.setNumThreads(2)
 
 SUBPIX_SD_PX = 0.7  # its RMS on rendered markers with sides of 8 to 14 px, where the edge fit gives up
+SUBPIX_SHARE = 0.02  # of a side: a large marker gives up for another reason, a square wrongly found
 HALVED_FROM_PX = 700  # a picture whose shorter edge is longer is searched at half its size
 __all__ = ["Detections", "UnknownDictionary", "detect", "detect_all", "dictionary_names", "find_dictionary", "grey"]
 
@@ -191,6 +192,7 @@ def refine(
         sides = int(fit.fitted[row].sum())
         if astray or sides < (2 if hidden_sd_px is None else 1):
             corners[row] = start if hidden_sd_px is not None else _subpix(luma, start, edge_px)
+            whitening[row] /= max(1.0, SUBPIX_SHARE * edge_px / SUBPIX_SD_PX)  # a large square may be off by more
             continue
         corners[row], whitening[row] = fit.corners_px[row], fit.whitening[row]
         method[row] = "EDGES" if sides == 4 else "PARTLY"

@@ -100,20 +100,23 @@ class LensWatch:
         fresh.pop((body, *view.side), None)
         return replace(self, views=fresh | {(body, *view.side): view})
 
-    def doubt(self) -> LensDoubt | None:
-        """The change that the views ask for together, where it is beyond chance and what the file doubts."""
+    def doubt(self, earlier: LensDoubt | None = None) -> LensDoubt | None:
+        """The change that the views ask for together, where it is beyond chance and what the file doubts.
+
+        `earlier` stands until views say that it no longer does: those that say nothing take nothing back.
+        """
         views = self._newest()
-        if len(views) < 2 or not self._suspicious(views):
-            return None
+        if len(views) < 2 or not (earlier or self._suspicious(views)):
+            return earlier
         settled = _settled(views, FLOOR_PX)
         # a body that is not as its file says leaves residuals, and the lens is then known less well
         settled = settled and _settled(views, max(FLOOR_PX, FLOOR_PX * math.sqrt(settled.scale)))
         if settled is None:
-            return None
+            return earlier
         covariance: Array = np.asarray(np.linalg.inv(settled.information)) * max(1.0, settled.scale)
         change = settled.change
         if float(change @ np.linalg.solve(covariance + self._file(), change)) < SURE or settled.moved < WORRY:
-            return None
+            return earlier if earlier is not None and self._stands(earlier, change, covariance) else None
         return LensDoubt(math.expm1(change[0]), change[1:], covariance, settled.moved, len(views))
 
     def covariance(self, doubt: LensDoubt) -> Array:
@@ -127,6 +130,11 @@ class LensWatch:
         out = np.outer(gap, gap) + np.diag((UNASKED * gap) ** 2) + lift @ doubt.covariance @ lift.T
         out[4, 4] += (UNASKED * doubt.focal) ** 2
         return out if self.file is None else out + self.file
+
+    def _stands(self, earlier: LensDoubt, change: Array, covariance: Array) -> bool:
+        """Whether the views of now could still be of the lens that was doubted before."""
+        gap = change - np.array([math.log1p(earlier.focal), *earlier.centre_px])
+        return float(gap @ np.linalg.solve(covariance + earlier.covariance, gap)) < SURE
 
     def _newest(self) -> list[LensView]:
         """So many views as can be adjusted in a few hundredths of a second."""

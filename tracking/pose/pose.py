@@ -82,16 +82,21 @@ def track_body(
     if kept < len(ids) and 2 * kept <= len(ids):
         return lost("residual", f"only {kept} of {len(ids)} markers agree on a pose; is it another body?", rms_px)
     doubt = found.odds < SURE_ODDS
-    words = None
+    words = []
+    if kept < len(ids):
+        out = ", ".join(str(marker) for marker, good in zip(ids, found.kept, strict=True) if not good)
+        words.append(f"left out as contradicting the others: marker {out}; covered, or not where the file says?")
     if doubt:
-        words = f"seen so flat and small that another pose is nearly as likely (odds {found.odds:.3g})"
+        words.append(f"seen so flat and small that another pose is nearly as likely (odds {found.odds:.3g})")
     elif found.misfit_px > 0:
-        words = f"corners are {found.misfit_px:.1f} px off their places; is the body or camera file another one's?"
+        words.append(
+            f"corners are {found.misfit_px:.1f} px off their places; is the body or camera file another one's?"
+        )
     return Sighting[B](
         body.name,
         t_ns,
         "TRACKED",
-        words,
+        "; ".join(words) or None,
         UncertainRigid(found.pose, found.covariance),
         rms_px,
         corners_px,
