@@ -30,6 +30,10 @@ Seconds = Annotated[float | None, typer.Option(min=0.1, help="Stop after so long
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")]
 
 
+class NothingHeard(Fault):
+    """Not one message of OpenIGTLink came."""
+
+
 class NoTrajectories(Fault):
     """Nobody sent a trajectory."""
 
@@ -100,6 +104,8 @@ def listen(
 
     with progress_bar("igtl") as progress:
         heard = listened(address, seconds, progress)
+    if heard.silence is not None:
+        raise NothingHeard(f"{heard.silence} ({seconds:g} s)")
     if as_json:
         emit(heard.to_json())
         return
@@ -111,8 +117,6 @@ def listen(
         tell(f"not read, {count} times: {words}")
     if heard.trouble:
         tell(f"{heard.breaks} breaks: {heard.trouble}")
-    elif not heard.rows:
-        say("Nothing came; some servers wait to be asked (?stream=tdata)")
 
 
 @app.command()

@@ -107,7 +107,8 @@ def _tally(source: WireSource, tracked: dict[str, int]) -> list[str]:
 def sending(port: int | None, host: str, bodies: Sequence[str], *, paced: bool) -> Iterator[Send]:
     """A function that sends the sightings of one frame; it does nothing without a port.
 
-    `paced`: a recording, which waits for a listener and is sent at the pace of its stamps. Raises PortTaken, LongName.
+    `paced`: a recording, which waits for a listener and is sent at the pace of its stamps. Raises PortTaken, NoPort,
+    LongName.
     """
     if port is None:
         yield nothing

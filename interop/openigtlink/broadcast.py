@@ -52,7 +52,10 @@ class Broadcast:
         told: Callable[[str], None] = lambda _: None,
         received: Callable[[Message], None] = lambda _: None,
     ) -> None:
-        """Listen. `standing` is sent to each newcomer; `received` gets messages that are no questions. PortTaken."""
+        """Listen. `standing` is sent to each newcomer; `received` gets messages that are no questions.
+
+        Raises PortTaken, NoPort.
+        """
         self._standing, self._told, self._on_message = tuple(standing), told, received
         self._asked: dict[Connection, _Asked] = {}
         self._status = StatusWriter()

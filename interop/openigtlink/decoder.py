@@ -19,6 +19,7 @@ from interop.openigtlink.message import ASKING, HEADER, Header, Message, decode,
 from spatial.faults import Fault
 
 STAGE_BYTES = 1 << 16
+SHOWN_BYTES = 16
 LARGEST_BYTES = 1 << 28
 SIZES = {  # bodies of fixed size (header version 1); another size is refused before it is read
     "TRANSFORM": (48,),
@@ -79,6 +80,11 @@ class Decoder:
     def pending(self) -> bool:
         """Whether a message has begun and not ended; at the end of a stream it was cut short."""
         return self._header is not None or self._stop > self._start
+
+    @property
+    def rest(self) -> bytes:
+        """The first bytes that came of a header that is not whole yet; empty where there are none."""
+        return b"" if self._header is not None else bytes(self._stage[self._start : self._stop][:SHOWN_BYTES])
 
     def buffer(self) -> memoryview:
         """Where the next bytes belong; write at its beginning, then call `advance`."""
@@ -148,9 +154,10 @@ class Decoder:
         """Before the body comes: is this a header, may the body be so large, does anybody want it?"""
         name = header.type
         if header.version not in (1, 2) or not name or not name.isascii() or not name.isprintable():
+            found = bytes(self._stage[self._start - HEADER.size : self._start])
             raise LostStream(
-                f"header version {header.version} and type {name!r}; 1 or 2 and a name are needed. Is it OpenIGTLink "
-                "that the other side speaks, or did it lose bytes?"
+                f"{found[:SHOWN_BYTES]!r}… is no OpenIGTLink header (version {header.version}, type {name!r}; 1 or 2 and "
+                "a name are needed). Is it OpenIGTLink that the other side speaks, or did it lose bytes?"
             )
         if header.body_bytes > self.largest_bytes:
             raise LostStream(

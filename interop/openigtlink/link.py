@@ -24,6 +24,7 @@ from interop.openigtlink.message import Message, Version, encode
 from spatial.faults import Misuse
 
 PORT = 18944
+LARGEST_PORT = 65535
 BACKLOG_BYTES = 1 << 30
 FULL_BYTES = 1 << 18
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
@@ -32,6 +33,10 @@ MOST_CLIENTS = 16
 
 class PortTaken(Misuse):
     """The port can't be listened on."""
+
+
+class NoPort(Misuse):
+    """A number that no port has."""
 
 
 @dataclass
@@ -82,7 +87,10 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The line is gone."""
         self._transport = None
-        cut = "; its last message was cut short" if self.decoder.pending and not self._why else ""
+        cut = ""
+        if self.decoder.pending and not self._why:
+            begun = f" ({self.decoder.rest!r})" if self.decoder.rest else ""
+            cut = f"; its last message was cut short{begun}"
         why = self._why or (f"{type(error).__name__}: {error}" if error else "the other side closed it")
         self._closed(self, why + cut)
 
@@ -190,7 +198,11 @@ class Server:
         self._server: asyncio.Server | None = None
 
     async def listen(self, port: int = PORT, host: str = "127.0.0.1") -> int:
-        """Begin; returns the port (0 asks for a free one). Raises PortTaken."""
+        """Begin; returns the port (0 asks for a free one). Raises PortTaken, NoPort."""
+        if not 0 <= port <= LARGEST_PORT:
+            raise NoPort(
+                f"port {port}; 1 to {LARGEST_PORT} can be listened on, {PORT} is OpenIGTLink's (0: a free one)"
+            )
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(self._connection, host, port)

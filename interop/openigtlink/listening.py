@@ -12,7 +12,7 @@ from interop.openigtlink.crc import crc64
 from interop.openigtlink.decoder import Refused
 from interop.openigtlink.image import Image
 from interop.openigtlink.link import Client, Connection
-from interop.openigtlink.message import Message
+from interop.openigtlink.message import HEADER, Message
 from interop.openigtlink.poses import Position, QuaternionTrackingData, TrackingData, Transform
 from interop.openigtlink.running import LoopThread
 from interop.openigtlink.shapes import PolyData, Trajectories, Trajectory
@@ -52,6 +52,15 @@ class Heard:
     n_bytes: int
     breaks: int
     trouble: str | None
+
+    @property
+    def silence(self) -> str | None:
+        """Why nothing was heard, in a sentence; None where messages came, if only such as could not be read."""
+        if self.rows or self.refused:
+            return None
+        if self.trouble:
+            return f"no OpenIGTLink message came; {self.trouble}"
+        return "a line, but no message came over it; some servers wait to be asked (?stream=tdata)"
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -101,6 +110,8 @@ def listened(text: str, seconds: float, progress: Progress = silent) -> Heard:
                 row.late_ms = max(row.late_ms or 0.0, late_ms)
         decoder = line.client.decoder
         n_bytes, breaks = (decoder.counts.n_bytes if decoder else 0), line.client.breaks
+        if decoder is not None and decoder.rest and not line.why:
+            line.why = f"{decoder.rest!r} and no more came; an OpenIGTLink header has {HEADER.size} bytes"
         if not line.had_line:
             raise NoTracker(
                 f"no line to {line.name} within {seconds:g} s: {line.why or 'no answer'}; does a server run there?"

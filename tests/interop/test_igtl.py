@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,3 +179,39 @@ def test_wrong_use_is_named(case: Path) -> None:
         assert lines[-1]["error"]["kind"] == "PortTaken"
     lines, _, _ = run("igtl", "listen", address, "--seconds", 0.3, "--json", code=1)
     assert lines[-1]["error"]["kind"] == "NoTracker"
+
+
+@pytest.mark.parametrize(
+    ("said", "hangs_up", "words"),
+    [
+        (b"HTTP/1.0 400 Bad request\r\n" + b"x" * 200, False, "b'HTTP/1.0 400 Bad'… is no OpenIGTLink header"),
+        (b"SSH-2.0-server\r\n", False, "and no more came; an OpenIGTLink header has 58 bytes"),
+        (b"SSH-2.0-server\r\n", True, "cut short (b'SSH-2.0-server"),
+        (b"", False, "a line, but no message came over it"),
+        (b"", True, "the other side closed it"),
+    ],
+)
+def test_a_server_that_speaks_something_else_or_nothing_is_a_failure(said: bytes, hangs_up: bool, words: str) -> None:
+    lines_open: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):  # closed below
+                while True:
+                    line, _ = server.accept()
+                    line.sendall(said)
+                    if hangs_up:
+                        line.close()
+                    else:
+                        lines_open.append(line)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        address = f"igtl://127.0.0.1:{server.getsockname()[1]}"
+        lines, _, _ = run("igtl", "listen", address, "--seconds", 0.4, "--json", code=1)
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+    for line in lines_open:
+        line.close()
+    assert lines[-1]["error"]["kind"] == "NothingHeard"
+    assert words in lines[-1]["error"]["message"]
