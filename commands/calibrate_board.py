@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from commands.console import command, emit, tell
+from commands.place import prepare
 
 
 @command
@@ -24,6 +25,7 @@ def board(
 
     plate = Board.parse(board)
     sheet = lay_out_board(plate, paper)
+    prepare(out, "OUT")
     write_sheets((sheet,), out)
     if as_json:
         emit({"sheet": str(out), "board": str(plate), "paper_mm": [sheet.width_mm, sheet.height_mm]})

@@ -11,6 +11,7 @@ from commands.calibrate_input import limited
 from commands.console import command, emit, progress_bar, say, tell
 from commands.lens import lens
 from commands.markers import marker_ids
+from commands.place import prepare
 from spatial.faults import Misuse
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def body(
 ) -> None:
     """Measure a body from pictures of it; refused where they leave it open or contradict its stated sizes."""
     from tracking.bodies.body import save
-    from tracking.calibration.body import measure_body
+    from tracking.calibration.body import check_seen, measure_body
     from tracking.calibration.body_views import gather
     from tracking.pose.lens import lens_covariance
     from tracking.sources.source import open_source
@@ -49,13 +50,15 @@ def body(
     if not limit_mm > 0:
         raise Misuse(f"--limit-mm {limit_mm}: it must be above zero")
     nominal = _nominal(body, dictionary, size_mm, ids, name, out)
+    prepare(out)
     with open_source(source) as pictures, progress_bar("Body") as progress:
         known = lens(pictures, camera)
         pinhole = known.pinhole
         wanted = list(nominal.corners_mm)
-        views = gather(limited(source, pictures, seconds), pinhole, nominal.dictionary, wanted, progress)
+        gathered = gather(limited(source, pictures, seconds), pinhole, nominal.dictionary, wanted, progress)
+        check_seen(gathered, pinhole, wanted)
         found = measure_body(
-            views, pinhole, nominal, known=body is not None, free_sizes=free_sizes, limit_mm=limit_mm,
+            gathered.views, pinhole, nominal, known=body is not None, free_sizes=free_sizes, limit_mm=limit_mm,
             lens_covariance=lens_covariance(pinhole, known.names, known.covariance), progress=progress,
         )  # fmt: skip
     save(found.body, out)

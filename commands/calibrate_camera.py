@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import command, emit, progress_bar, say, tell
+from commands.place import prepare, prepare_folder
 from spatial.faults import Misuse
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def camera(
     model: Annotated[str, typer.Option(help="auto, or a lens model: k2, k3, rational, fisheye …")] = "auto",
     board_shape: Annotated[str, typer.Option(help="The board: auto, flat (as printed), free (estimated).")] = "auto",
     pictures: Annotated[Path | None, typer.Option(help="Folder for the maps of coverage and residuals.")] = None,
-    most: Annotated[int, typer.Option(help="At most so many pictures of a video or a camera.")] = 60,
+    most: Annotated[int, typer.Option(min=8, help="At most so many pictures of a video or a camera.")] = 60,
     anyway: Annotated[bool, typer.Option("--anyway", help="Write the file even if refused; it says so.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -52,6 +53,8 @@ def camera(
     if not limit_mm > 0:
         raise Misuse(f"--limit-mm {limit_mm:g}: it must be above zero")
     plate, volume, corners_mm = Board.parse(board), volume_of(volume_mm), body_of(body)
+    prepare(out)
+    prepare_folder(pictures, "--pictures")
     gathered = gather(source, plate, most, (corners_mm, volume, limit_mm))
     with progress_bar("Calibrating") as progress:
         done = calibrate_camera(
@@ -229,10 +232,14 @@ def words(done: CameraCalibration) -> Sequence[str]:
         digits = 2 if unit else 5
         lines.append(f"  {name} {value:.{digits}f} ± {variance**0.5:.{digits}f}{unit} (1 sd)")
     seen = done.predicted
+    beside = (
+        "two bodies beside each other do not fit into the picture there"
+        if seen.relative_mm is None
+        else f"an instrument against the reference {seen.relative_mm:.2f} mm"
+    )
     lines.append(
         f"predicted pose error in the working volume (95 %): {seen.worst_mm:.2f} mm at the worst place, "
-        f"{seen.median_mm:.2f} mm at the median; an instrument against the reference {seen.relative_mm:.2f} mm; limit "
-        f"{done.limit_mm:g} mm"
+        f"{seen.median_mm:.2f} mm at the median; {beside}; limit {done.limit_mm:g} mm"
     )
     lines += [f"set aside: {name}: {reason}" for name, reason in done.aside.items()]
     return [*lines, *(f"note: {note}" for note in done.notes)]

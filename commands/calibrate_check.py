@@ -22,7 +22,7 @@ def check(
     ] = None,
     volume_mm: Annotated[str, typer.Option(help="Distances of the working volume, as 400-800.")] = "400-800",
     limit_mm: Annotated[float, typer.Option(help="What the pose error of a change may be there.")] = 0.3,
-    most: Annotated[int, typer.Option(help="At most so many pictures of a video or a camera.")] = 12,
+    most: Annotated[int, typer.Option(min=1, help="At most so many pictures of a video or a camera.")] = 12,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Compare pictures of a board with a camera file: has the focus, the zoom or the lens moved?"""

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from commands.console import command, emit, tell
+from commands.place import prepare
 from spatial.faults import Misuse
 
 
@@ -28,6 +29,7 @@ def convert(
     found = re.fullmatch(r"(\d+)x(\d+)", size) if size is not None else None
     if size is not None and found is None:
         raise Misuse(f"--size {size}: width and height in pixels, as 640x480")
+    prepare(out)
     pinhole = read_foreign(source, distortion, (int(found[1]), int(found[2])) if found else None, name)
     save_camera(out, pinhole)
     if as_json:

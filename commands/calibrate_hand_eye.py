@@ -9,6 +9,7 @@ import typer
 
 from commands.calibrate_input import recorded, write_json
 from commands.console import command, emit, say, tell
+from commands.place import prepare
 from spatial.faults import Misuse
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def hand_eye(
     if not (limit_mm > 0 and limit_deg > 0):
         raise Misuse(f"limits of {limit_mm} mm and {limit_deg} degrees; they must be above zero")
     target = load(body)
+    prepare(out)
     moved = load_recording(hand)
     name = _which(moved, hand_name)
     seen = recorded(source, camera, [target], seconds)

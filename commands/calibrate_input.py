@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +47,7 @@ def limited(source: str, pictures: FrameSource, seconds: float | None) -> Iterat
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a file, atomically."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    from tracking.part_file import part_file
+
+    with part_file(path) as part:
+        part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

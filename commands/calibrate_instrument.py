@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,17 @@ import typer
 
 from commands.calibrate_input import recorded, write_json
 from commands.console import command, emit, say, tell
+from commands.place import prepare
 from spatial.faults import Fault, Misuse
 
 if TYPE_CHECKING:
     from spatial.rigid import Array
     from tracking.bodies.body import Body
     from tracking.calibration.recording import Recording, Sample
+    from tracking.calibration.spin import Spin
 
 OFFSET_MAX_MM = 2.0
+DRAWN_MM, DRAWN_DEG = 2.0, 1.5  # what a file's tip and shaft are taken to be good for where it does not say
 
 
 class BentInstrument(Fault):
@@ -69,6 +73,7 @@ def instrument(
     beside = reference_name or (still.name if still else None)
     if called is None:
         raise Misuse("--body FILE is needed, or for a recording --name NAME: which instrument is it?")
+    prepare(out)
     bodies = [one for one in (tool, still) if one is not None]
     taken = recorded(source, camera, bodies, seconds)
     samples = taken.relative(called, beside)
@@ -76,7 +81,7 @@ def instrument(
         say("the recording tells no covariance: 0.15 mm and 0.15 degrees are assumed, the residuals rescale them")
     if beside is None:
         say("no --reference: this is right only if neither the camera nor the divot moved")
-    counted = _counted(taken, called, len(samples))
+    counted = _counted(taken, called, beside, len(samples))
     if kind == "pivot":
         measured, told = _pivot(tool, samples, limit_mm)
         if check is not None:
@@ -94,12 +99,15 @@ def instrument(
         tell(*_words(kind, told), f"{out}: {called} with its {'tip' if kind == 'pivot' else 'shaft'}")
 
 
-def _counted(taken: Recording, body: str, poses: int) -> dict[str, Any]:
+def _counted(taken: Recording, body: str, beside: str | None, poses: int) -> dict[str, Any]:
     """How much there is to work with; said aloud, with the most common reason, where half of it is lost."""
     samples = taken.track(body)
     if 2 * poses < len(samples):
-        reasons = Counter(sample.reason for sample in samples if sample.pose is None and sample.reason)
-        most = f"; most often: {reasons.most_common(1)[0][0]}" if reasons else "; the reference was lost"
+        lost = [sample.reason for sample in samples if sample.pose is None]
+        reasons = Counter(reason for reason in lost if reason)
+        most = f"; most often: {reasons.most_common(1)[0][0]}" if reasons else ""
+        if beside is not None and len(samples) - len(lost) - poses > len(lost):
+            most = f"; most often {beside}, the reference, was lost or not recorded at the same instant"
         say(f"{body} has a pose in {poses} of {len(samples)} pictures{most}")
     return {"pictures": len(samples), "tracked": poses}
 
@@ -109,12 +117,20 @@ def _pivot(
 ) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
     import numpy as np
 
-    from tracking.calibration.instrument import pivot
+    from tracking.calibration.instrument import RADIUS95, pivot
 
     found = pivot(samples, limit_mm=limit_mm)
     told = found.to_json()
-    before = None if tool is None else tool.tip_mm
-    told["moved_from_file_mm"] = None if before is None else float(np.linalg.norm(found.tip_mm - before))
+    told["moved_from_file_mm"] = None
+    if tool is not None and tool.tip_mm is not None:
+        moved = told["moved_from_file_mm"] = float(np.linalg.norm(found.tip_mm - tool.tip_mm))
+        spread = tool.tip_covariance_mm2
+        known = DRAWN_MM if spread is None else RADIUS95 * float(np.linalg.eigvalsh(spread)[2]) ** 0.5
+        if moved > 2 * (found.radius95_mm + known):
+            say(
+                f"the tip is {moved:.1f} mm from where --body has it, though both are known to "
+                f"{found.radius95_mm:.2f} and {known:.2f} mm (95 %): another tool's file, or was the tip exchanged?"
+            )
     return {"tip_mm": found.tip_mm, "tip_covariance_mm2": found.covariance_mm2}, told
 
 
@@ -143,6 +159,7 @@ def _spin(
     found = spin(samples, toward_mm=tip_mm, limit_deg=limit_deg)
     told = found.to_json()
     told["tip_offset_mm"] = told["tip_offset_sd_mm"] = None
+    told |= _turned_from_file(tool, found)
     if tip_mm is None:
         say("no tip is known: the shaft's sign is arbitrary; run --kind pivot first")
     else:
@@ -154,6 +171,28 @@ def _spin(
                 "is the instrument bent, or the tip another one's?"
             )
     return {"axis": found.axis, "axis_covariance": found.covariance}, told
+
+
+def _turned_from_file(tool: Body[Any] | None, found: Spin) -> dict[str, Any]:
+    """How far the shaft is from the file's, as an angle and at the tip; said aloud where that is more than chance."""
+    import numpy as np
+
+    from tracking.calibration.instrument import RADIUS95
+
+    if tool is None or tool.axis is None:
+        return {"turned_from_file_deg": None, "moved_from_file_mm": None}
+    apart = float(np.linalg.norm(np.cross(found.axis, tool.axis)))
+    turned = math.degrees(math.atan2(apart, float(found.axis @ tool.axis)))
+    spread = tool.axis_covariance
+    known = DRAWN_DEG if spread is None else math.degrees(RADIUS95 * float(np.linalg.eigvalsh(spread)[2]) ** 0.5)
+    if turned > 2 * (found.angle95_deg + known):
+        say(
+            f"the shaft is turned by {turned:.1f} degrees from where --body has it, though both are known to "
+            f"{found.angle95_deg:.2f} and {known:.2f} degrees (95 %): another tool's file, or is it bent?"
+        )
+    length = None if tool.tip_mm is None else float(np.linalg.norm(tool.tip_mm))
+    moved = None if length is None else 2 * length * math.sin(math.radians(turned) / 2)
+    return {"turned_from_file_deg": turned, "moved_from_file_mm": moved}
 
 
 def _words(kind: str, told: dict[str, Any]) -> tuple[str, ...]:
@@ -168,6 +207,12 @@ def _words(kind: str, told: dict[str, Any]) -> tuple[str, ...]:
             words.append(
                 f"its line passes the tip at {told['tip_offset_mm']:.2f} mm (sd {told['tip_offset_sd_mm']:.2f})"
             )
+        if told["turned_from_file_deg"] is not None:
+            at_tip = told["moved_from_file_mm"]
+            words.append(
+                f"{told['turned_from_file_deg']:.2f} degrees from the shaft that the file had"
+                + ("" if at_tip is None else f", {at_tip:.2f} mm at the tip")
+            )
         return tuple(words)
     x, y, z = told["tip_mm"]
     wide, narrow = told["cone_deg"]
@@ -178,6 +223,8 @@ def _words(kind: str, told: dict[str, Any]) -> tuple[str, ...]:
         f"the halves of the swing differ by {told['halves_differ_mm']:.2f} mm "
         f"(expected {told['halves_expected_sd_mm']:.2f}), drift {told['drift_mm']:.2f} mm",
     ]
+    if told["moved_from_file_mm"] is not None:
+        words.append(f"{told['moved_from_file_mm']:.2f} mm from the tip that the file had")
     if told.get("check_rms_mm") is not None:
         words.append(f"second recording: {told['check_rms_mm']:.2f} mm RMS")
     return tuple(words)

@@ -14,6 +14,7 @@ import typer
 
 from commands.calibrate_input import limited, write_json
 from commands.console import command, emit, progress_bar, say, tell
+from commands.place import prepare
 from spatial.faults import Misuse
 from spatial.progress import Progress
 
@@ -48,13 +49,15 @@ def latency(
 
     if not limit_ms > 0 or not 0 < seconds <= LONGEST_S:
         raise Misuse(f"--limit-ms {limit_ms} and --seconds {seconds}: above zero, and at most {LONGEST_S:g} s")
+    if log is None and not source.startswith("camera:"):
+        raise Misuse("recorded pictures need --log FILE: when was each number shown?")
+    prepare(out)
+    prepare(save_log, "--save-log")
     if log is not None:
         shown = load_log(log)
         with open_source(source) as pictures, progress_bar("Reading the screen") as progress:
             looks = _read_all(limited(source, pictures, None), start_ns, progress)
     else:
-        if not source.startswith("camera:"):
-            raise Misuse("recorded pictures need --log FILE: when was each number shown?")
         from render.window import Window
 
         with open_source(source) as pictures, Window(*SCREEN_PX, "Osteotwin: latency") as window:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from commands.console import command, emit, progress_bar, tell
+from commands.place import prepare
 from spatial.faults import Misuse
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def readout(
     if board is None and not known.board:
         raise Misuse("--board is needed: the camera file does not say with which board it was made", path=camera)
     plate = Board.parse(board or known.board)
+    prepare(out)
     found = measure_readout(known, _views(source, plate, known, seconds), plate)
     if out is not None:
         save_camera(out, replace(known, readout_ns=found.readout_ns))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.console import command, emit, progress_bar, say, tell
+from commands.place import prepare
 from commands.track_wire import until
 from spatial.faults import Misuse
 
@@ -53,6 +54,7 @@ def stereo(
     from tracking.sources.source import is_live
 
     plate = Board.parse(board)
+    prepare(out)
     lenses = [load_calibrated(path) for path in cameras]
     if any(map(is_live, sources)):
         shots = _live(sources, plate, [lens.pinhole for lens in lenses], seconds, most)

@@ -169,8 +169,30 @@ def test_pictures_that_leave_it_open_are_refused(views: Callable[[], list[Detect
 def test_pictures_from_one_side_are_refused_and_say_so() -> None:
     pair = Body("cube", TAGS, {m: CUBE.corners_mm[m] for m in (0, 1, 2)})
     views = seen(pair, 12, 2, path=from_one_side)
-    with pytest.raises(PoorBody, match="nearly the same side"):
+    with pytest.raises(PoorBody, match=r"nearly the same side|all 12 pictures show it from one side"):
         measure_body(views, LENS, pair, limit_mm=0.02)
+
+
+def held(tilt: float) -> Callable[[np.random.Generator], Rigid[Any, Any]]:
+    """Moved about before the camera, and hardly turned but about its axis."""
+
+    def pose(rng: np.random.Generator) -> Rigid[Any, Any]:
+        roll = rotation_exp([0, 0, rng.uniform(-0.5, 0.5)])
+        place = np.array([*rng.uniform(-5, 5, 2), rng.uniform(380, 400)])
+        turn = rotation_exp([0, tilt, 0.0]) @ np.diag([1.0, -1, -1])
+        return Rigid(roll @ rotation_exp(0.01 * rng.standard_normal(3)) @ turn, place)
+
+    return pose
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.3, 0.7])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_body_that_was_never_turned_is_not_accepted_and_the_print_not_blamed(tilt: float, known: bool) -> None:
+    flat: Body[Any] = board("flat", TAGS, range(4), 40.0, 20.0, 2)
+    corner = Body("cube", TAGS, {m: CUBE.corners_mm[m] for m in (0, 1, 2)})
+    for body, path in ((flat, held(tilt)), (corner, from_one_side)):
+        with pytest.raises(PoorBody, match=r"not turned: all \d+ pictures show it from one side \(within \d+ deg"):
+            measure_body(seen(body, 30, 4, path=path), LENS, body, known=known, limit_mm=1.0)
 
 
 def test_a_lens_that_is_known_badly_widens_the_covariance_as_far_as_it_bends_the_shape() -> None:
@@ -237,3 +259,20 @@ def test_rendered_pictures_through_the_command(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (result.exit_code, json.loads(result.stdout)["error"]["kind"]) == (1, "PoorBody")
     assert not (tmp_path / "n.json").exists()
+
+
+def test_pictures_of_something_else_are_counted_and_named(tmp_path: Path) -> None:
+    small = LENS.scaled(0.5)
+    camera = SyntheticCamera(small, [CUBE], optics=Optics(0.6, 2.0, 0.2))
+    rng = np.random.default_rng(2)
+    (tmp_path / "pictures").mkdir()
+    for k in range(9):
+        shot = camera.shoot(k, Rigid.identity(), {"cube": all_round(rng)})
+        cv2.imwrite(str(tmp_path / "pictures" / f"{k:02d}.png"), shot.frame.picture[..., 1])
+    save_camera(tmp_path / "camera.yml", small)
+    words = ["body", tmp_path / "pictures", "--camera", tmp_path / "camera.yml", "--size-mm", 30, "--ids", "0-5"]
+    words += ["--out", tmp_path / "n.json", "--dictionary", "DICT_5X5_50"]
+    result = CliRunner().invoke(calibrate.app, [*map(str, words)])
+    assert result.exit_code == 1
+    assert "0 of 9 pictures show two of its markers" in result.stderr
+    assert "DICT_APRILTAG_36h11 would explain" in result.stderr

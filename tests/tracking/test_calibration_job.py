@@ -8,12 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
+from commands import calibrate_camera as command
 from spatial.pinhole import Pinhole
 from spatial.rigid import Array
 from tests.tracking.calibrating import CHARUCO, WEBCAM, opencv, views_of
 from tracking.bodies.body import board as tags
 from tracking.calibration.board import BadBoard, Board
 from tracking.calibration.board_view import BoardView, NoBoard
+from tracking.calibration.camera_file import Calibrated
 from tracking.calibration.camera_fit import fit_camera
 from tracking.calibration.camera_job import (
     CameraCalibration,
@@ -178,6 +180,30 @@ def test_a_touched_focus_is_alarmed_and_an_untouched_one_is_not() -> None:
     assert recheck(known, many, CHARUCO, BODY, limit_mm=1.0).status == "GOOD"
     with pytest.raises(NotThisCamera, match="640 x 480"):
         recheck(known, [replace(many[0], size_px=(640, 480))], CHARUCO, BODY)
+
+
+def test_the_pictures_that_made_a_good_file_clear_it() -> None:
+    """What they leave open of the present lens counts alone: the file's own covariance has no place there."""
+    views = views_of(np.random.default_rng(1), WEBCAM, count=22, noise_px=0.03)
+    done = run(views, limit_mm=0.25)
+    assert done.good
+    found = recheck(done.calibrated(), views, CHARUCO, BODY, limit_mm=0.25)
+    assert found.status == "GOOD"
+    assert found.error_mm + found.unsure_mm < done.predicted.worst_mm
+    fit = done.choice.fit
+    unsure = Calibrated(fit.pinhole, fit.names, 100 * fit.covariance, rms_px=fit.rms_px)
+    assert recheck(unsure, views, CHARUCO, BODY, limit_mm=0.25).status == "GOOD"
+    assert recheck(done.calibrated(), views[:1], CHARUCO, BODY, limit_mm=0.25).status == "UNSURE"  # one says too little
+
+
+def test_a_volume_without_room_for_two_bodies_has_no_relative_error() -> None:
+    done = run(views_of(np.random.default_rng(1), WEBCAM, count=22), volume=Volume(150.0, 200.0))
+    assert done.predicted.relative_mm is None
+    assert "do not fit into the picture" in " ".join(command.words(done))
+    assert command.to_json(done)["predicted"]["relative_mm"] is None
+    assert "instrument against the reference" in " ".join(
+        command.words(run(views_of(np.random.default_rng(1), WEBCAM)))
+    )
 
 
 def test_lens_change_holds_for_the_files_own_uncertainty() -> None:

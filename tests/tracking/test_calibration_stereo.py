@@ -13,12 +13,15 @@ import pytest
 from typer.testing import CliRunner
 
 from osteotwin import app
+from spatial.frames import Camera
 from spatial.pinhole import Pinhole
-from spatial.rigid import Array, Rigid, rotation_exp, rotation_log
-from tests.tracking.calibrating import CHARUCO, WEBCAM, opencv
+from spatial.rigid import Array, Points, Rigid, rotation_exp, rotation_log
+from tests.tracking.calibrating import CHARUCO, WEBCAM, opencv, views_of
 from tracking.calibration.board import Board
 from tracking.calibration.board_view import BoardView
 from tracking.calibration.camera_file import Calibrated, save_camera
+from tracking.calibration.camera_fit import fit_camera
+from tracking.calibration.lens_model import MODELS
 from tracking.calibration.pairing import NotTogether, pair_up
 from tracking.calibration.rig_file import BadRig, load_rig
 from tracking.calibration.stereo import PoorRig, RigCalibration, TooFewShots, calibrate_rig
@@ -132,10 +135,48 @@ def test_late_loose_and_few_are_refused() -> None:
     with pytest.raises(PoorRig, match=r"predicted error between the cameras .* limit 0.001 mm"):
         calibrate_rig(shots(1), cameras(), CHARUCO, limit_mm=0.001)
     bumped = shots(1)
+    turn = rotation_exp([-0.004, 0.006, 0.0])
     for shot in bumped[8:]:  # somebody touches the second camera half way
-        shot[1] = replace(shot[1], corners_px=shot[1].corners_px + np.array([6.0, 4.0]))
+        rays = np.pad(RIGHT.normalised(shot[1].corners_px), ((0, 0), (0, 1)), constant_values=1.0)
+        shot[1] = replace(shot[1], corners_px=RIGHT.project(Points[Camera](rays @ turn.T)))
     with pytest.raises(PoorRig, match="rig or the board bend"):
         calibrate_rig(bumped, cameras(), CHARUCO)
+
+
+def _focal(camera: Calibrated, factor: float) -> Calibrated:
+    lens = camera.pinhole
+    return replace(camera, pinhole=replace(lens, fx_px=lens.fx_px * factor, fy_px=lens.fy_px * factor))
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["covariance", "none"])
+def test_a_lens_that_its_own_pictures_contradict_is_refused(told: bool) -> None:
+    left, right = cameras() if told else [Calibrated(camera.pinhole) for camera in cameras()]
+    for seed in range(2):
+        seen = shots(seed)
+        with pytest.raises(PoorRig, match=r"camera 2: .* focal length is -(1.[89]|2.0).% \(sd .*another camera"):
+            calibrate_rig(seen, [left, _focal(right, 1.02)], CHARUCO)
+        with pytest.raises(PoorRig, match=r"camera 1: .* focal length is .*limit 0.3"):
+            calibrate_rig(seen, [right, left], CHARUCO)  # the files exchanged
+        calibrate_rig(seen, [left, _focal(right, 1.0003)], CHARUCO)  # 0.2 mm: below the limit
+        calibrate_rig(seen, [left, _focal(right, 1.004)], CHARUCO, limit_mm=3.0)
+
+
+def test_lenses_as_calibrations_make_them_are_believed() -> None:
+    own, bare = [], []
+    for lens in (WEBCAM, RIGHT):
+        views = views_of(np.random.default_rng(50), lens, count=15)
+        fit = fit_camera(views, CHARUCO.points_mm, MODELS["k2+tangential"], (1280, 720))
+        own.append(Calibrated(fit.pinhole, fit.names, fit.covariance, rms_px=fit.rms_px))
+        bare.append(Calibrated(fit.pinhole))
+    for files in (own, bare):
+        done = calibrate_rig(shots(5), files, CHARUCO, limit_mm=1.0)
+        assert np.linalg.norm(miss(done)[3:]) < 0.3
+
+
+def test_one_source_named_twice_is_refused() -> None:
+    twice = [{0: shot[0], 1: shot[0]} for shot in shots(1)]
+    with pytest.raises(PoorRig, match="16 of 16 instants: the two sources show the very same pictures"):
+        calibrate_rig(twice, [cameras()[0]] * 2, CHARUCO)
 
 
 def test_pictures_are_paired_by_number_or_by_time() -> None:

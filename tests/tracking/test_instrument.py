@@ -200,6 +200,11 @@ def test_the_command_writes_tip_and_shaft_into_the_body_file(tmp_path: Path) -> 
     told = json.loads(result.stdout)
     assert told["check_rms_mm"] < 0.3
     assert told["moved_from_file_mm"] == pytest.approx(np.linalg.norm(TIP - [0, -170, 0]), abs=0.1)
+    assert "the tip is 5.9 mm from where --body has it" in result.stderr
+    result = run(tmp_path / "q.jsonl", "--body", out, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    assert "mm from the tip that the file had" in result.stdout
+    assert "from where --body has it" not in result.stderr
     result = run(tmp_path / "s.jsonl", "--body", out, "--out", out, "--kind", "spin")
     assert result.exit_code == 0, result.stderr
     assert "right within" in result.stdout
@@ -209,6 +214,12 @@ def test_the_command_writes_tip_and_shaft_into_the_body_file(tmp_path: Path) -> 
     assert made.tip_covariance_mm2 is not None
     assert np.linalg.norm(made.tip_mm - TIP) < 0.1
     assert made.axis @ AXIS > 0.99999
+    (tmp_path / "x.json").write_text(json.dumps({**made.to_json(), "axis": [0.2, -0.9798, 0.0]}))
+    result = run(tmp_path / "s.jsonl", "--body", tmp_path / "x.json", "--out", out, "--kind", "spin", "--json")
+    told = json.loads(result.stdout)
+    assert told["turned_from_file_deg"] == pytest.approx(10.6, abs=0.5)
+    assert told["moved_from_file_mm"] == pytest.approx(31.5, abs=2)
+    assert "the shaft is turned by 10" in result.stderr
 
 
 def test_a_trackers_instrument_needs_no_marker_body(tmp_path: Path) -> None:
@@ -240,6 +251,8 @@ def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
     [
         ("a.jsonl", "{}\n", "line 1 is no pose"),
         ("a.jsonl", "", "no pose of any body"),
+        ("a.jsonl", '{"body": "a", "t_ns": 1, "camera_from_body": null}\n{"body": "a", "t_',
+         "line 2 of 2 is not whole JSON; was the file cut off"),
         ("a.jsonl", '{"body": "a", "t_ns": 1}', "none of camera_from_body"),
         ("a.jsonl", '{"body": "a", "t_ns": 1, "camera_from_body": {"rotation": [[2,0,0],[0,1,0],[0,0,1]], '
          '"translation_mm": [0,0,0]}}', "line 1: NotRigid"),
@@ -269,3 +282,39 @@ def test_a_real_trackers_recording_rests_at_the_phantoms_landmarks() -> None:
     assert nearest.max() < 1.5
     with pytest.raises(PoorPivot):  # touching landmarks is no pivot
         pivot(taken.relative("Stylus", "Reference"))
+
+
+@pytest.mark.parametrize("key", ["camera_from_body", "reference_from_body"])
+def test_poses_in_metres_are_refused_where_they_are_read(tmp_path: Path, key: str) -> None:
+    metres = []
+    for s in sway(1):
+        assert s.pose is not None
+        pose = Rigid[Any, Any](s.pose.pose.rotation, s.pose.pose.translation_mm / 1000)
+        metres.append(json.dumps({"t_ns": s.t_ns, "body": "drill", key: pose.to_json()}))
+    (tmp_path / "m.jsonl").write_text("\n".join(metres))
+    with pytest.raises(BadRecording, match=r"drill turns by \d+ degrees .* 0\.\d+ mm .* in metres"):
+        load_recording(tmp_path / "m.jsonl")
+    result = run(tmp_path / "m.jsonl", "--name", "drill", "--out", tmp_path / "o.json")
+    assert (result.exit_code, "in metres" in result.stderr) == (1, True)
+
+
+def test_a_hand_that_turns_on_its_origin_is_no_hand_in_metres(tmp_path: Path) -> None:
+    turned = [Rigid[Any, Any](rotation_exp([0.1 * k, 0, 0]), np.zeros(3)) for k in range(12)]
+    lines = (json.dumps({"t_ns": k, "body": "head", "world_from_body": p.to_json()}) for k, p in enumerate(turned))
+    (tmp_path / "h.jsonl").write_text("\n".join(lines))
+    assert len(load_recording(tmp_path / "h.jsonl").track("head")) == 12
+
+
+def test_lost_poses_are_blamed_on_a_reference_only_where_there_is_one(tmp_path: Path) -> None:
+    def lost(body: str, few: int) -> str:
+        samples = lines(sway(1), body).splitlines()
+        nothing = (json.dumps({"t_ns": json.loads(s)["t_ns"], "body": body, "camera_from_body": None}) for s in samples)
+        return "\n".join([*samples[:few], *list(nothing)[few:]]) + "\n"
+
+    (tmp_path / "a.jsonl").write_text(lost("drill", 60))
+    (tmp_path / "b.jsonl").write_text(lines(sway(1), "drill") + lost("beside", 60))
+    result = run(tmp_path / "a.jsonl", "--name", "drill", "--out", tmp_path / "o.json")
+    assert "drill has a pose in 60 of 200 pictures" in result.stderr
+    assert "the reference" not in result.stderr
+    words = [tmp_path / "b.jsonl", "--name", "drill", "--reference-name", "beside", "--out", tmp_path / "o.json"]
+    assert "60 of 200 pictures; most often beside, the reference, was lost" in run(*words).stderr

@@ -143,6 +143,12 @@ def shifted(looks: list[Look], ns: int) -> list[Look]:
     return [Look(look.t_ns + ns, look.reading, None, look.exposure_ns) for look in looks]
 
 
+def logged_in(unit: float, late_s: float = 0.0) -> tuple[list[Look], dict[int, int]]:
+    looks, shown = filmed(1)
+    late_ns = round(late_s * 1e9)
+    return shifted(looks, late_ns), {number: int((t_ns + late_ns) * unit) for number, t_ns in shown.items()}
+
+
 def frozen(looks: list[Look]) -> list[Look]:
     return [Look(look.t_ns, looks[9].reading) for look in looks]
 
@@ -156,9 +162,13 @@ def frozen(looks: list[Look]) -> list[Look]:
         (lambda: (shifted(filmed(1)[0], 10**13), filmed(1)[1]), "same clock"),
         (lambda: (filmed(1)[0], {k + 2000: t for k, t in filmed(1)[1].items()}), "the log of this recording"),
         (lambda: ([Look(a.t_ns, None) for a in filmed(1)[0]] + filmed(1)[0][:50], filmed(1)[1]), "in view"),
+        (lambda: logged_in(1e-3), "log in microseconds"),
+        (lambda: logged_in(1e-6), "shown_ns advances by 4[0-9]* while .* is the log in milliseconds"),
+        (lambda: logged_in(1e-9), "is the log in seconds"),
+        (lambda: logged_in(1e-9, late_s=3e5), "is the log in seconds"),
         (lambda: (frozen(filmed(1)[0]), filmed(1)[1]), "stop|same clock"),
     ],
-    ids=["jitter", "drift", "few", "clock", "other log", "unread", "frozen"],
+    ids=["jitter", "drift", "few", "clock", "other log", "unread", "us", "ms", "s", "s of a clock", "frozen"],
 )
 def test_what_gives_no_delay_is_refused(make: Any, words: str) -> None:
     looks, shown = make()
@@ -267,8 +277,9 @@ def test_a_camera_that_fails_ends_the_show() -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("{}", "line 1 lacks"), ("x", "line 1 lacks"), ('{"number": 1, "shown_ns": 5}', "fewer than two"),
+    [("{}", "line 1 lacks"), ("x", "line 1 of 1 is not whole JSON"), ('{"number": 1, "shown_ns": 5}', "fewer than two"),
      ('{"number": 1, "shown_ns": 5}\n{"number": 1, "shown_ns": 6}', "there twice"),
+     ('{"number": 1, "shown_ns": 5}\n{"number": 2, "sho', "line 2 of 2 is not whole JSON; was the file cut off"),
      ('{"number": 1, "shown_ns": 5}\n{"number": 2, "shown_ns": 4}', "do not rise")],
 )  # fmt: skip
 def test_broken_logs_are_named(tmp_path: Path, text: str, words: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike
 from spatial.faults import Fault
 from spatial.frames import B
 from spatial.rigid import Array, Directions, readonly, skew
+from tracking.part_file import part_file
 
 
 class BadBody(Fault):
@@ -158,10 +158,8 @@ def load(path: str | Path) -> Body[Any]:
 
 def save(body: Body[Any], path: str | Path) -> None:
     """Write a marker body file, atomically."""
-    file = Path(path)
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(json.dumps(body.to_json(), indent=1) + "\n", encoding="utf-8")
-    os.replace(part, file)
+    with part_file(path) as part:
+        part.write_text(json.dumps(body.to_json(), indent=1) + "\n", encoding="utf-8")
 
 
 def board(name: str, dictionary: str, ids: Sequence[int], size_mm: float, gap_mm: float, columns: int) -> Body[Any]:

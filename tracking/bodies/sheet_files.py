@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from spatial.rigid import Array
-from tracking.bodies.sheet import NotPrintable, Sheet
+from tracking.bodies.sheet import Sheet, WrongSheet
+from tracking.part_file import part_file
 
 DPI = 600
 FINE = 4  # scan lines a dot of a PNG; a dot is black when more than half of it is
@@ -24,16 +24,16 @@ GREY = 0.55
 def write_sheets(sheets: Sequence[Sheet], path: str | Path) -> tuple[Path, ...]:
     """Write `.pdf`, `.svg` or `.png` (600 dpi); returns the files, several (`NAME-1.svg` …) where a page is a file.
 
-    Raises NotPrintable.
+    Raises WrongSheet.
     """
     file = Path(path)
     if not file.absolute().parent.is_dir():
-        raise NotPrintable("there is no such folder to write into", path=file.parent)
+        raise WrongSheet("there is no such folder to write into", path=file.parent)
     kind = file.suffix.lower()
     if kind == ".pdf":
         return (_put(file, _pdf(sheets)),)
     if kind not in (".svg", ".png"):
-        raise NotPrintable(f"{file.suffix or 'no suffix'}: .pdf, .svg or .png can be written", path=file)
+        raise WrongSheet(f"{file.suffix or 'no suffix'}: .pdf, .svg or .png can be written", path=file)
     write = _svg if kind == ".svg" else _png
     if len(sheets) == 1:
         return (_put(file, write(sheets[0])),)
@@ -44,9 +44,8 @@ def write_sheets(sheets: Sequence[Sheet], path: str | Path) -> tuple[Path, ...]:
 
 
 def _put(file: Path, content: bytes) -> Path:
-    part = file.with_name(f".{file.name}.part")
-    part.write_bytes(content)
-    os.replace(part, file)
+    with part_file(file) as part:
+        part.write_bytes(content)
     return file
 
 

@@ -22,8 +22,8 @@ from spatial.progress import Progress, silent
 from spatial.rigid import Array, rotation_log
 from tracking.bodies.body import Body
 from tracking.calibration.body_bundle import Bundle, Corners, Shape, adjust, aligned
-from tracking.calibration.body_start import arrange, components
-from tracking.calibration.body_views import nudged, observations, pixels, posed_rms_px, renumbered
+from tracking.calibration.body_start import arrange, components, sides
+from tracking.calibration.body_views import Gathered, nudged, observations, pixels, posed_rms_px, renumbered
 from tracking.detection.markers import Detections
 
 PICTURES_MIN = 8
@@ -35,6 +35,8 @@ HELD_OUT_EACH = 4
 RMS_MAX_PX = 1.5
 KEPT_MIN, KEPT_EACH_MIN = 0.8, 0.6
 SPREAD_MIN_DEG = 25.0
+TRIED = 5  # pictures of a marker whose view is held against all others
+TURNED_MIN_DEG = 8.0  # below it nobody turned the body: a hand that holds it still sways by less
 RADIUS95 = math.sqrt(float(chi2.ppf(0.95, 3)))
 
 
@@ -102,6 +104,7 @@ def measure_body(
     views = views if len(views) <= PICTURES_MAX else [views[k] for k in _evenly(len(views), PICTURES_MAX)]
     corners = observations(views, pinhole, ids)
     _check_seen(corners, ids, len(views))
+    _check_turned(corners, sizes)
     progress("arranging the markers", 0.1)
     started = arrange(corners, sizes)
     if started is None:
@@ -115,6 +118,8 @@ def measure_body(
         raise PoorBody(f"{len(used)} of {len(views)} pictures fit one arrangement, at least {PICTURES_MIN} are needed")
     progress("adjusting all poses", 0.3)
     spread = _view_spread_deg(shape, R, corners)
+    if spread < TURNED_MIN_DEG:  # before sizes are compared: what they seem to be off by is chance then
+        raise PoorBody(_unturned(len(used), spread))
     sized = adjust(corners, shape, R, mm, free_sizes=True)
     if sized is not None and not free_sizes:
         _check_sizes(sized, sizes, ids)
@@ -186,13 +191,48 @@ def _evenly(count: int, wanted: int) -> list[int]:
     return [int(k) for k in np.unique(np.linspace(0, count - 1, wanted).astype(int))]
 
 
-def _check_seen(corners: Corners, ids: Sequence[int], pictures: int) -> None:
-    together = len(np.unique(corners.view))
+def check_seen(gathered: Gathered, pinhole: Pinhole, ids: Sequence[int]) -> None:
+    """Raise PoorBody where too few of all pictures show markers of the body, with what they show instead."""
+    corners = observations(gathered.views, pinhole, ids)
+    _check_together(len(np.unique(corners.view)), gathered.pictures, gathered.instead)
+
+
+def _check_together(together: int, pictures: int, instead: str | None = None) -> None:
     if together < PICTURES_MIN:
-        raise PoorBody(
-            f"{together} of {pictures} pictures show two of its markers or more, at least {PICTURES_MIN} are needed; "
+        cause = instead or (
             "are two of its faces in view at once, dictionary and ids right, the markers large and sharp enough?"
         )
+        raise PoorBody(
+            f"{together} of {pictures} pictures show two of its markers or more, at least {PICTURES_MIN} are needed; "
+            f"{cause}"
+        )
+
+
+def _check_turned(corners: Corners, sizes: Array) -> None:
+    """Raise PoorBody where one direction explains how each marker is seen in nine pictures of ten.
+
+    Asked before the markers are arranged: a board that never turned has two poses, and seems to jump between them.
+    """
+    seen = sides(corners, sizes)
+    turned = 0.0
+    for marker in np.unique(corners.marker):
+        rows = [seen[row] for row in np.flatnonzero(corners.marker == marker) if len(seen[row])]
+        cosines = [[float((ways @ way).max()) for ways in rows] for some in rows[:TRIED] for way in some]
+        apart = [math.degrees(math.acos(min(1.0, max(-1.0, float(np.quantile(c, 0.1)))))) for c in cosines]
+        turned = max(turned, min(apart, default=0.0))
+    if turned < TURNED_MIN_DEG / 2:
+        raise PoorBody(_unturned(len(np.unique(corners.view)), 2 * turned))
+
+
+def _unturned(pictures: int, within_deg: float) -> str:
+    return (
+        f"the body was not turned: all {pictures} pictures show it from one side (within {within_deg:.0f} degrees, "
+        f"{SPREAD_MIN_DEG:.0f} or more are needed); tilt and turn it before the camera, or take it from all round"
+    )
+
+
+def _check_seen(corners: Corners, ids: Sequence[int], pictures: int) -> None:
+    _check_together(len(np.unique(corners.view)), pictures)
     counts = np.bincount(corners.marker, minlength=len(ids))
     rare = [f"{marker} ({count})" for marker, count in zip(ids, counts, strict=True) if count < SEEN_MIN]
     if rare:

@@ -70,6 +70,14 @@ def arrange(corners: Corners, sizes_mm: Array) -> tuple[Shape, NDArray[np.int64]
     return shape, np.array(views, dtype=np.int64), np.stack([R for R, _ in poses]), np.stack([t for _, t in poses])
 
 
+def sides(corners: Corners, sizes_mm: Array) -> list[Array]:
+    """From where each marker is seen: the camera's axis in the marker's frame (k, 3), of one pose or of both."""
+    out = []
+    for m, rays in zip(corners.marker, corners.rays, strict=True):
+        out.append(np.array([R[2] for R, _, _ in _poses(SQUARE * sizes_mm[m], rays)]).reshape(-1, 3))
+    return out
+
+
 def _poses(square_mm: Array, rays: Array) -> list[Rated]:
     """A marker's poses with their errors, the likelier first; the second only where it explains it nearly as well."""
     rated = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,27 +17,45 @@ from spatial.rigid import Array, Points
 from tracking.bodies.body import Body
 from tracking.calibration.body_bundle import Corners
 from tracking.calibration.camera_file import require_resolution
-from tracking.detection.markers import Detections, detect
+from tracking.detection.hints import explain
+from tracking.detection.markers import Detections, detect, grey
 from tracking.frame import Frame
 from tracking.pose.pose import track_body
+
+ASKED_ABOUT = 3  # so many pictures without any of the markers are asked what else they show
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """Markers in each picture that shows any; how many `pictures` were looked at; what the others show `instead`."""
+
+    views: list[Detections]
+    pictures: int
+    instead: str | None
 
 
 def gather(
     frames: Iterable[Frame], pinhole: Pinhole, dictionary: str, ids: Sequence[int], progress: Progress = silent
-) -> list[Detections]:
+) -> Gathered:
     """Markers with one of the ids in each picture that shows any. Raises WrongResolution, UnknownDictionary."""
-    out = []
+    views: list[Detections] = []
+    hints: list[str | None] = []
+    pictures = 0
     for count, frame in enumerate(frames):
         require_resolution(frame.picture, pinhole)
         if frame.repeated:
             continue
+        pictures += 1
         seen = detect(frame.picture, dictionary, pinhole)
         once = np.array([int(i) in ids for i in seen.ids], dtype=bool)
         if once.any():
-            out.append(seen.where(once))
+            views.append(seen.where(once))
+        elif len(hints) < ASKED_ABOUT:
+            hint = explain(grey(frame.picture), {dictionary: ids})
+            hints.append(None if hint is None else hint.words)
         if count % 20 == 19:
             progress(f"{count + 1} pictures", 0.0)
-    return out
+    return Gathered(views, pictures, next((words for words in hints if words), None))
 
 
 def observations(views: Sequence[Detections], pinhole: Pinhole, ids: Sequence[int]) -> Corners:

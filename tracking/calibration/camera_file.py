@@ -9,7 +9,6 @@ pictures' date, where they say one).
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from spatial.faults import Fault
 from spatial.pinhole import BadLens, Lens, Pinhole
 from spatial.rigid import Array, readonly
+from tracking.part_file import part_file
 
 cv2.setNumThreads(2)
 
@@ -136,12 +136,21 @@ def pinhole_of(matrix: Array | None, distortion: Array, lens: Lens, size_px: tup
 def save_camera(path: str | Path, camera: Pinhole | Calibrated, *, rms_px: float | None = None) -> None:
     """Write the file that `load_calibrated` reads, atomically; `rms_px` is the fit's reprojection error."""
     made = camera if isinstance(camera, Calibrated) else Calibrated(camera, rms_px=rms_px)
-    pinhole = made.pinhole
     file = Path(path)
-    part = file.with_name(f".{file.name}.part.yml")
-    store = cv2.FileStorage(str(part), cv2.FILE_STORAGE_WRITE)
-    if not store.isOpened():
-        raise BadCalibration("cannot be written; does the folder exist?", path=file)
+    if not file.absolute().parent.is_dir():  # OpenCV would say so in its own words
+        raise BadCalibration("there is no such folder to write into", path=file.parent)
+    with part_file(file, ".part.yml") as part:
+        store = cv2.FileStorage(str(part), cv2.FILE_STORAGE_WRITE)
+        if not store.isOpened():
+            raise BadCalibration("cannot be written; is there the right and the room to?", path=file)
+        try:
+            _store(store, made)
+        finally:
+            store.release()
+
+
+def _store(store: Any, made: Calibrated) -> None:
+    pinhole = made.pinhole
     store.write("image_width", pinhole.width_px)
     store.write("image_height", pinhole.height_px)
     store.write("camera_matrix", pinhole.matrix)
@@ -169,8 +178,6 @@ def save_camera(path: str | Path, camera: Pinhole | Calibrated, *, rms_px: float
             store.write(key, float(number))
     if made.accepted is not None:
         store.write("accepted", int(made.accepted))
-    store.release()
-    os.replace(part, file)
 
 
 def require_resolution(picture: NDArray[np.uint8], pinhole: Pinhole) -> None:

@@ -38,6 +38,8 @@ class LensChange:
     """How a lens has changed: focal length (relative), centre (px), each with its sd; `chi2` of it, 3 degrees.
 
     `change` (m) and `covariance` (m x m) are the same for the lens' parameters; `rms_px` is the residual without it.
+    The sds, `chi2` and `covariance` hold the file's own uncertainty, by which chance is judged; `seen` (m x m) is what
+    the pictures alone leave open of the present lens, whatever the file knew.
     """
 
     focal: float
@@ -47,6 +49,7 @@ class LensChange:
     chi2: float
     change: Array
     covariance: Array
+    seen: Array
     rms_px: float
 
 
@@ -87,7 +90,8 @@ def lens_change(views: Sequence[BoardView], points_mm: Array, fit: CameraFit) ->
         if abs(step[0]) < 1e-7:
             break
     lift = np.linalg.pinv(basis)
-    covariance = np.linalg.inv(H) + lift @ fit.covariance @ lift.T
+    alone = np.linalg.inv(H)
+    covariance = alone + lift @ fit.covariance @ lift.T
     sd = np.sqrt(np.diag(covariance))
     return LensChange(
         float(total[0]),
@@ -97,5 +101,6 @@ def lens_change(views: Sequence[BoardView], points_mm: Array, fit: CameraFit) ->
         float(total @ np.linalg.solve(covariance, total)),
         basis @ total,
         basis @ covariance @ basis.T,
+        basis @ alone @ basis.T,
         rms,
     )

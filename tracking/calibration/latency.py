@@ -11,7 +11,6 @@ nothing here: a camera in step with the screen sees all of them or none.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from scipy.stats import theilslopes
 
 from spatial.faults import Fault
 from spatial.rigid import Array
+from tracking.calibration.json_lines import NotJsonLines, json_lines
 from tracking.calibration.latency_code import NUMBERS, Reading
 
 READ_MIN = 40
@@ -34,6 +34,7 @@ CHANGES_MIN, LEVER_MIN = 8, 0.12
 STRAY = 0.02  # share of pictures whose stamp may be anything
 DRIFT_MAX_MS = 2.0
 JITTERS_MS = (0.05, 30.0)
+UNITS = {"microseconds": 1e3, "milliseconds": 1e6, "seconds": 1e9}
 BLOCKS, T95 = 10, 2.262  # Student's t with nine degrees of freedom
 
 
@@ -98,16 +99,15 @@ def load_log(path: str | Path) -> dict[int, int]:
     file = Path(path)
     shown: dict[int, int] = {}
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = list(json_lines(file.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError) as error:
         raise BadScreenLog(f"cannot be read: {error}", path=file) from None
-    for count, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    except NotJsonLines as fault:
+        raise BadScreenLog(fault.message, path=file) from None
+    for count, value in lines:
         try:
-            value = json.loads(line)
             number, t_ns = int(value["number"]), int(value["shown_ns"])
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             raise BadScreenLog(f"line {count} lacks number or shown_ns", path=file) from None
         if number in shown or not 0 <= number < NUMBERS:
             raise BadScreenLog(f"line {count}: number {number} is there twice or not below {NUMBERS}", path=file)
@@ -136,6 +136,7 @@ def measure_latency(looks: Sequence[Look], shown: Mapping[int, int], *, limit_ms
             f"{len(read) - len(evidence.low_ms)} of {len(read)} pictures show a number that the log does not have; is "
             "it the log of this recording?"
         )
+    _check_unit(read, shown)
     middle = float(np.median((evidence.low_ms + evidence.high_ms) / 2))
     if not DELAY_MS[0] < middle < DELAY_MS[1]:
         raise PoorLatency(
@@ -175,6 +176,26 @@ def measure_latency(looks: Sequence[Look], shown: Mapping[int, int], *, limit_ms
         delay, interval, jitter, whole.exposure_ms, whole.exposure_sd_ms, overlay, len(looks), len(read),
         int(evidence.changes), 1e9 / float(np.median(np.diff(list(shown.values())))),
     )  # fmt: skip
+
+
+def _check_unit(read: Sequence[Look], shown: Mapping[int, int]) -> None:
+    """Raise PoorLatency where the log's stamps advance a thousand times too slowly for nanoseconds, or more."""
+    pairs = [(look.t_ns, look.reading.first) for look in read if look.reading and look.reading.first in shown]
+    taken_ns = np.array([t_ns for t_ns, _ in pairs], dtype=np.float64)
+    numbers = [number for _, number in pairs]
+    if len(set(numbers)) < READ_MIN // 2:
+        return  # a screen or a camera that stopped, which is told later
+    logged = np.array([shown[number] for number in numbers], dtype=np.float64)
+    third = len(pairs) // 3
+    passed, advanced = (float(np.median(t[-third:]) - np.median(t[:third])) for t in (taken_ns, logged))
+    ratio = passed / max(advanced, 1e-3)
+    if ratio < 100:
+        return
+    unit = min(UNITS, key=lambda name: abs(math.log(ratio / UNITS[name])))
+    raise PoorLatency(
+        f"shown_ns advances by {advanced:g} while the camera's pictures of it take {passed * 1e-9:.3g} s; is the log "
+        f"in {unit}? Nanoseconds are needed"
+    )
 
 
 @dataclass(frozen=True)

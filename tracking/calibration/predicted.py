@@ -46,13 +46,13 @@ class Predicted:
     """Errors (95 %) that the lens alone makes of a body's pose.
 
     `worst_mm`, `median_mm` over the volume: the body's middle in the camera's frame; `turn_deg` its worst rotation;
-    `relative_mm`: an instrument's body beside it, in its frame, at the worst place; `worst_at_mm`: where, in the
-    camera's frame.
+    `relative_mm`: an instrument's body beside it, in its frame, at the worst place, None where both together
+    fit into the picture nowhere; `worst_at_mm`: where, in the camera's frame.
     """
 
     worst_mm: float
     median_mm: float
-    relative_mm: float
+    relative_mm: float | None
     turn_deg: float
     worst_at_mm: tuple[float, float, float]
 
@@ -122,7 +122,7 @@ class Foresight:
         return Predicted(
             float(place[worst]),
             float(np.median(place)),
-            float(beside.max(initial=0.0)),
+            float(beside.max()) if len(beside) else None,
             float(np.degrees(turn.max())),
             (x, y, z),
         )

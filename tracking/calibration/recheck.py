@@ -1,8 +1,10 @@
 """Is a camera still the one that was calibrated? One picture of a board, or more, against its file.
 
-The change of focal length and centre is estimated with its sd (the calibration's own uncertainty included), turned into
-the pose error that it would make in the working volume, and judged by that: DRIFTED where the change is real and its
-error above the limit, GOOD where even the change that can't be excluded (95 %) stays below it, UNSURE in between.
+The change of focal length and centre is estimated, turned into the pose error that it would make in the working volume,
+and judged by that: DRIFTED where the change is real and its error above the limit, GOOD where even the change that
+can't be excluded (95 %) stays below it, UNSURE in between. Whether it is real counts the file's own uncertainty: what
+the calibration did not know is no drift. What can't be excluded does not: the question there is how far the file's
+numbers may be from the present lens, and that the pictures say alone (distortion held).
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class NotThisCamera(Fault):
 @dataclass(frozen=True)
 class Recheck:
     """The verdict with its evidence: `error_mm` the pose error that the change makes at the worst place of the volume,
-    `unsure_mm` what can't be excluded (95 %); `rms_px` the residual with the file's lens, `file_rms_px` the file's own.
+    `unsure_mm` what the pictures can't exclude beside it (95 %); `rms_px` the residual with the file's lens,
+    `file_rms_px` the file's own.
     """
 
     status: Status
@@ -69,7 +72,7 @@ def recheck(
     found = lens_change(views, board.points_mm, fit)
     foresight = Foresight.of(fit.model, lens, body_mm, volume or Volume())
     error, _ = foresight.shift(found.change)
-    unsure = foresight.of_covariance(found.covariance).worst_mm
+    unsure = foresight.of_covariance(found.seen).worst_mm
     real = found.chi2 > CHI2_999
     status: Status = "DRIFTED" if real and error > limit_mm else "GOOD" if error + unsure <= limit_mm else "UNSURE"
     words = (

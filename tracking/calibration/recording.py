@@ -6,7 +6,6 @@ Files: JSON lines as `osteotwin track --json` writes them, and PLUS's sequence m
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,11 +22,13 @@ from spatial.progress import Progress, silent
 from spatial.rigid import NotFinite, NotRigid, Rigid, UncertainRigid
 from tracking.bodies.body import Body
 from tracking.calibration.camera_file import Calibrated
+from tracking.calibration.json_lines import json_lines
 from tracking.frame import Frame
 from tracking.tracker import Tracker
 
 # what an optical tracker that tells no covariance is taken for; calibrations rescale it by their residuals
 ASSUMED_SD_MM, ASSUMED_SD_RAD = 0.15, math.radians(0.15)
+METRES_MM, METRES_TURN_DEG = (0.02, 5.0), 10.0  # no body turns so near to a sensor; a hand on its origin is at 0
 FIELD = re.compile(r"Seq_Frame(\d+)_(\w+)\s*=\s*(.*)")
 POSES = ("camera_from_body", "tracker_from_body", "world_from_body", "reference_from_body")
 
@@ -115,20 +116,36 @@ def load_recording(path: str | Path) -> Recording:
     if not tracks:
         raise BadRecording("no pose of any body in this file", path=file)
     ordered = {name: tuple(sorted(found, key=lambda s: s.t_ns)) for name, found in tracks.items()}
+    for name, samples in ordered.items():
+        metres = _metres(name, samples)
+        if metres is not None:
+            raise BadRecording(metres, path=file)
     return Recording(str(file), MappingProxyType(ordered), assumed)
+
+
+def _metres(name: str, samples: Sequence[Sample]) -> str | None:
+    """Words where poses must be in metres: turned widely, and yet within millimetres of the frame's origin."""
+    poses = [sample.pose.pose for sample in samples if sample.pose is not None]
+    reach = max((float(np.linalg.norm(pose.translation_mm)) for pose in poses), default=0.0)
+    if not METRES_MM[0] < reach < METRES_MM[1]:
+        return None
+    turn_deg = math.degrees(max((poses[0].inverse() @ pose).angle_rad for pose in poses))
+    if turn_deg < METRES_TURN_DEG:
+        return None
+    return (
+        f"{name} turns by {turn_deg:.0f} degrees and is never more than {reach:.3g} mm from the origin of what sees "
+        "it; are its places in metres? They have to be in mm"
+    )
 
 
 def _lines(raw: bytes) -> tuple[dict[str, list[Sample]], bool]:
     tracks: dict[str, list[Sample]] = {}
     assumed = False
-    for number, text in enumerate(raw.decode("utf-8").splitlines(), start=1):
-        if not text.strip():
-            continue
+    for number, value in json_lines(raw.decode("utf-8")):
         try:
-            value = json.loads(text)
             key = next((key for key in POSES if key in value), None)
             body, t_ns = str(value["body"]), int(value["t_ns"])
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             raise BadRecording(
                 f"line {number} is no pose; keys body, t_ns and {' or '.join(POSES)} are needed"
             ) from None

@@ -19,6 +19,7 @@ from spatial.faults import Fault
 from spatial.frames import Camera
 from spatial.rigid import NotFinite, NotRigid, Rigid, UncertainRigid
 from tracking.calibration.camera_file import Calibrated, load_calibrated
+from tracking.part_file import part_file
 
 
 class BadRig(Fault):
@@ -83,7 +84,6 @@ def save_rig(
         for name, file, place in zip(names, files, places, strict=True)
     ]
     value = {"cameras": cameras, **evidence}
-    part = target.with_name(f".{target.name}.part")
-    part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(part, target)
+    with part_file(target) as part:
+        part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return value

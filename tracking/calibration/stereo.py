@@ -4,7 +4,8 @@ The rig's frame is the first camera's. A bundle over the cameras' places and the
 lenses held: corners whitened by their covariance, Geman-McClure weights, an excess variance where the residuals ask
 for it. The lenses' own uncertainty is carried into the places' covariance afterwards. Then the result is tried: on
 instants that were left out, by the distance of corresponding corners from each other's epipolar lines; and in time: a
-camera that is late sees a moving board where it was, which the board's own speed tells apart from a wrong place.
+camera that is late sees a moving board where it was, which the board's own speed tells apart from a wrong place. The
+places take up what a wrong lens does, so each lens is held against its own camera's views of the board first.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ from tracking.calibration.board import Board
 from tracking.calibration.board_view import BoardView
 from tracking.calibration.camera_file import Calibrated
 from tracking.calibration.camera_fit import NoFit, board_pose
+from tracking.calibration.drift import focal_drift, lens_change
 from tracking.calibration.lens_model import MODELS, model_of
+from tracking.calibration.recheck import as_fit
 from tracking.calibration.rig_solver import Lens, Rig, Shot, Solved, fit_rig, gather, slopes
 
 FEWEST = 6
 NEIGHBOUR_NS = 500_000_000  # the board's speed is taken from instants and places so near to each other
 NEIGHBOUR_RAD, NEIGHBOUR_MM = 0.25, 40.0
+SAME_PX = 0.1  # two cameras never see all corners of a board so nearly in the same places
+OTHER_LENS = 30.0  # squared distance of (focal length, centre) from the file's, 3 degrees: one in a million by chance
 
 
 class TooFewShots(Fault):
@@ -78,6 +83,9 @@ def calibrate_rig(
             f"the board was seen at once by two cameras in {len(shots)} instants ({few}), {FEWEST} are needed for "
             "each camera, 15 are good; hold the board where the pictures overlap"
         )
+    _check_apart(shots, len(cameras))
+    for c, camera in enumerate(cameras):
+        _check_lens(c + 1, [shot[c] for shot in shots if c in shot], camera, board, limit_mm, working_mm)
     if board.half_turn_alike:
         shots = _turned_alike(shots, cameras, board)
     lenses = [_lens(camera) for camera in cameras]
@@ -105,6 +113,52 @@ def calibrate_rig(
     )  # fmt: skip
     _judge(done, limit_mm, sync_ms)
     return done
+
+
+def _check_apart(shots: Sequence[Shot], cameras: int) -> None:
+    """Raise PoorRig where two sources are one: most of their pictures have all corners in the same places."""
+    for a in range(cameras):
+        for b in range(a + 1, cameras):
+            pairs = [(shot[a], shot[b]) for shot in shots if a in shot and b in shot]
+            same = sum(_same(one, other) for one, other in pairs)
+            if same > len(pairs) / 2:
+                raise PoorRig(
+                    f"cameras {a + 1} and {b + 1} see the board in the same pixels in {same} of {len(pairs)} instants: "
+                    "the two sources show the very same pictures; was one of them named twice, or copied?"
+                )
+
+
+def _same(one: BoardView, other: BoardView) -> bool:
+    return (
+        one.size_px == other.size_px
+        and np.array_equal(one.ids, other.ids)
+        and bool(np.abs(one.corners_px - other.corners_px).max() < SAME_PX)
+    )
+
+
+def _check_lens(
+    number: int, views: Sequence[BoardView], camera: Calibrated, board: Board, limit_mm: float, working_mm: float
+) -> None:
+    """Raise PoorRig where a camera's own views of the board show another lens, by more than the limit.
+
+    What the file does not know counts as chance, and so does what its views contradict each other by.
+    """
+    fit = as_fit(camera, views, board)
+    found, drift = lens_change(views, board.points_mm, fit), focal_drift(views, board.points_mm, fit)
+    # a file that tells no covariance is taken to stand on as many pictures as these
+    chance = (1.0 if camera.names else 2.0) + (drift.scatter / found.focal_sd) ** 2 / len(views)
+    lens = camera.pinhole
+    # the camera's place takes up a wrong centre, all but its change from the picture's middle to half way to the rim
+    bend = (lens.width_px / lens.fx_px / 4) ** 2 * np.hypot(*found.centre_px) / lens.fx_px
+    error_mm = working_mm * (abs(found.focal) + float(bend))
+    if found.chi2 > OTHER_LENS * chance and error_mm > limit_mm:
+        sd = np.sqrt(chance) * np.array([found.focal_sd, *found.centre_sd_px])
+        raise PoorRig(
+            f"camera {number}: by its own pictures of the board its focal length is {found.focal:+.2%} (sd "
+            f"{sd[0]:.2%}) from its file's, its centre {found.centre_px[0]:+.1f}, {found.centre_px[1]:+.1f} px (sd "
+            f"{sd[1]:.1f}, {sd[2]:.1f}), which is {error_mm:.1f} mm at {working_mm:g} mm, limit {limit_mm:g}; is it "
+            "another camera's file, or was the focus moved?"
+        )
 
 
 def _judge(done: RigCalibration, limit_mm: float, sync_ms: float) -> None:
