@@ -131,11 +131,14 @@ class Session:
 @contextmanager
 def opened(source: str, camera: Path | None) -> Iterator[tuple[FrameSource, Calibrated]]:
     """The source and its lens."""
-    from tracking.sources.source import notes, open_source
+    from tracking.sources.source import losses, notes, open_source
 
     with open_source(source) as frames:
         say(*notes(frames))
-        yield frames, lens(frames, camera)
+        try:
+            yield frames, lens(frames, camera)
+        finally:
+            say(*losses(frames))
 
 
 @contextmanager

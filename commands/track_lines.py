@@ -7,12 +7,13 @@ import math
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from commands.console import emit, tell
+from commands.track_order import Order
 from commands.track_wire import Send, nothing
 from spatial.faults import Fault
 
@@ -72,7 +73,7 @@ def words(index: int | None, sighting: Sighting[Any]) -> str:
 
 @dataclass
 class Summary:
-    """What became of each body's pictures: how often it was tracked, and how often lost for which cause."""
+    """What became of the pictures, and of each body in them: how often tracked, and how often lost for which cause."""
 
     pictures: int = 0
     stops: int = 0
@@ -80,6 +81,7 @@ class Summary:
     markers: int = 0
     tracked: Counter[str] = field(default_factory=Counter)
     lost: dict[str, Counter[str]] = field(default_factory=dict)
+    order: Order = field(default_factory=Order)
 
     def add(self, sighting: Sighting[Any]) -> None:
         """Count one."""
@@ -101,7 +103,7 @@ class Summary:
             )
         if self.stops:
             out.append(f"the camera stopped {self.stops} times")
-        return out
+        return out + self.order.lines()
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,13 @@ class Output:
                 emit(value)
         if not self.as_json:
             tell(words(index, sighting))
+
+
+def with_reason(sighting: Sighting[Any], words: str | None) -> Sighting[Any]:
+    """With a reason more, beside the one that it may have."""
+    if words is None:
+        return sighting
+    return replace(sighting, reason=f"{sighting.reason}; {words}" if sighting.reason else words)
 
 
 def folder(path: Path | None) -> Path | None:

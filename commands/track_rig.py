@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tracking.bodies.body import Body
     from tracking.pose.rig import RigSighting
     from tracking.rig_tracker import RigTracker
-    from tracking.sources.together import Instant
+    from tracking.sources.together import Instant, Unused
 
 
 def shares(found: RigSighting[Any]) -> dict[str, Any]:
@@ -40,19 +41,19 @@ def track_together(
     from tracking.frame import Stopped
     from tracking.rig_tracker import RigTracker
     from tracking.sources.source import losses, notes, open_source
-    from tracking.sources.together import together
+    from tracking.sources.together import Unused, together
 
     cameras = load_rig(rig)
     if len(sources) != len(cameras):
         names = ", ".join(camera.name for camera in cameras)
         raise Misuse(f"{len(sources)} sources for the rig's {len(cameras)} cameras; give one each, in order: {names}")
-    summary, quarrels, absent = Summary(), Counter[str](), Counter[str]()
+    summary, quarrels, absent, unused = Summary(), Counter[str](), Counter[str](), Unused()
     with ExitStack() as stack:
         opened = [stack.enter_context(open_source(source)) for source in sources]
         say(*(note for pictures in opened for note in notes(pictures)))
         tracker = stack.enter_context(RigTracker(cameras, bodies))
         try:
-            for instant in until(together(opened, round(sync_ms * 1e6)), seconds):
+            for instant in until(together(opened, round(sync_ms * 1e6), unused), seconds):
                 if isinstance(instant, Stopped):
                     _stopped(tracker, instant, output, summary)
                     continue
@@ -63,6 +64,7 @@ def track_together(
             say(*summary.lines())
             say(*(f"{name} contradicted the other cameras {count} times" for name, count in quarrels.items()))
             say(*(f"{name} gave no picture in {count} instants" for name, count in absent.items()))
+            say(*(_left_over(unused, [camera.name for camera in cameras], sync_ms) if summary.pictures else ()))
     if not summary.pictures:
         raise Misuse(
             f"no pictures within {sync_ms:g} ms of one another (--sync-ms); were the cameras recorded together?"
@@ -70,6 +72,19 @@ def track_together(
     if not summary.markers:
         dictionaries = ", ".join(sorted({body.dictionary for body in bodies}))
         raise NoMarkers(f"none of {summary.pictures} instants shows a marker of {dictionaries} to any camera")
+
+
+def _left_over(unused: Unused, names: Sequence[str], sync_ms: float) -> list[str]:
+    """Which pictures of recordings were not used, in words."""
+    out = [f"{names[k]}: {_pictures(n)} had no partner within {sync_ms:g} ms" for k, n in unused.alone.items() if n]
+    left = [f"{_pictures(count)} of {names[k]}" for k, count in sorted(unused.left.items()) if count]
+    if unused.ended is not None and left:
+        out.append(f"the recording of {names[unused.ended]} ended first; not used after that: {', '.join(left)}")
+    return out
+
+
+def _pictures(count: int) -> str:
+    return f"{count} picture{'s' if count > 1 else ''}"
 
 
 def _stopped(tracker: RigTracker, event: Any, output: Output, summary: Summary) -> None:

@@ -178,6 +178,11 @@ def test_a_late_picture_finds_its_place_and_a_double_counts_once(
     assert history.at(14 * STEP_NS).how == "INTERPOLATED"
 
 
+def test_several_late_pictures_all_come_after_the_next(rendered: tuple[Rendered, list[Rigid[Any, Any]]]) -> None:
+    source = FaultySource(rendered[0], plan("late@5-7+late@23"), SOURCE.bodies[0].dictionary)
+    assert [frame.index for frame in source] == [*range(5), 8, 5, 6, 7, *range(9, 24)]
+
+
 @pytest.mark.parametrize("seconds", [5, -5])
 def test_a_clock_that_steps_is_noticed_and_nothing_is_carried_over(
     rendered: tuple[Rendered, list[Rigid[Any, Any]]], seconds: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,7 +29,7 @@ from tracking.sources.closing import CameraSilent, Closing
 from tracking.sources.live import LiveSource, Shutter
 from tracking.sources.source import read_picture
 from tracking.sources.synthetic_source import SyntheticSource
-from tracking.sources.together import Instant, together
+from tracking.sources.together import Instant, Unused, together
 from tracking.synthetic.camera import Optics, SyntheticCamera
 
 LENS = Pinhole(640, 480, 590.0, 591.0, 318.2, 241.7, (-0.2, 0.08, 0.0005, -0.0004, 0.0))
@@ -186,6 +187,31 @@ def test_live_cameras_that_never_agree_are_told() -> None:
         event = next(together([one, other], 8 * MS))
     assert isinstance(event, Stopped)
     assert "15.0 ms apart, 8 are allowed (--sync-ms)" in event.reason
+
+
+@pytest.mark.parametrize("short", ["left", "right"])
+def test_what_a_shorter_recording_leaves_unused_is_said(theatre: Path, tmp_path: Path, short: str) -> None:
+    for name in ("left", "right"):
+        shutil.copytree(theatre / name, tmp_path / name)
+    for number in (4, 5):
+        (tmp_path / short / f"{number:03d}.png").unlink()
+    (tmp_path / "right" / "001.png").write_bytes(b"")
+    result = run(tmp_path / "left", tmp_path / "right", *_rig(theatre))
+    assert result.exit_code == 0, result.stderr
+    assert [json.loads(line)["frame"] for line in result.stdout.splitlines()] == [0, 2, 3]
+    other = "right" if short == "left" else "left"
+    words = result.stderr.splitlines()
+    assert f"the recording of {short} ended first; not used after that: 2 pictures of {other}" in words
+    assert "left: 1 picture had no partner within 8 ms" in words
+    assert any("1 of" in line and "001.png: empty" in line for line in words)
+
+
+def test_a_recording_that_does_not_tell_its_length_is_counted_on() -> None:
+    picture = np.zeros((2, 2), dtype=np.uint8)
+    unused = Unused()
+    streams = [Recorded([Frame(33 * k * MS, picture, k) for k in range(n)]) for n in (9, 4, 6)]
+    assert len(list(together(streams, 8 * MS, unused))) == 4
+    assert (unused.ended, dict(unused.left), dict(unused.alone)) == (1, {0: 5, 2: 2}, {})
 
 
 def test_overlays_of_each_camera_and_a_limit_of_time(theatre: Path, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from tracking.latest import Latest
 from tracking.sources.folder import FolderSource
-from tracking.sources.source import BadSource, NoVideo, is_live, open_source
+from tracking.sources.source import BadSource, NoVideo, is_live, losses, open_source
+from tracking.sources.whole import is_cut_short
 from tracking.synthetic.camera import BadSynthetic
 from tracking.video import VideoNotWritten, write_mp4
 
@@ -102,9 +103,56 @@ def test_a_damaged_picture_and_a_wrong_size_are_named(tmp_path: Path) -> None:
     with pytest.raises(NoVideo, match="50 x 40 px, the first picture is 96 x 64") as caught:
         list(open_source(str(tmp_path)))
     assert caught.value.path == tmp_path / "b.png"
-    (tmp_path / "a.png").write_bytes(b"\x89PNG broken")
+    (tmp_path / "b.png").unlink()
+    (tmp_path / "a.png").write_bytes(b"BM broken")
     with pytest.raises(NoVideo, match="damaged"):
         list(open_source(str(tmp_path)))
+
+
+def jpeg(picture: NDArray[np.uint8]) -> bytes:
+    return cv2.imencode(".jpg", picture)[1].tobytes()
+
+
+def with_thumbnail(data: bytes, thumbnail: bytes) -> bytes:
+    """A JPEG with a whole one in its header, as cameras write them."""
+    return data[:2] + b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + data[2:]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.9999])
+def test_a_picture_that_ends_early_is_told_from_a_whole_one(share: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    png = cv2.imencode(".png", noise)[1].tobytes()
+    progressive = cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 2])[1]
+    for whole in (jpeg(noise), progressive.tobytes(), with_thumbnail(jpeg(noise), jpeg(noise[:8, :8])), png):
+        assert not is_cut_short(whole)
+        assert not is_cut_short(whole + bytes(100))  # what follows the end does not matter
+        part = whole[: int(share * len(whole))]
+        assert is_cut_short(part)
+        assert is_cut_short(part + bytes(len(whole) - len(part)))  # a file that was set aside and not filled
+    assert not is_cut_short(b"")
+    assert not is_cut_short(b"BM whatever")
+
+
+def test_damaged_pictures_of_a_folder_are_left_out_counted_and_named(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (6, 48, 64, 3), dtype=np.uint8)
+    for k, picture in enumerate(noise):
+        (tmp_path / f"{k}.jpg").write_bytes(jpeg(picture))
+    whole = (tmp_path / "2.jpg").read_bytes()
+    (tmp_path / "0.jpg").write_bytes(b"")
+    (tmp_path / "2.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "3.jpg").write_bytes(b"")
+    folder = FolderSource(tmp_path)
+    assert folder.size_px == (64, 48)
+    assert [frame.index for frame in folder] == [1, 4, 5]
+    assert [folder.files[index].name for index in folder.damaged] == ["0.jpg", "2.jpg", "3.jpg"]
+    (words,) = losses(folder)
+    assert "3 of 6 pictures are damaged and were not used (0.jpg, 3.jpg: empty" in words
+    assert "2.jpg: cut short" in words
+    for k in (1, 4, 5):
+        (tmp_path / f"{k}.jpg").write_bytes(whole[:100])
+    for look in (lambda: folder.size_px, lambda: list(folder)):
+        with pytest.raises(NoVideo, match="no picture can be read: 6 of 6"):
+            look()
 
 
 def test_an_index_gives_a_folder_its_times(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ class FaultySource(Closing):
     def events(self, patience_s: float = 0.25) -> Iterator[Frame | Stopped]:
         """Pictures, and Stopped for each one that an unplugged camera did not give."""
         before: Frame | None = None
-        late: Frame | None = None
+        late: list[Frame] = []
         last_ns = 0
         for event in watch(self.source, patience_s):
             if isinstance(event, Stopped):
@@ -116,17 +116,15 @@ class FaultySource(Closing):
                 frame = replace(frame, picture=spoil(frame.picture, struck, self.dictionary))
             last_ns = frame.t_ns
             if "late" in struck:
-                late = frame
+                late.append(frame)
                 continue
             yield frame
             if "double" in struck:
                 yield frame
             before = frame
-            if late is not None:
-                yield late
-                late = None
-        if late is not None:
-            yield late
+            yield from late
+            late.clear()
+        yield from late
 
 
 def spoil(picture: NDArray[np.uint8], struck: dict[str, float], dictionary: str) -> NDArray[np.uint8]:

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from tracking.frame import Frame
 from tracking.sources.closing import Closing, NoVideo
 from tracking.sources.repeats import same_picture
+from tracking.sources.whole import is_cut_short
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 FOLDER_FPS = 30.0
+NAMED = 5  # files in a sentence
 INDEXES = ("index.json", "index.csv", "timestamps.csv", "data.csv")
 FILE_COLUMNS = ("file", "filename", "image")
 TIME_COLUMNS = {"t_ns": 1, "timestamp_ns": 1, "timestamp [ns]": 1, "t_us": 1e3, "t_ms": 1e6, "t_s": 1e9}
@@ -39,13 +41,15 @@ class FolderSource(Closing):
 
     An index is `index.json` (a list of `{"file", "t_ns"}`, perhaps with `exposure_ns`, `readout_ns`; or that list as
     `frames` of an object), or a CSV (index, timestamps or data .csv) with a column file and a column t_ns, t_ms or t_s
-    (EuRoC's `#timestamp [ns],filename` too).
+    (EuRoC's `#timestamp [ns],filename` too). A picture that can't be read whole is left out: its index stays a gap, and
+    `damaged` tells why, by index.
     """
 
     def __init__(self, path: Path) -> None:
         """List them. Raises NoVideo when there are none, or the index can't be understood."""
         self.path = path
         self.entries = _indexed(path) or _sorted(path)
+        self.damaged: dict[int, str] = {}
         if not self.entries:
             raise NoVideo(f"no pictures in this folder ({', '.join(sorted(PICTURES))})", path=path)
 
@@ -61,15 +65,30 @@ class FolderSource(Closing):
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """Width and height of the first picture. Raises NoVideo when it can't be read."""
-        height, width = read_picture(self.entries[0].file).shape[:2]
+        """Width and height of the first picture that can be read. Raises NoVideo when none can."""
+        height, width = next(iter(self)).picture.shape[:2]
         return width, height
 
+    @property
+    def trouble(self) -> str | None:
+        """Which pictures were damaged, and how, in a sentence; None: none of those that were read."""
+        if not self.damaged:
+            return None
+        of_kind: dict[str, list[str]] = {}
+        for index, words in sorted(self.damaged.items()):
+            of_kind.setdefault(words, []).append(self.entries[index].file.name)
+        kinds = "; ".join(f"{_listed(names)}: {words}" for words, names in of_kind.items())
+        return f"{len(self.damaged)} of {len(self.entries)} pictures are damaged and were not used ({kinds})"
+
     def __iter__(self) -> Iterator[Frame]:
-        """All pictures; raises NoVideo for one that can't be read or has another size than the first."""
+        """All that can be read; raises NoVideo when none can, or one has another size than the first."""
         earlier: NDArray[np.uint8] | None = None
         for index, entry in enumerate(self.entries):
-            picture = read_picture(entry.file)
+            try:
+                picture = read_picture(entry.file)
+            except NoVideo as fault:
+                self.damaged[index] = fault.message
+                continue
             if earlier is not None and picture.shape != earlier.shape:
                 raise NoVideo(
                     f"{picture.shape[1]} x {picture.shape[0]} px, the first picture is "
@@ -79,14 +98,32 @@ class FolderSource(Closing):
             repeated = same_picture(picture, earlier)
             yield Frame(entry.t_ns, picture, index, entry.exposure_ns, entry.readout_ns, repeated)
             earlier = picture
+        if earlier is None:
+            raise NoVideo(f"no picture can be read: {self.trouble}", path=self.path)
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Read a picture file as RGB (h, w, 3), 16-bit ones by their upper bits. Raises NoVideo."""
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    """Read a picture file as RGB (h, w, 3), 16-bit ones by their upper bits. Raises NoVideo; for a part of one too."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise NoVideo(f"can't be opened ({error.strerror})", path=path) from None
+    if not data:
+        raise NoVideo("empty; was the disk full?", path=path)
+    if is_cut_short(data):
+        raise NoVideo("cut short, its end is missing; was it still being written or copied?", path=path)
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # a size that no picture has
+        picture = None
     if picture is None:
-        raise NoVideo("this picture can't be read; is it damaged?", path=path)
+        raise NoVideo("can't be decoded; is it damaged?", path=path)
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def _sorted(folder: Path) -> list[Entry]:

@@ -30,8 +30,23 @@ def notes(source: FrameSource) -> tuple[str, ...]:
 
 
 def losses(source: FrameSource) -> tuple[str, ...]:
-    """What became of a live source's pictures, in a sentence."""
-    return (f"{source.name}: {source.counts}",) if isinstance(source, LiveSource) else ()
+    """What became of a source's pictures, in a sentence, once they were read; nothing where none was lost."""
+    if isinstance(source, LiveSource):
+        return (f"{source.name}: {source.counts}",)
+    if isinstance(source, FolderSource) and source.trouble is not None:
+        return (f"{source.name}: {source.trouble}",)
+    if isinstance(source, VideoSource) and source.clock_steps:
+        return (f"{source.name}: {source.clock_steps} time stamps stood still or fell; counted on from the last",)
+    return ()
+
+
+def pictures_after(source: FrameSource, frame: Frame) -> int | None:
+    """How many pictures a recording has after that one; None where it does not tell."""
+    if isinstance(source, FolderSource):
+        return len(source.entries) - frame.index - 1
+    if isinstance(source, VideoSource) and source.announced:
+        return max(0, source.announced - frame.index - 1)
+    return None
 
 
 def size_px(source: FrameSource) -> tuple[int, int] | None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from tracking.frame import Frame, FrameSource, Stopped
 from tracking.sources.closing import CameraSilent
+from tracking.sources.source import pictures_after
 from tracking.sources.watch import Watchable, watch
 
 Instant = tuple[Frame | None, ...]
@@ -15,32 +18,60 @@ PATIENCE_S = 0.25
 ALONE_NS = 500_000_000  # pictures that come and are never of one instant
 
 
-def together(sources: Sequence[FrameSource], within_ns: int) -> Iterator[Instant | Stopped]:
+@dataclass
+class Unused:
+    """Pictures of recordings that came to no instant, by the camera's number.
+
+    `alone`: no picture of every other camera was near; `left`: they come after the recording `ended` had ended.
+    """
+
+    ended: int | None = None
+    alone: Counter[int] = field(default_factory=Counter)
+    left: Counter[int] = field(default_factory=Counter)
+
+
+def together(
+    sources: Sequence[FrameSource], within_ns: int, unused: Unused | None = None
+) -> Iterator[Instant | Stopped]:
     """For each instant a picture of every camera, taken within so long of one another; others are passed over.
 
     A live camera that has stopped is None until it gives pictures again, and the others go on; Stopped when none is
     left, or when their pictures are never of one instant. Whoever reads slowly gets the newest pictures. Recordings end
-    with the shortest, live ones when no camera is left; CameraSilent then.
+    with the shortest, and `unused` then tells what was not used; live ones when no camera is left; CameraSilent then.
     """
     if any(isinstance(source, Watchable) for source in sources):
         return _live(sources, within_ns)
-    return _recorded(sources, within_ns)
+    return _recorded(sources, within_ns, Unused() if unused is None else unused)
 
 
-def _recorded(sources: Sequence[FrameSource], within_ns: int) -> Iterator[Instant]:
+def _recorded(sources: Sequence[FrameSource], within_ns: int, unused: Unused) -> Iterator[Instant]:
     streams = [iter(source) for source in sources]
-    try:
-        now = [next(stream) for stream in streams]
-        while True:
-            newest = max(frame.t_ns for frame in now)
-            late = [k for k, frame in enumerate(now) if newest - frame.t_ns > within_ns]
-            if not late:
-                yield tuple(now)
-                late = list(range(len(now)))
-            for k in late:
-                now[k] = next(streams[k])
-    except StopIteration:
-        return
+    last: dict[int, Frame] = {}
+    waiting: dict[int, Frame] = {}  # read, and not used yet
+    while True:
+        for k in [k for k in range(len(sources)) if k not in waiting]:
+            frame = next(streams[k], None)
+            if frame is None:
+                unused.ended = k
+                for other in set(range(len(sources))) - {k}:
+                    rest = _rest(sources[other], streams[other], last.get(other))
+                    unused.left[other] = rest + (other in waiting)
+                return
+            last[k] = waiting[k] = frame
+        newest = max(frame.t_ns for frame in waiting.values())
+        late = [k for k, frame in waiting.items() if newest - frame.t_ns > within_ns]
+        if not late:
+            yield tuple(waiting[k] for k in range(len(sources)))
+            waiting.clear()
+        for k in late:
+            del waiting[k]
+        unused.alone.update(late)
+
+
+def _rest(source: FrameSource, stream: Iterator[Frame], last: Frame | None) -> int:
+    """How many pictures a recording still has; read to its end where it does not tell."""
+    known = None if last is None else pictures_after(source, last)
+    return sum(1 for _ in stream) if known is None else known
 
 
 def _live(sources: Sequence[FrameSource], within_ns: int) -> Iterator[Instant | Stopped]:

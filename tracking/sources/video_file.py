@@ -45,6 +45,11 @@ class VideoSource(Closing):
         stream = self._container.streams.video[0]
         return stream.width, stream.height
 
+    @property
+    def announced(self) -> int:
+        """How many pictures the file says that it has; 0: it does not say."""
+        return int(self._container.streams.video[0].frames)
+
     def __iter__(self) -> Iterator[Frame]:
         """All pictures once. Raises NoVideo when the file is damaged, ends early or holds no picture; SizeChanged."""
         stream = self._container.streams.video[0]
@@ -73,9 +78,8 @@ class VideoSource(Closing):
             ) from None
         if index == 0:
             raise NoVideo("the video holds no picture; is the file truncated?", path=self.path)
-        announced = int(stream.frames)
-        if announced - index > max(1, announced // 50):
-            raise NoVideo(f"{index} of {announced} pictures are there; is the file truncated?", path=self.path)
+        if self.announced - index > max(1, self.announced // 50):
+            raise NoVideo(f"{index} of {self.announced} pictures are there; is the file truncated?", path=self.path)
 
     def close(self) -> None:
         """Close the file."""
