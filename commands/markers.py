@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from commands.console import command, emit, tell
+from commands.place import prepare
 from spatial.faults import Misuse
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -48,6 +50,14 @@ def make(
     """Print a marker body at true scale with rulers; or make a new one and write its body file too."""
     if (body is None) == (dictionary is None):
         raise Misuse("give either --body FILE or --dictionary NAME")
+    lengths = {"--size-mm": size_mm, "--edge-mm": edge_mm, "--reach-mm": reach_mm}
+    for option, mm in lengths.items():
+        if mm is not None and not (math.isfinite(mm) and mm > 0):
+            raise Misuse(f"{option} is {mm:g}; it must be above 0 mm")
+    if not (math.isfinite(gap_mm) and gap_mm >= 0):
+        raise Misuse(f"--gap-mm is {gap_mm:g}; it must be 0 mm or more")
+    if columns < 1:
+        raise Misuse(f"--columns is {columns}; a board has one or more")
 
     from tracking.bodies import body as bodies
     from tracking.bodies import shapes
@@ -56,6 +66,8 @@ def make(
 
     if paper is not None and paper not in PAPERS_MM:
         raise Misuse(f"--paper {paper}: {', '.join(PAPERS_MM)} are known")
+    prepare(out, "OUT")
+    prepare(save, "--save")
     made: bodies.Body[Any] | shapes.Solid
     if body is not None:
         made = bodies.load(body)
@@ -63,16 +75,19 @@ def make(
         assert dictionary is not None  # checked above; for mypy
         called = name or shape
         faces = {"board": 4, "cube": 6, "dodecahedron": 12, "tool": sides * rows}[shape]
-        numbers = marker_ids(ids or f"0-{faces - 1}")
-        if shape == "board":
-            made = bodies.board(called, dictionary, numbers, 40.0 if size_mm is None else size_mm, gap_mm, columns)
-        elif shape == "tool":
-            made = shapes.tool(
-                called, dictionary, numbers, edge_mm, size_mm, sides=sides, rows=rows, reach_mm=reach_mm
-            )  # fmt: skip
-        else:
-            build = shapes.cube if shape == "cube" else shapes.dodecahedron
-            made = build(called, dictionary, numbers, edge_mm, size_mm)
+        numbers = marker_ids(ids) if ids is not None else list(range(faces))
+        try:
+            if shape == "board":
+                made = bodies.board(called, dictionary, numbers, 40.0 if size_mm is None else size_mm, gap_mm, columns)
+            elif shape == "tool":
+                made = shapes.tool(
+                    called, dictionary, numbers, edge_mm, size_mm, sides=sides, rows=rows, reach_mm=reach_mm
+                )  # fmt: skip
+            else:
+                build = shapes.cube if shape == "cube" else shapes.dodecahedron
+                made = build(called, dictionary, numbers, edge_mm, size_mm)
+        except bodies.BadBody as fault:
+            raise Misuse(fault.message) from None  # all of it is what the options say
     sheets = lay_out(made, paper)
     written = write_sheets(sheets, out)
     known = made.body if isinstance(made, shapes.Solid) else made
@@ -120,8 +135,12 @@ def marker_ids(text: str) -> list[int]:
     found: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or int(last or first) - int(first) > 9999:
+        if not (part.isascii() and first.isdigit() and (last.isdigit() or not dash)):
             raise Misuse(f"--ids {text}: whole numbers as 0-3 or 4,7,9")
+        if int(last or first) < int(first):
+            raise Misuse(f"--ids {text}: {part} runs backwards; {last}-{first} is meant?")
+        if int(last or first) - int(first) > 9999:
+            raise Misuse(f"--ids {text}: {part} are more ids than any dictionary has")
         found += range(int(first), int(last or first) + 1)
     if len(set(found)) != len(found):
         raise Misuse(f"--ids {text}: an id is there twice")

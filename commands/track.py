@@ -12,7 +12,9 @@ import typer
 
 from commands.console import command, say
 from commands.lens import lens
-from commands.track_lines import NoMarkers, Output, Summary, folder, writer
+from commands.place import prepare, prepare_folder
+from commands.track_lines import NoMarkers, Output, Summary, folder, with_reason, writer
+from commands.track_order import Order
 from commands.track_wire import follow, sending, until
 from spatial.faults import Misuse
 
@@ -30,7 +32,11 @@ ASKED_ABOUT, FEW = 3, 2  # so many pictures with so few markers are asked what e
 def track(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE", help="Video, folder, camera:N, a URL, synthetic:SPEC; igtl://HOST:PORT."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="Video, folder, camera:N, a URL, igtl://HOST:PORT; synthetic:KEY=VALUE,… renders one, and "
+            "faults=drop@10-12+… makes it fail (docs/TRACKING.md has the keys).",
+        ),
     ],
     camera: Annotated[Path | None, typer.Option(help="Camera file (OpenCV YAML). synthetic: brings its own.")] = None,
     rig: Annotated[
@@ -62,6 +68,8 @@ def track(
     as_json: Annotated[bool, typer.Option("--json", help="A JSON line a body a frame on stdout.")] = False,
 ) -> None:
     """Say where each marker body is in each picture, with its covariance, or why it is lost. Ctrl-C ends it."""
+    prepare(out)
+    prepare_folder(overlay, "--overlay")
     if smooth and (rig is not None or sources[0].startswith("igtl://")):
         raise Misuse("--smooth is for the pictures of one camera")
     if rig is not None:
@@ -93,7 +101,9 @@ def track(
     own = source.startswith("synthetic:") and not bodies and dictionary is None  # it shows what it stands for
     if bool(bodies) == (dictionary is not None) and not own:
         raise Misuse("give either --bodies FILE (repeated for several) or --dictionary NAME with --size-mm S")
-    if dictionary is not None and (size_mm is None) == (diamond_mm is None):
+    if dictionary is not None and size_mm is not None and diamond_mm is not None:
+        raise Misuse("--size-mm is for single markers, --diamond-mm for diamonds of them; give one, not both")
+    if dictionary is not None and size_mm is None and diamond_mm is None:
         raise Misuse("--dictionary needs --size-mm, the edge of the markers' black square, or else --diamond-mm")
     for name, mm in (("--size-mm", size_mm), ("--diamond-mm", diamond_mm)):
         if mm is not None and not (math.isfinite(mm) and mm > 0):
@@ -138,10 +148,11 @@ def _follow(
     seconds: float | None,
 ) -> None:
     """Every picture to the end, to the limit or to Ctrl-C; then the summary."""
+    from tracking.sources.folder import FolderSource
     from tracking.sources.source import losses
     from tracking.sources.watch import watch
 
-    summary = Summary()
+    summary = Summary(order=Order(numbered=not isinstance(pictures, FolderSource)))  # a folder names what it lacks
     puzzles = _Puzzles(tracker)
     try:
         for event in until(watch(pictures), seconds):
@@ -152,6 +163,7 @@ def _follow(
         say(*losses(pictures), *summary.lines())
         raise
     if not summary.markers:
+        say(*losses(pictures))
         raise _nothing(summary.pictures, puzzles, pictures.name, getattr(tracker, "markers_seen", 0))
     if dictionary is not None:
         names = [body.name.split(":", 1) for body in tracker.bodies]
@@ -173,6 +185,7 @@ def _one(
 ) -> None:
     from tracking.frame import Stopped
     from tracking.sources.folder import FolderSource
+    from tracking.sources.live import LiveSource
     from tracking.sources.video_file import VideoSource
 
     if isinstance(event, Stopped):
@@ -185,6 +198,7 @@ def _one(
         summary.stopped = True
         return
     summary.stopped = False
+    place = None if isinstance(pictures, LiveSource) else summary.order.see(event)  # that one counts for itself
     if event.index % every:
         return
     again = event.repeated and isinstance(pictures, FolderSource | VideoSource)
@@ -198,6 +212,7 @@ def _one(
             sighting = replace(sighting, reason=f"{sighting.reason}; {puzzles.advice}")
         if again and sighting.reason is None:  # a recording of a scene at rest, or of a camera that froze
             sighting = replace(sighting, reason="the picture is the one before again")
+        sighting = with_reason(sighting, place)
         summary.add(sighting)
         output.put_later(event.index, sighting, tracker.histories[sighting.body])
     if output.overlay is not None:

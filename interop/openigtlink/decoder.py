@@ -156,8 +156,8 @@ class Decoder:
         if header.version not in (1, 2) or not name or not name.isascii() or not name.isprintable():
             found = bytes(self._stage[self._start - HEADER.size : self._start])
             raise LostStream(
-                f"{found[:SHOWN_BYTES]!r}… is no OpenIGTLink header (version {header.version}, type {name!r}; 1 or 2 and "
-                "a name are needed). Is it OpenIGTLink that the other side speaks, or did it lose bytes?"
+                f"{found[:SHOWN_BYTES]!r}… is no OpenIGTLink header (version {header.version}, type {name!r}; 1 or 2 "
+                "and a name are needed). Is it OpenIGTLink that the other side speaks, or did it lose bytes?"
             )
         if header.body_bytes > self.largest_bytes:
             raise LostStream(

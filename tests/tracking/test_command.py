@@ -266,3 +266,75 @@ def test_a_recording_of_a_scene_at_rest_is_tracked_and_says_so(tmp_path: Path) -
     )
     assert [line["status"] for line in lines(result)] == ["TRACKED", "TRACKED"]
     assert lines(result)[1]["reason"] == "the picture is the one before again"
+
+
+@pytest.mark.parametrize(
+    ("faults", "summary", "struck", "words"),
+    [
+        ("drop@6-9", "pictures: 4 missing", [], ""),
+        ("double@6-9", "pictures: 4 the same again", [6, 7, 8, 9], "came before"),
+        ("late@6-9", "pictures: 4 out of order", [6, 7, 8, 9], "ms older than one before it"),
+        ("freeze@6-9", "pictures: 4 the same again", [6, 7, 8, 9], "last picture again"),
+        ("jump:5@6-9", "pictures: the clock jumped 2 x", [6, 10], "the time stamps jump by"),
+    ],
+)
+def test_what_is_wrong_with_the_order_of_pictures_is_counted_and_said(
+    faults: str, summary: str, struck: list[int], words: str
+) -> None:
+    result = run(f"synthetic:frames=14,size=640x480,faults={faults}", "--json")
+    assert result.exit_code == 0
+    assert summary in result.stderr.splitlines()
+    told = [line["frame"] for line in lines(result) if words and words in (line["reason"] or "")]
+    assert told == struck
+    assert all(line["reason"] is None for line in lines(result) if line["frame"] not in struck)
+
+
+def test_pictures_in_order_are_not_remarked_upon() -> None:
+    for source in ("synthetic:frames=4,size=640x480", "synthetic:frames=4,size=640x480,fps=0.2"):
+        result = run(source)
+        assert "pictures:" not in result.stderr
+        assert "jump" not in result.stdout
+
+
+def test_a_folder_with_damaged_pictures_is_tracked_without_them(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(4):
+        page = cv2.add(lined("DICT_5X5_50", range(3, 4)), rng.integers(0, 3, (140, 600), dtype=np.uint8))
+        cv2.imwrite(str(tmp_path / "p" / f"{k}.jpg"), page)
+    half = (tmp_path / "p" / "1.jpg").read_bytes()
+    (tmp_path / "p" / "1.jpg").write_bytes(half[: len(half) // 2])
+    (tmp_path / "p" / "2.jpg").write_bytes(b"")
+    save_camera(tmp_path / "c.yml", Pinhole(600, 140, 600, 600, 299.5, 69.5))
+    asked = ("--camera", tmp_path / "c.yml", "--dictionary", "DICT_5X5_50", "--size-mm", 20, "--json")
+    result = run(tmp_path / "p", *asked)
+    assert result.exit_code == 0, result.stderr
+    assert [line["frame"] for line in lines(result)] == [0, 3]
+    assert "2 of 4 pictures are damaged and were not used (1.jpg: cut short" in result.stderr
+    assert "missing" not in result.stderr.replace("its end is missing", "")
+    for k in (0, 3):
+        (tmp_path / "p" / f"{k}.jpg").write_bytes(b"")
+    none = run(tmp_path / "p", *asked)
+    assert (none.exit_code, lines(none)[-1]["error"]["kind"]) == (1, "NoVideo")
+    assert "no picture can be read" in none.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--igtl", 99999), "port 99999; 1 to 65535"),
+        (("--igtl", -5), "port -5; 1 to 65535"),
+        (("--dictionary", "DICT_APRILTAG_36h11", "--size-mm", 20, "--diamond-mm", 32), "not both"),
+        (("--out", "."), "--out names a folder"),
+        (("--overlay", "run.py"), "--overlay: a part of its path is a file"),
+        (("--out", "run.py/lines"), "--out: a part of its path is a file"),
+    ],
+)
+def test_wrong_options_are_one_line_before_any_picture_is_read(
+    options: tuple[object, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracking.sources.synthetic_source.SyntheticSource.__iter__", None)
+    result = run("synthetic:frames=2,size=320x240", *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1

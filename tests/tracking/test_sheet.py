@@ -243,3 +243,33 @@ def test_the_command_makes_every_shape(tmp_path: Path, shape: str) -> None:
     assert load(tmp_path / "b.json").is_flat == (shape == "board")
     result = CliRunner().invoke(markers.app, [*words[:-2], "--paper", "B5"])
     assert (result.exit_code, "A4, A3, letter" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("d.pdf", (), "OUT names a folder"),
+        ("b.jpg", (), ".pdf, .svg or .png can be written"),
+        ("b.pdf", ("--save", "."), "--save names a folder"),
+        ("b.pdf", ("--ids", "3-1"), "3-1 runs backwards; 1-3 is meant?"),
+        ("b.pdf", ("--ids", "²"), "whole numbers"),
+        ("b.pdf", ("--ids", ""), "whole numbers"),
+        ("b.pdf", ("--size-mm", "-4"), "--size-mm is -4"),
+        ("b.pdf", ("--size-mm", "nan"), "--size-mm is nan"),
+        ("b.pdf", ("--gap-mm", "-1"), "--gap-mm is -1"),
+        ("b.pdf", ("--columns", "0"), "--columns is 0"),
+        ("b.pdf", ("--shape", "tool", "--sides", "2"), "2 sides"),
+        ("b.pdf", ("--shape", "tool", "--sides", "0"), "0 sides"),
+        ("b.pdf", ("--shape", "cube", "--ids", "0-7"), "8 ids; cube has 6 faces"),
+    ],
+)
+def test_wrong_use_of_the_command_leaves_nothing_behind(
+    tmp_path: Path, name: str, options: tuple[str, ...], words: str
+) -> None:
+    (tmp_path / "d.pdf").mkdir()
+    result = CliRunner().invoke(markers.app, ["make", str(tmp_path / name), "--dictionary", TAGS, *options])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr
+    assert ".part" not in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["d.pdf"]

@@ -29,7 +29,13 @@ WORD_MM, SMALL_MM = 3.2, 2.4
 
 
 class NotPrintable(Fault):
-    """A body that fits no sheet, or a file type that can't be written."""
+    """A body that fits no sheet."""
+
+
+class WrongSheet(NotPrintable):
+    """A paper, a file type or a place that a sheet can't have."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -72,10 +78,10 @@ class _Page:
 def lay_out(body: Body[Any] | Solid, paper: str | None = None) -> tuple[Sheet, ...]:
     """Pages for a body; `paper` is a key of PAPERS_MM (a flat body takes A3 by itself where A4 is too small).
 
-    Raises NotPrintable.
+    Raises NotPrintable, WrongSheet.
     """
     if paper is not None and paper not in PAPERS_MM:
-        raise NotPrintable(f"paper {paper}: {', '.join(PAPERS_MM)} are known")
+        raise WrongSheet(f"paper {paper}: {', '.join(PAPERS_MM)} are known")
     if isinstance(body, Solid):
         return _nets(body, paper or "A4")
     if body.is_flat and _one_side(body):
