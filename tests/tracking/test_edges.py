@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, cast
 
 import cv2
@@ -26,7 +27,10 @@ from tracking.detection.markers import detect
 from tracking.detection.pieces import BINS
 from tracking.detection.profile import GAUSSIAN, fitted_profile
 from tracking.pose.pose import track_body
+from tracking.sources.synthetic_source import SyntheticSource
+from tracking.sources.video_file import VideoSource
 from tracking.synthetic.camera import Optics, SyntheticCamera
+from tracking.video import write_mp4
 
 CODES = code_book("DICT_APRILTAG_36h11").patterns(np.arange(4))
 SHARP = Pinhole(1280, 960, 1180.0, 1183.0, 633.1, 484.6)
@@ -159,6 +163,25 @@ def test_small_markers_know_that_their_cells_blend(gamma: float) -> None:
     assert len(squares) >= 34
     assert np.mean(np.array(squares) < stats.chi2.ppf(0.95, 8)) >= 0.9
     assert np.median(squares) > 0.8  # and not by claiming nothing
+
+
+def test_a_videos_coding_is_in_the_covariance(tmp_path: Path) -> None:
+    """H.264 moves cells and whole markers after the picture before; the scatter of the cells tells."""
+    source = SyntheticSource("size=1280x720,grey=1,frames=24,path=swing,speed=120,spin=20")
+    shots = list(source.shots())
+    write_mp4(tmp_path / "v.mp4", [shot.frame.picture for shot in shots], 30.0, crf=28)
+    body = source.bodies[0]
+    squares, off = [], []
+    for frame, shot in zip(VideoSource(tmp_path / "v.mp4"), shots, strict=True):
+        found = detect(frame.picture, body.dictionary, source.pinhole)
+        pose = shot.camera_from_body[body.name]
+        for marker, row in found.by_id().items():
+            error = found.corners_px[row] - source.pinhole.project(pose @ Points(body.corners_mm[marker]))
+            squares.append(float(((found.whitening[row] @ error.ravel()) ** 2).sum()))
+            off.append(error)
+    assert len(squares) == 4 * len(shots)
+    assert _rms(np.array(off)) > 0.03  # 0.01 without the coding
+    assert np.mean(np.array(squares) < stats.chi2.ppf(0.95, 8)) > 0.85
 
 
 def test_a_marker_printed_white_on_black() -> None:

@@ -47,6 +47,7 @@ SIDE_USED = 0.5
 SMALL_CELL_PX, SMALL_PX = 4.5, 0.008
 # measured on rendered tags, sRGB against linear: by how many blurs wide a cell is, per spread of light
 BLEND, BLEND_CELLS, BLEND_FADES, BLEND_LINEAR = 0.36, 2.7, 0.95, 0.05
+CODED = 1.2  # a corner's error by the scatter of its cells (H.264 of three qualities), and all markers alike
 LEAST_DRAWN_CELL_PX = 4.0
 ILL_DRAWN_PX = 0.08  # lines of the code that lie further off its lattice were drawn on whole pixels: left out
 BOWED_PX = 1.0  # a lens that bows a side by more makes a coarse square wrong
@@ -228,7 +229,9 @@ def _concluded(
         # … the more so, the less linear the light is: neighbours blend before the curve, not after it
         blend = np.exp((BLEND_CELLS - _cell_px(coarse[good], cells) / blurs) / BLEND_FADES)
         blend *= BLEND * (np.abs(s[:, SPREAD]) + BLEND_LINEAR * blurs)
-        cov += (thin**2 + blend**2)[:, None, None] * np.eye(8)
+        # cells that scatter beyond their noise were moved by a video's coding: whole markers lag behind with them
+        coded = CODED**2 * s[:, OFF_INSIDE]
+        cov += (thin**2 + blend**2 + coded)[:, None, None] * np.eye(8)
         # a spread that is not quite what it seems moves the corners in or out together
         outward = covariance[good][:, :8, 8] / covariance[good][:, 8, 8][:, None]
         doubt = SPREAD_FLOOR_PX * s[:, [BLUR0, BLUR1]].min(axis=1) ** 2 / 0.76**2
