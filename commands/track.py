@@ -210,8 +210,8 @@ def _one(
     for sighting in sightings:
         if not found and sighting.cause == "too few markers" and puzzles.advice:
             sighting = replace(sighting, reason=f"{sighting.reason}; {puzzles.advice}")
-        if again and sighting.reason is None:  # a recording of a scene at rest, or of a camera that froze
-            sighting = replace(sighting, reason="the picture is the one before again")
+        if again:  # a recording of a scene at rest, or of a camera that froze
+            sighting = with_reason(sighting, "the picture is the one before again")
         sighting = with_reason(sighting, place)
         summary.add(sighting)
         output.put_later(event.index, sighting, tracker.histories[sighting.body])

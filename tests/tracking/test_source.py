@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tracking.calibration.board import Board
+from tracking.calibration.collect import collect
 from tracking.latest import Latest
 from tracking.sources.folder import FolderSource
 from tracking.sources.source import BadSource, NoVideo, is_live, losses, open_source
@@ -148,6 +150,8 @@ def test_damaged_pictures_of_a_folder_are_left_out_counted_and_named(tmp_path: P
     (words,) = losses(folder)
     assert "3 of 6 pictures are damaged and were not used (0.jpg, 3.jpg: empty" in words
     assert "2.jpg: cut short" in words
+    looked_at = collect(folder, Board.parse("chessboard:9x6,25")).found  # as calibrations do
+    assert [view.name for view in looked_at] == ["1.jpg", "4.jpg", "5.jpg"]
     for k in (1, 4, 5):
         (tmp_path / f"{k}.jpg").write_bytes(whole[:100])
     for look in (lambda: folder.size_px, lambda: list(folder)):
