@@ -28,6 +28,7 @@ from tracking.pose.pose import track_body
 from tracking.pose.sighting import Cause, Sighting
 
 WATCH_EACH, DOUBT_EACH = 5, 30  # pictures between two questions about the lens, and between two answers
+WATCH_FIRST = 20  # the first pictures are all asked: another camera's file shows in them
 SEARCH_EACH = 10  # pictures of a recording between two whole searches while nothing is missing
 EDGE_ON = 0.17  # cosine of the steepest view in which a marker is expected: ten degrees over its plane
 OUTSIDE_SHARE = 0.5  # how far, of the picture's size, beyond its rim the lens model is still asked
@@ -220,7 +221,7 @@ class Tracker:
                 readout_ns=readout_ns,
                 motion=moves,
                 lens_covariance=self._lens_covariance,
-                watch_lens=self._pictures % WATCH_EACH == 0,
+                watch_lens=self._pictures % WATCH_EACH == 0 or self._pictures < WATCH_FIRST,
             )
             return _shaken(sighting, history, frame, readout_ns)
 

@@ -46,6 +46,7 @@ DIM_PX = 0.07  # edges lose a flank, so the outline alone is taken, with so much
 SIDE_USED = 0.5
 SMALL_CELL_PX, SMALL_PX = 4.5, 0.008
 # measured on rendered tags, sRGB against linear: by how many blurs wide a cell is, per spread of light
+BLEND_BLUR_PX = 0.7  # a blur found to be less in such cells is not
 BLEND, BLEND_CELLS, BLEND_FADES, BLEND_LINEAR = 0.36, 2.7, 0.95, 0.05
 CODED = 1.2  # a corner's error by the scatter of its cells (H.264 of three qualities), and all markers alike
 LEAST_DRAWN_CELL_PX = 4.0
@@ -131,15 +132,16 @@ def fit_corners(
         state[rows], covariance[rows], sides[rows] = other[better], their[better], theirs[better]
     if np.abs(bend).max() * np.abs(corners - coarse).max() > 1e-3 * np.ptp(coarse, axis=1).min():
         bend = lens_bend(corners, pinhole, cells)
-    drawn = bool(np.median(state[:, [BLUR0, BLUR1]]) < SHARPEST_PX)
+    cell_px = _cell_px(coarse, cells)
+    wide = cell_px > LEAST_DRAWN_CELL_PX  # narrower cells tell little of their blur
+    drawn = bool(wide.any() and np.median(state[wide][:, [BLUR0, BLUR1]]) < SHARPEST_PX)
     if drawn:
         luma, corners = _smoothed(luma), coarse.copy()
         bins[:] = 0.0
         fit(_GAUSSIANS, True, 2)
     profiles = np.stack([fitted_profile(kind, inside) for kind in bins])
     fit(profiles, False, 2)
-    cell_px = _cell_px(coarse, cells)
-    sharp = (state[:, [BLUR0, BLUR1]].min(axis=1) < SHARPEST_PX) & (cell_px > LEAST_DRAWN_CELL_PX)
+    sharp = (state[:, [BLUR0, BLUR1]].min(axis=1) < SHARPEST_PX) & wide
     ill_drawn = (state[:, OK] > 0) & (drawn | (sharp & (state[:, OFF_INSIDE] > ILL_DRAWN_PX**2)))
     dim = _dim(luma, coarse) & (state[:, OK] > 0)
     if inside and (ill_drawn | dim).any():
@@ -225,7 +227,7 @@ def _concluded(
         cov = covariance[good][:, :8, :8] * scale[:, None, None] + FLOOR_PX**2 * np.eye(8)
         # in thin cells the edges blend more than the model knows (measured on rendered tags)
         thin = SMALL_PX * np.maximum(SMALL_CELL_PX - _cell_px(coarse[good], cells), 0.0)
-        blurs = s[:, [BLUR0, BLUR1]].mean(axis=1)
+        blurs = np.maximum(s[:, [BLUR0, BLUR1]].mean(axis=1), BLEND_BLUR_PX)
         # … the more so, the less linear the light is: neighbours blend before the curve, not after it
         blend = np.exp((BLEND_CELLS - _cell_px(coarse[good], cells) / blurs) / BLEND_FADES)
         blend *= BLEND * (np.abs(s[:, SPREAD]) + BLEND_LINEAR * blurs)

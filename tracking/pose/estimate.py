@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from spatial.rigid import Array, Rigid, UncertainRigid, rotation_log
 from tracking.pose.minima import PRIOR_FREEDOM, cost, distinct, loosened, minima
 from tracking.pose.solver import Fit, Problem, body_noise_px2, by_lens, errors_px, linearised, refine
+from tracking.pose.starts import mirrored
 
 MAX_RMS_PX = 3.0
 SURE_ODDS = 1000.0  # below it the choice between a flat body's two poses is no choice
@@ -26,6 +27,8 @@ CLEAR = 40.0  # log odds of two minima beyond which no earlier pose makes a diff
 MISFIT, LEAST_MISFIT_PX = 3.0, 0.3  # times what is claimed, and at least, before people are told
 MOST_SYSTEMATIC = 0.995  # of a covariance
 EFFICIENCY = 0.919  # E[w2 s/2] E[w] / E[w + s dw/ds]2 of the Geman-McClure weights w(s) where all is well (Huber 1964)
+FAR = 100.0  # squared distance of the mirrored pose beyond which it says nothing of the width
+LEAST_RISE = 1.0  # of the squares there: no more than one sd away
 PRIOR_SD_RAD = 0.05  # of an earlier pose that comes without a covariance
 
 
@@ -97,6 +100,8 @@ def estimate(
     first, odds = _decide(problem, fits, covariances, earlier)
     fit, covariance = fits[first], covariances[first][:6, :6]
     systematic = _systematic(problem, fit, covariances[first], lens_covariances)
+    if len(fits) == 1:
+        covariance = _as_flat_as_seen(problem, fit, covariance)
     covariance = covariance + systematic[1]
     second: UncertainRigid[Any, Any] | None = None
     if len(fits) == 2 and odds < NEGLIGIBLE_ODDS:
@@ -149,6 +154,34 @@ def _covariance(problem: Problem, fit: Fit) -> Array:
     whole = fit.normal / (scale * EFFICIENCY)
     whole[6:, 6:] += problem.information
     return np.asarray(np.linalg.inv(whole))
+
+
+def _as_flat_as_seen(problem: Problem, fit: Fit, covariance: Array) -> Array:
+    """The covariance, wider towards the mirrored pose where the squares there are less than it foretells.
+
+    Near the frontal view the two minima of a flat body merge into one whose floor is flat: its curvature says little
+    of how wide it is, the profile of the squares does (Pawitan 2001, ch. 3).
+    """
+    R, t = mirrored(fit.rotation, fit.translation_mm, problem.mm.reshape(-1, 3), problem.eye_mm[0])
+    gap = np.concatenate([rotation_log(R @ fit.rotation.T), t - fit.translation_mm])
+    foretold = float(gap @ np.linalg.solve(covariance, gap))
+    if not 1.0 < foretold < FAR:
+        return covariance
+    weights = np.repeat(fit.weights, 2, axis=1)
+    r, _ = linearised(problem, fit)
+    there = replace(fit, rotation=R, translation_mm=t)
+    for _ in range(3):  # the place is free, the turn is held
+        s, J = linearised(problem, there)
+        by_place = (np.sqrt(weights)[..., None] * J[..., 3:6]).reshape(-1, 3)
+        step = np.linalg.lstsq(by_place, -(np.sqrt(weights) * s).ravel(), rcond=None)[0]
+        there = replace(there, translation_mm=there.translation_mm + step)
+    s, _ = linearised(problem, there)
+    gap = np.concatenate([gap[:3], there.translation_mm - fit.translation_mm])
+    foretold = float(gap @ np.linalg.solve(covariance, gap))
+    freedom = max(float(2 * fit.weights.sum()) - 6.0, 0.0)
+    scale = max(1.0, (float((weights * r * r).sum()) + PRIOR_FREEDOM) / (freedom + PRIOR_FREEDOM)) * EFFICIENCY
+    seen = max(float((weights * (s * s - r * r)).sum()) / scale, LEAST_RISE)
+    return covariance + max(0.0, 1.0 / seen - 1.0 / foretold) * np.outer(gap, gap)
 
 
 def _within(part: Array, whole: Array) -> Array:
