@@ -413,3 +413,18 @@ def test_a_body_that_turns_under_a_rolling_shutter_is_where_it_says() -> None:
         squares.append(float(error @ np.linalg.solve(found.covariance, error)))
     assert len(squares) == 16
     assert np.mean(squares) < 9.0  # 6 is expected; 35 without the correction
+
+
+def test_the_flat_floor_of_a_frontal_view_is_in_the_covariance() -> None:
+    """Near the frontal view both poses merge into one minimum whose curvature tells too little of its width."""
+    tag = Body[Any].single(5, "DICT_APRILTAG_36h11", 40.0)
+    lens, rng = Pinhole(640, 480, 520.0, 520.0, 322.0, 236.0), np.random.default_rng(3)
+    merged = []
+    for _ in range(400):
+        pose = view(lens, rng, (850.0, 950.0), (0.0, 6.0))
+        sighting = track_body(seen(tag, pose, lens, rng, sd_px=0.2, ids=[5]), tag, lens)
+        if sighting.camera_from_body is not None and sighting.ambiguity == float("inf"):
+            merged.append(distance(sighting.camera_from_body, pose))
+    assert len(merged) >= 10
+    assert inside(merged) >= 0.9  # two thirds by the curvature alone
+    assert np.mean(merged) < 8.0  # 6 is expected; 15 by the curvature alone
