@@ -62,6 +62,7 @@ def stereo(
         views = [_views(source, plate, lens.pinhole) for source, lens in zip(sources, lenses, strict=True)]
         shots = pair_up(views, by_name=all(Path(source).is_dir() for source in sources))
     done = calibrate_rig(shots, lenses, plate, limit_mm=limit_mm, sync_ms=sync_ms, working_mm=working_mm)
+    say(*done.doubts)
     evidence = _evidence(done, plate, limit_mm, working_mm)
     value = save_rig(out, names, list(cameras), done.rig_from_camera, evidence)
     if as_json:
@@ -136,6 +137,7 @@ def _evidence(done: RigCalibration, board: Board, limit_mm: float, working_mm: f
         "late_ms": list(done.late_ms),
         "late_sd_ms": [sd if math.isfinite(sd) else None for sd in done.late_sd_ms],
         "predicted_mm": done.predicted_mm,
+        "doubts": list(done.doubts),
         "limit_mm": limit_mm,
         "working_mm": working_mm,
     }

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import cv2
 import numpy as np
@@ -171,6 +174,23 @@ def test_lenses_as_calibrations_make_them_are_believed() -> None:
     for files in (own, bare):
         done = calibrate_rig(shots(5), files, CHARUCO, limit_mm=1.0)
         assert np.linalg.norm(miss(done)[3:]) < 0.3
+
+
+def test_a_bent_board_is_not_taken_for_another_lens() -> None:
+    mm = CHARUCO.points_mm.copy()
+    across = mm[:, 0] - mm[:, 0].mean()
+    mm[:, 2] = 0.3 * (1 - (across / across.max()) ** 2)
+    bent = cast(Board, SimpleNamespace(points_mm=mm, kind="charuco", half_turn_alike=False))
+    done = calibrate_rig(shots(1, bent), cameras(), CHARUCO, limit_mm=1.0)
+    assert np.linalg.norm(miss(done)[3:]) < 1.0
+    assert re.search(r"camera 1: either the board is bent .* or its focal length is \+1\.", " ".join(done.doubts))
+
+
+def test_a_lens_that_is_a_little_off_is_doubted_aloud() -> None:
+    left, right = cameras()
+    done = calibrate_rig(shots(1), [_focal(left, 1.005), right], CHARUCO)
+    assert [doubt[:26] for doubt in done.doubts] == ["camera 1: either the board"]
+    assert calibrate_rig(shots(1), [left, right], CHARUCO).doubts == ()
 
 
 def test_one_source_named_twice_is_refused() -> None:

@@ -132,16 +132,19 @@ def resect(views: Sequence[BoardView], points_mm: Array, fit: CameraFit) -> tupl
     return at.poses, slopes.residuals
 
 
-def evidence(views: Sequence[BoardView], points_mm: Array, fit: CameraFit) -> tuple[Array, Array, Array]:
+def evidence(
+    views: Sequence[BoardView], points_mm: Array, fit: CameraFit, board_sd_mm: float = 0.0
+) -> tuple[Array, Array, Array]:
     """What each view says of a lens that is held, its own pose eliminated.
 
     Normal matrices (V, m, m) and gradients (V, m): a change d of the lens lowers the sum of squares of view v by
-    2 d.g - d.H d. And the residuals (n, 2) px. Raises NoFit, BadLens.
+    2 d.g - d.H d. And the residuals (n, 2) px. With `board_sd_mm` above zero the board's corners (x0, y0, z0, x1 ...)
+    follow the lens' parameters in both, without a prior. Raises NoFit, BadLens.
     """
     stack = Stack.of(views)
     board = points_mm + fit.offsets_mm
     poses = tuple(board_pose(view, board, fit.pinhole)[0] for view in views)
-    problem = Problem(stack, stack.root(fit.excess_px**2), board, fit.model, 0.0, True, held=True)
+    problem = Problem(stack, stack.root(fit.excess_px**2), board, fit.model, board_sd_mm, True, held=True)
     at, slopes, weights = run_bundle(problem, State(fit.parameters, poses, np.zeros_like(board)))
     normals, gradients = Normal.of(problem, slopes, weights, at).reduced()
     return normals, gradients, slopes.residuals

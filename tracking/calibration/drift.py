@@ -67,30 +67,41 @@ def focal_drift(views: Sequence[BoardView], points_mm: Array, fit: CameraFit) ->
     return FocalDrift(change, 1 / np.sqrt(known), float(scatter), q > freedom + 4.5 * np.sqrt(2 * freedom))
 
 
-def lens_change(views: Sequence[BoardView], points_mm: Array, fit: CameraFit) -> LensChange:
+def lens_change(
+    views: Sequence[BoardView], points_mm: Array, fit: CameraFit, *, board_sd_mm: float = 0.0
+) -> LensChange:
     """How focal length and centre have changed since `fit`, from new views, be it one. Raises NoFit, BadLens.
 
-    `fit.covariance` counts: what the calibration did not know is no drift. Distortion is held.
+    `fit.covariance` counts: what the calibration did not know is no drift. Distortion is held. With `board_sd_mm` the
+    board's corners may be off their places by about as much: a bent board looks like another focal length.
     """
     m = len(fit.names)
     basis = np.zeros((m, 3))
     basis[:2, 0] = fit.pinhole.fx_px, fit.pinhole.fy_px
     basis[2, 1] = basis[3, 2] = 1.0
     now, total = fit, np.zeros(3)
+    bend = np.zeros(fit.offsets_mm.size if board_sd_mm > 0 else 0)
+    wide = np.zeros((m + len(bend), 3 + len(bend)))  # from (focal length, centre, board) to all that is estimated
+    wide[:m, :3], wide[m:, 3:] = basis, np.eye(len(bend))
+    prior = np.concatenate([np.zeros(3), np.full(len(bend), 1 / max(board_sd_mm, 1e-9) ** 2)])
     _, _, first = evidence(views, points_mm, now)
     rms = float(np.sqrt((first**2).sum(axis=1).mean()))
     for _ in range(8):
-        normals, gradients, _ = evidence(views, points_mm, now)
-        H, g = basis.T @ normals.sum(axis=0) @ basis, basis.T @ gradients.sum(axis=0)
+        normals, gradients, _ = evidence(views, points_mm, now, board_sd_mm)
+        H = wide.T @ normals.sum(axis=0) @ wide + np.diag(prior)
+        g = wide.T @ gradients.sum(axis=0) - prior * np.concatenate([np.zeros(3), bend])
         step = np.linalg.solve(H + 1e-9 * np.diag(np.diag(H)), g)
         step[0] = np.clip(step[0], -0.1, 0.1)
-        total = total + step
+        total, bend = total + step[:3], bend + step[3:]
         moved = fit.parameters + basis @ total
-        now = replace(fit, pinhole=fit.model.pinhole(moved, fit.pinhole.width_px, fit.pinhole.height_px))
+        now = replace(
+            fit, pinhole=fit.model.pinhole(moved, fit.pinhole.width_px, fit.pinhole.height_px),
+            offsets_mm=fit.offsets_mm + bend.reshape(-1, 3) if len(bend) else fit.offsets_mm,
+        )  # fmt: skip
         if abs(step[0]) < 1e-7:
             break
     lift = np.linalg.pinv(basis)
-    alone = np.linalg.inv(H)
+    alone = np.linalg.inv(H)[:3, :3]
     covariance = alone + lift @ fit.covariance @ lift.T
     sd = np.sqrt(np.diag(covariance))
     return LensChange(

@@ -23,8 +23,9 @@ from tracking.calibration.board import Board
 from tracking.calibration.board_view import BoardView
 from tracking.calibration.camera_file import Calibrated
 from tracking.calibration.camera_fit import NoFit, board_pose
-from tracking.calibration.drift import focal_drift, lens_change
+from tracking.calibration.drift import FocalDrift, LensChange, focal_drift, lens_change
 from tracking.calibration.lens_model import MODELS, model_of
+from tracking.calibration.model_choice import BOARD_SD_MM
 from tracking.calibration.recheck import as_fit
 from tracking.calibration.rig_solver import Lens, Rig, Shot, Solved, fit_rig, gather, slopes
 
@@ -50,6 +51,7 @@ class RigCalibration:
     `late_ms`, `late_sd_ms`: how late each camera is behind the first; the sd is inf where the board hardly moved or
     jumped. `late_mm`: by how much that moves a point at the working distance between the cameras, the worst one's.
     `predicted_mm`: 95 % of the errors that the places' covariance makes at the working distance, the worst camera's.
+    `doubts`: lenses that may be others than their files', and why that can't be settled from these pictures.
     """
 
     rig_from_camera: tuple[UncertainRigid[Camera, Camera], ...]
@@ -63,6 +65,7 @@ class RigCalibration:
     late_sd_ms: tuple[float, ...]
     late_mm: float
     predicted_mm: float
+    doubts: tuple[str, ...] = ()
 
 
 def calibrate_rig(
@@ -84,8 +87,10 @@ def calibrate_rig(
             "each camera, 15 are good; hold the board where the pictures overlap"
         )
     _check_apart(shots, len(cameras))
-    for c, camera in enumerate(cameras):
+    doubts = [
         _check_lens(c + 1, [shot[c] for shot in shots if c in shot], camera, board, limit_mm, working_mm)
+        for c, camera in enumerate(cameras)
+    ]
     if board.half_turn_alike:
         shots = _turned_alike(shots, cameras, board)
     lenses = [_lens(camera) for camera in cameras]
@@ -109,7 +114,7 @@ def calibrate_rig(
     done = RigCalibration(
         tuple(found), len(shots), common, rms, float(np.sqrt(excess_px2)), held, epipolar,
         (0.0, *(1e3 * v for v in late)), (0.0, *(1e3 * v for v in late_sd)), late_mm,
-        predicted,
+        predicted, tuple(words for words in doubts if words is not None),
     )  # fmt: skip
     _judge(done, limit_mm, sync_ms)
     return done
@@ -138,27 +143,49 @@ def _same(one: BoardView, other: BoardView) -> bool:
 
 def _check_lens(
     number: int, views: Sequence[BoardView], camera: Calibrated, board: Board, limit_mm: float, working_mm: float
-) -> None:
+) -> str | None:
     """Raise PoorRig where a camera's own views of the board show another lens, by more than the limit.
 
-    What the file does not know counts as chance, and so does what its views contradict each other by.
+    What the file does not know counts as chance, and so does what its views contradict each other by. A board that is
+    bent looks like another focal length: where that can't be told apart, words are returned instead.
     """
     fit = as_fit(camera, views, board)
-    found, drift = lens_change(views, board.points_mm, fit), focal_drift(views, board.points_mm, fit)
+    flat = lens_change(views, board.points_mm, fit)
+    drift = focal_drift(views, board.points_mm, fit)
+    suspected = _suspicion(flat, drift, camera, len(views), limit_mm, working_mm)
+    if suspected is None:
+        return None
+    bent = lens_change(views, board.points_mm, fit, board_sd_mm=BOARD_SD_MM)
+    sure = _suspicion(bent, drift, camera, len(views), limit_mm, working_mm)
+    if sure is None:
+        return (
+            f"camera {number}: either the board is bent by some tenths of a millimetre, or {suspected}; "
+            "`calibrate check` this camera with another board"
+        )
+    raise PoorRig(
+        f"camera {number}: by its own pictures of the board {sure}; is it another camera's file, or was the focus "
+        "moved?"
+    )
+
+
+def _suspicion(
+    found: LensChange, drift: FocalDrift, camera: Calibrated, views: int, limit_mm: float, working_mm: float
+) -> str | None:
+    """How far the lens is from its file, in words; None where that is chance or does not matter."""
     # a file that tells no covariance is taken to stand on as many pictures as these
-    chance = (1.0 if camera.names else 2.0) + (drift.scatter / found.focal_sd) ** 2 / len(views)
+    chance = (1.0 if camera.names else 2.0) + (drift.scatter / found.focal_sd) ** 2 / views
     lens = camera.pinhole
     # the camera's place takes up a wrong centre, all but its change from the picture's middle to half way to the rim
     bend = (lens.width_px / lens.fx_px / 4) ** 2 * np.hypot(*found.centre_px) / lens.fx_px
     error_mm = working_mm * (abs(found.focal) + float(bend))
-    if found.chi2 > OTHER_LENS * chance and error_mm > limit_mm:
-        sd = np.sqrt(chance) * np.array([found.focal_sd, *found.centre_sd_px])
-        raise PoorRig(
-            f"camera {number}: by its own pictures of the board its focal length is {found.focal:+.2%} (sd "
-            f"{sd[0]:.2%}) from its file's, its centre {found.centre_px[0]:+.1f}, {found.centre_px[1]:+.1f} px (sd "
-            f"{sd[1]:.1f}, {sd[2]:.1f}), which is {error_mm:.1f} mm at {working_mm:g} mm, limit {limit_mm:g}; is it "
-            "another camera's file, or was the focus moved?"
-        )
+    if found.chi2 <= OTHER_LENS * chance or error_mm <= limit_mm:
+        return None
+    sd = np.sqrt(chance) * np.array([found.focal_sd, *found.centre_sd_px])
+    return (
+        f"its focal length is {found.focal:+.2%} (sd {sd[0]:.2%}) from its file's, its centre "
+        f"{found.centre_px[0]:+.1f}, {found.centre_px[1]:+.1f} px (sd {sd[1]:.1f}, {sd[2]:.1f}), which is "
+        f"{error_mm:.1f} mm at {working_mm:g} mm, limit {limit_mm:g}"
+    )
 
 
 def _judge(done: RigCalibration, limit_mm: float, sync_ms: float) -> None:
