@@ -31,6 +31,9 @@ def emit(value: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
+TOO_DEEP = "one of the files is nested too deeply to be read; is it damaged, or not what it says?"
+
+
 def tell(*lines: str) -> None:
     """Print a command's result in words on stdout (without `--json`)."""
     for line in lines:
@@ -64,6 +67,11 @@ def command(function: Callable[..., R]) -> Callable[..., R]:
                 emit({"error": {"kind": fault.kind, "message": str(fault)}})
             say(str(fault))
             raise typer.Exit(fault.exit_code) from None
+        except RecursionError:  # thousands of brackets: no file of ours, and no parser's to survive
+            if kwargs.get("as_json"):
+                emit({"error": {"kind": "TooDeep", "message": TOO_DEEP}})
+            say(f"TooDeep: {TOO_DEEP}")
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             say("Cancelled.")
             raise typer.Exit(130) from None

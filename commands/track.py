@@ -164,7 +164,7 @@ def _follow(
         raise
     if not summary.markers:
         say(*losses(pictures))
-        raise _nothing(summary.pictures, puzzles, pictures.name, getattr(tracker, "markers_seen", 0))
+        raise _nothing(summary, puzzles, pictures.name, getattr(tracker, "markers_seen", 0))
     if dictionary is not None:
         names = [body.name.split(":", 1) for body in tracker.bodies]
         ids = ", ".join(name for _, name in names)
@@ -246,16 +246,17 @@ class _Puzzles:
         return self.words.most_common(1)[0][0] if self.words else None
 
 
-def _nothing(pictures: int, puzzles: _Puzzles, name: str, strays: int) -> NoMarkers:
+def _nothing(summary: Summary, puzzles: _Puzzles, name: str, strays: int) -> NoMarkers:
     if strays:
         return NoMarkers(
-            f"{strays} markers in {pictures} pictures, and no four of them make a diamond; are they single markers "
-            "(--size-mm), or is a corner of the middle square covered?",
+            f"{strays} markers in {summary.pictures} pictures, and no four of them make a diamond; are they single "
+            "markers (--size-mm), or is a corner of the middle square covered?",
             path=name,
         )
     asked = ", ".join(
         name if ids is None else f"{name} (ids {', '.join(map(str, sorted(ids)))})"
         for name, ids in puzzles.asked.items()
     )
-    advice = puzzles.advice or "is it another dictionary, or are the markers smaller than 20 px?"
-    return NoMarkers(f"none of the {pictures} pictures shows a marker of {asked}; {advice}", path=name)
+    seen = summary.hints.most_common(1)  # what the lines say: dark, washed out, seen twice
+    advice = puzzles.advice or (seen[0][0] if seen else "is it another dictionary, or are the markers under 20 px?")
+    return NoMarkers(f"none of the {summary.pictures} pictures shows a marker of {asked}; {advice}", path=name)

@@ -82,6 +82,7 @@ class Summary:
     tracked: Counter[str] = field(default_factory=Counter)
     lost: dict[str, Counter[str]] = field(default_factory=dict)
     order: Order = field(default_factory=Order)
+    hints: Counter[str] = field(default_factory=Counter)
 
     def add(self, sighting: Sighting[Any]) -> None:
         """Count one."""
@@ -91,6 +92,8 @@ class Summary:
             self.tracked[sighting.body] += 1
         else:
             causes[sighting.cause or "residual"] += 1
+            hint = (sighting.reason or "").partition("; ")[2]
+            self.hints.update([hint] if hint else [])
 
     def lines(self) -> list[str]:
         """A line a body; a single marker is counted from the picture on in which it was first seen."""

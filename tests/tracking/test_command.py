@@ -17,6 +17,7 @@ from spatial.pinhole import Pinhole
 from spatial.rigid import Rigid
 from tests.bench.tracking_real import bard_camera
 from tests.data import shared_data
+from tracking.bodies.body import board, save
 from tracking.calibration.camera_file import save_camera
 from tracking.sources.folder import read_picture
 
@@ -341,3 +342,28 @@ def test_wrong_options_are_one_line_before_any_picture_is_read(
     assert (result.exit_code, result.stdout) == (2, "")
     assert words in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_nothing_but_dark_pictures_says_so(page: Path) -> None:
+    (page / "dark").mkdir()
+    cv2.imwrite(str(page / "dark" / "a.png"), np.full((140, 600), 3, dtype=np.uint8))
+    save(board("plate", "DICT_5X5_50", range(4), 20.0, 5.0, 2), page / "plate.json")
+    result = run(page / "dark", "--camera", page / "c.yml", "--bodies", page / "plate.json")
+    assert result.exit_code == 1
+    assert "none of the 1 pictures" in result.stderr
+    assert "the whole picture is dark" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"name": null, "dictionary": "DICT_5X5_50", "markers": {}}', "name is None"),
+    ],
+)
+def test_hopeless_body_files_are_one_line(page: Path, text: str, words: str) -> None:
+    (page / "b.json").write_text(text)
+    result = run(page / "upright", "--camera", page / "c.yml", "--bodies", page / "b.json", "--json")
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert words in json.loads(result.stdout)["error"]["message"]

@@ -139,7 +139,10 @@ class Body(Generic[B]):
             None if value.get(key) is None else _numbers(value[key], key)
             for key in ("tip_mm", "axis", "tip_covariance_mm2", "axis_covariance")
         )
-        name, dictionary = str(value["name"]), str(value["dictionary"])
+        for key in ("name", "dictionary"):
+            if not isinstance(value[key], str) or not value[key].strip():
+                raise BadBody(f"{key} is {value[key]!r}; it has to be a word")
+        name, dictionary = value["name"], value["dictionary"]
         return cls(name, dictionary, corners, tip, axis, _by_id(measured, "covariance"), tip_spread, axis_spread)
 
 
