@@ -72,6 +72,9 @@ def test_a_jump_that_a_second_sighting_confirms_restarts_the_filter_and_says_so(
     assert start.how == "EXACT"
     assert "jumped" in str(start.reason)
     assert turned_rad(history, path[33].t_ns, flipped(path[33])) < 0.01
+    after = history.at(path[32].t_ns)
+    assert after.how == "EXACT"
+    assert "the next sighting agreed; another body with the same markers?" in str(after.reason)
     between = history.at(path[29].t_ns + STEP_NS // 2)
     assert between.how == "PREDICTED"  # never a path between two poses that no hand connects
     assert "jumped" in str(between.reason)

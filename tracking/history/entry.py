@@ -84,7 +84,7 @@ def jump_words(last: Entry[B], t_ns: int, packed: Array) -> str:
     shift_mm = float(np.linalg.norm(packed[9:12] - where[9:12]))
     turn_deg = float(np.degrees(np.linalg.norm(rotation_log(packed[:9].reshape(3, 3) @ where[:9].reshape(3, 3).T))))
     since_ms = (t_ns - last.t_ns) / 1e6
-    return f"the pose jumps by {shift_mm:.1f} mm and {turn_deg:.1f}° in {since_ms:.0f} ms; waiting for another to agree"
+    return f"the pose jumps by {shift_mm:.1f} mm and {turn_deg:.1f}° in {since_ms:.0f} ms"
 
 
 def straight_between(first: Seen[B], second: Seen[B], t_ns: int) -> TimedPose[B]:

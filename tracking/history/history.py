@@ -29,6 +29,7 @@ from tracking.pose.sighting import Cause, Sighting
 IMPOSSIBLE = 45.0  # squared distance of a sighting that no hand explains: 5e-8 of them, were errors Gaussian
 HORIZONS_NS = (33_000_000, 100_000_000)  # of the predictions whose claims are compared with what was seen
 HALF_STEP_NS = 4_000_000  # how much longer than that a prediction may be
+TOLD_NS = 1_000_000_000  # for so long after a jump of the pose it is said
 SETTLED = 8  # sightings before the filter's claims are judged
 
 
@@ -70,6 +71,7 @@ class PoseHistory(Generic[B]):
         self._entries: list[Entry[B]] = []
         self._stamps: list[int] = []
         self._held: Seen[B] | None = None
+        self._jump: tuple[int, str] | None = None
         self._newest_ns: int | None = None
         self._newest_of: dict[str, int] = {}
         self._repeated: deque[tuple[int, str]] = deque(maxlen=2 * self.limits.capacity)
@@ -164,6 +166,8 @@ class PoseHistory(Generic[B]):
         entry = self._entries[bisect_right(self._stamps, t_ns + self.limits.exact_ns) - 1]
         told = {"PREDICTED": self._why(t_ns), "EXACT": entry.note}.get(how, (None, None))
         reason, cause = told if told[0] else entry.seen.doubt
+        if reason is None and self._jump is not None and 0 <= t_ns - self._jump[0] < TOLD_NS:
+            reason = self._jump[1]
         return TimedPose[B](pose, P, how, age_ns, reason, cause)
 
     def motion_at(self, t_ns: int, over_ns: int = 0) -> Motion | None:
@@ -284,12 +288,16 @@ class PoseHistory(Generic[B]):
         held = self._held
         if held is not None and not note[0] and self._agree(held, seen):
             self._counts["restarts"] += 1
+            if last is not None:
+                words = jump_words(last, held.t_ns, held.packed)
+                self._jump = held.t_ns, f"{words}, and the next sighting agreed; another body with the same markers?"
             self._accept(held, ("the pose jumped, and a second sighting agreed", None))
             self._take(seen)
         elif is_bridged:
             assert last is not None
             self._hold(seen)
-            self._reason, self._cause = jump_words(last, seen.t_ns, seen.packed), "ambiguous"
+            words = jump_words(last, seen.t_ns, seen.packed)
+            self._reason, self._cause = f"{words}; waiting for another to agree", "ambiguous"
         else:
             self._refuse()
             self._append(Entry(seen, seen.packed, kernels.begin(seen.packed), 0, note))
