@@ -12,6 +12,7 @@ from commands.console import command, emit, progress_bar, say, tell
 from commands.lens import lens
 from commands.markers import marker_ids
 from commands.place import prepare
+from commands.reading import reading
 from spatial.faults import Misuse
 
 if TYPE_CHECKING:
@@ -45,13 +46,12 @@ def body(
     from tracking.calibration.body import check_seen, measure_body
     from tracking.calibration.body_views import gather
     from tracking.pose.lens import lens_covariance
-    from tracking.sources.source import open_source
 
     if not limit_mm > 0:
         raise Misuse(f"--limit-mm {limit_mm}: it must be above zero")
     nominal = _nominal(body, dictionary, size_mm, ids, name, out)
     prepare(out)
-    with open_source(source) as pictures, progress_bar("Body") as progress:
+    with reading(source) as pictures, progress_bar("Body") as progress:
         known = lens(pictures, camera)
         pinhole = known.pinhole
         wanted = list(nominal.corners_mm)

@@ -10,6 +10,7 @@ import typer
 
 from commands.console import command, emit, progress_bar, say, tell
 from commands.place import prepare, prepare_folder
+from commands.reading import reading
 from spatial.faults import Misuse
 
 if TYPE_CHECKING:
@@ -108,9 +109,8 @@ def gather(source: str, board: Board, most: int, goal: tuple[Array, Volume, floa
     from tracking.calibration.camera_job import TooFewPictures, WrongBoard
     from tracking.calibration.collect import collect
     from tracking.sources.live import LiveSource
-    from tracking.sources.source import open_source
 
-    with open_source(source) as opened:
+    with reading(source) as opened:
         name = opened.name
         if goal is not None and isinstance(opened, LiveSource):
             gathered = _guided(opened, board, most, goal)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from commands.console import progress_bar, say
 from commands.lens import lens
+from commands.reading import reading
 from spatial.faults import Misuse
 
 if TYPE_CHECKING:
@@ -22,11 +23,10 @@ LIVE_S = 30.0
 def recorded(source: str, camera: Path | None, bodies: Sequence[Body[Any]], seconds: float | None) -> Recording:
     """Poses of the bodies from a file of poses, or tracked in pictures for at most `seconds`."""
     from tracking.calibration.recording import is_recording, load_recording, record
-    from tracking.sources.source import open_source
 
     if is_recording(source):
         return load_recording(source)
-    with open_source(source) as pictures, progress_bar("Tracking") as progress:
+    with reading(source) as pictures, progress_bar("Tracking") as progress:
         return record(pictures.name, limited(source, pictures, seconds), lens(pictures, camera), bodies, progress)
 
 

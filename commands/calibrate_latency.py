@@ -15,6 +15,7 @@ import typer
 from commands.calibrate_input import limited, write_json
 from commands.console import command, emit, progress_bar, say, tell
 from commands.place import prepare
+from commands.reading import reading
 from spatial.faults import Misuse
 from spatial.progress import Progress
 
@@ -45,7 +46,6 @@ def latency(
     Without --log a window opens: point the camera at it so that all four corner squares are in view.
     """
     from tracking.calibration.latency import load_log, measure_latency
-    from tracking.sources.source import open_source
 
     if not limit_ms > 0 or not 0 < seconds <= LONGEST_S:
         raise Misuse(f"--limit-ms {limit_ms} and --seconds {seconds}: above zero, and at most {LONGEST_S:g} s")
@@ -55,12 +55,12 @@ def latency(
     prepare(save_log, "--save-log")
     if log is not None:
         shown = load_log(log)
-        with open_source(source) as pictures, progress_bar("Reading the screen") as progress:
+        with reading(source) as pictures, progress_bar("Reading the screen") as progress:
             looks = _read_all(limited(source, pictures, None), start_ns, progress)
     else:
         from render.window import Window
 
-        with open_source(source) as pictures, Window(*SCREEN_PX, "Osteotwin: latency") as window:
+        with reading(source) as pictures, Window(*SCREEN_PX, "Osteotwin: latency") as window:
             shown, looks = live(pictures, drawer(window), seconds, lambda: window.is_closed)
         if save_log is not None:
             lines = (json.dumps({"number": number, "shown_ns": t_ns}) for number, t_ns in shown.items())

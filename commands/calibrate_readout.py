@@ -10,6 +10,7 @@ import typer
 
 from commands.console import command, emit, progress_bar, tell
 from commands.place import prepare
+from commands.reading import reading
 from spatial.faults import Misuse
 
 if TYPE_CHECKING:
@@ -71,11 +72,10 @@ def readout(
 def _views(source: str, board: Board, known: Calibrated, seconds: float) -> list[BoardView]:
     from tracking.calibration.board_view import BoardView, find_board
     from tracking.calibration.camera_file import require_resolution
-    from tracking.sources.source import open_source
 
     found: list[BoardView] = []
     first_ns: int | None = None
-    with open_source(source) as opened, progress_bar("Pictures") as progress:
+    with reading(source) as opened, progress_bar("Pictures") as progress:
         for frame in opened:
             require_resolution(frame.picture, known.pinhole)
             first_ns = frame.t_ns if first_ns is None else first_ns

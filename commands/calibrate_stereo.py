@@ -11,6 +11,7 @@ import typer
 
 from commands.console import command, emit, progress_bar, say, tell
 from commands.place import prepare
+from commands.reading import reading
 from commands.track_wire import until
 from spatial.faults import Misuse
 
@@ -101,13 +102,12 @@ def _views(source: str, board: Board, pinhole: Any) -> list[BoardView]:
     from tracking.calibration.board_view import BoardView, find_board
     from tracking.calibration.camera_file import require_resolution
     from tracking.calibration.camera_job import TooFewPictures
-    from tracking.sources.source import open_source
 
     if not Path(source).exists():
-        raise Misuse(f"{source}: a no such folder or video; live cameras are camera:0, camera:1")
+        raise Misuse(f"{source}: no such folder or video; live cameras are camera:0, camera:1")
     found: list[BoardView] = []
     reason, count = "", 0
-    with open_source(source) as opened, progress_bar(f"Pictures of {Path(source).name}") as progress:
+    with reading(source) as opened, progress_bar(f"Pictures of {Path(source).name}") as progress:
         files = getattr(opened, "files", None)
         for frame in opened:
             require_resolution(frame.picture, pinhole)

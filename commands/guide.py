@@ -15,6 +15,7 @@ import typer
 from commands.console import command, emit, progress_bar, say, tell
 from commands.guide_wire import beside, by_tracker, shown_to
 from commands.lens import lens
+from commands.reading import reading
 from spatial.faults import Fault, Misuse
 
 if TYPE_CHECKING:
@@ -131,14 +132,8 @@ class Session:
 @contextmanager
 def opened(source: str, camera: Path | None) -> Iterator[tuple[FrameSource, Calibrated]]:
     """The source and its lens."""
-    from tracking.sources.source import losses, notes, open_source
-
-    with open_source(source) as frames:
-        say(*notes(frames))
-        try:
-            yield frames, lens(frames, camera)
-        finally:
-            say(*losses(frames))
+    with reading(source) as frames:
+        yield frames, lens(frames, camera)
 
 
 @contextmanager

@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from spatial.rigid import Array
-from tracking.bodies.sheet import FOOT_MM, MARGIN_MM, PAPERS_MM, SMALL_MM, NotPrintable, Sheet, Word, outline, ruler
+from tracking.bodies.sheet import (
+    FOOT_MM,
+    MARGIN_MM,
+    PAPERS_MM,
+    SMALL_MM,
+    NotPrintable,
+    Sheet,
+    Word,
+    WrongSheet,
+    outline,
+    ruler,
+)
 from tracking.calibration.board import Board
 from tracking.synthetic.plates import pattern
 
@@ -13,7 +24,7 @@ from tracking.synthetic.plates import pattern
 def lay_out_board(board: Board, paper: str | None = None) -> Sheet:
     """One page; `paper` is a key of PAPERS_MM, the smallest that fits when left out. Raises NotPrintable."""
     if paper is not None and paper not in PAPERS_MM:
-        raise NotPrintable(f"paper {paper}: {', '.join(PAPERS_MM)} are known")
+        raise WrongSheet(f"paper {paper}: {', '.join(PAPERS_MM)} are known")
     less = 0 if board.kind == "charuco" else 1
     columns, rows = board.columns + less, board.rows + less
     need = np.array([columns, rows]) * board.square_mm
