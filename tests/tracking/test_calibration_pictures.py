@@ -285,3 +285,12 @@ def test_a_board_under_a_fisheye_is_the_same_board() -> None:
     assert len(view) >= 20
     assert np.abs(view.corners_px - truth[view.ids]).max() < 0.1
     assert view.marker_share == pytest.approx(22 / 30, rel=0.01)
+
+
+def test_mirrored_pictures_of_the_right_board_are_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mirrored").mkdir()
+    for path in sorted(folder.glob("*.png"))[:8]:
+        cv2.imwrite(str(tmp_path / "mirrored" / path.name), cv2.imread(str(path))[:, ::-1])
+    code, report = call("camera", tmp_path / "mirrored", "--board", CHARUCO, "--out", tmp_path / "c.yml")
+    assert (code, report["error"]["kind"]) == (1, "WrongBoard")
+    assert "is the picture mirrored?" in report["error"]["message"]

@@ -71,6 +71,9 @@ def _other_charuco(picture: NDArray[np.uint8], board: Board) -> str | None:
             f"markers up to {beyond[-1]} of {board.dictionary} are in sight; "
             f"a board of {board.columns} x {board.rows} squares bears 0 to {most}"
         )
+    turned = detect(np.ascontiguousarray(picture[:, ::-1]), board.dictionary).ids.tolist()
+    if len(set(turned)) > max(3, 2 * len(own)):
+        return f"{len(set(turned))} markers of {board.dictionary} are in sight as in a mirror; is the picture mirrored?"
     best: tuple[int, str] = (max(3, 2 * len(own)), "")
     family = board.dictionary.rpartition("_")[0]
     for name in FAMILIES:
