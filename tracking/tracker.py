@@ -112,7 +112,10 @@ class Tracker:
         """Track every body in a raw picture and keep what was found. Raises WrongResolution."""
         require_resolution(frame.picture, self.pinhole)
         sightings = tuple(_repeated(body, frame) for body in self.bodies) if frame.repeated else self._see(frame)
+        sure = self.lens_doubt is None
         self._watch_lens(sightings)
+        if sure and self.lens_doubt is not None:
+            sightings = self._see(frame)  # with the covariance that knows of it, from this picture on
         if self.lens_doubt is not None:
             sightings = tuple(_doubted(sighting, self.lens_doubt) for sighting in sightings)
         for sighting in sightings:
@@ -143,7 +146,7 @@ class Tracker:
         self.close()
 
     def _watch_lens(self, sightings: Sequence[Sighting[Any]]) -> None:
-        """Put together what this picture's bodies say of the lens; from the next one on the covariance knows it."""
+        """Put together what this picture's bodies say of the lens; the covariance of what is tracked next knows it."""
         self._pictures += 1
         watch = self._watch
         for sighting in sightings:
