@@ -49,6 +49,6 @@ def test_the_window_shows_the_overlay_then_the_word(display: str, tmp_path: Path
 
     green, red = (115, 235, 158), (255, 107, 92)
     assert share(first, green) > 50
-    assert share(first, red) == 0
+    assert share(first, red) < 5  # a rim may blend to it
     assert share(last, red) > 500
-    assert share(last, green) == 0
+    assert share(last, green) < 5

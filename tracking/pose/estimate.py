@@ -28,6 +28,7 @@ MISFIT, LEAST_MISFIT_PX = 3.0, 0.3  # times what is claimed, and at least, befor
 MOST_SYSTEMATIC = 0.995  # of a covariance
 EFFICIENCY = 0.919  # E[w2 s/2] E[w] / E[w + s dw/ds]2 of the Geman-McClure weights w(s) where all is well (Huber 1964)
 FAR = 100.0  # squared distance of the mirrored pose beyond which it says nothing of the width
+FLAT = 0.5  # of the rise that the curvature foretells: then the floor is flat
 LEAST_RISE = 1.0  # of the squares there: no more than one sd away
 PRIOR_SD_RAD = 0.05  # of an earlier pose that comes without a covariance
 
@@ -181,7 +182,9 @@ def _as_flat_as_seen(problem: Problem, fit: Fit, covariance: Array) -> Array:
     freedom = max(float(2 * fit.weights.sum()) - 6.0, 0.0)
     scale = max(1.0, (float((weights * r * r).sum()) + PRIOR_FREEDOM) / (freedom + PRIOR_FREEDOM)) * EFFICIENCY
     seen = max(float((weights * (s * s - r * r)).sum()) / scale, LEAST_RISE)
-    return covariance + max(0.0, 1.0 / seen - 1.0 / foretold) * np.outer(gap, gap)
+    if seen > FLAT * foretold:
+        return covariance
+    return covariance + (1.0 / seen - 1.0 / foretold) * np.outer(gap, gap)
 
 
 def _within(part: Array, whole: Array) -> Array:
