@@ -38,7 +38,7 @@ from tracking.detection.profile import GAUSSIAN, fitted_profile, oddness
 FAILED_SD_PX = 1.5  # a marker that can't be fitted keeps its coarse corners with this uncertainty
 SPREAD_PER_BLUR_SD = 0.35  # of cameras nobody knows: gamma 2.2 spreads light by 0.3 to 0.5 blurs
 FLOOR_PX = 0.0015  # what the model leaves out
-SPREAD_FLOOR_PX = 0.003  # the same of the spread, for a blur of 0.76 px; it grows with the blur's square
+SPREAD_FLOOR_PX = 0.0035  # the same of the spread, for a blur of 0.76 px; it grows with the blur's square
 POOLED_PIECES = 30.0  # a marker's own scatter is trusted as if that many pieces had scattered like the picture's
 CLIPPED_PX = 0.03  # what saturated paper adds
 DIM_WHITE, DIM_SHARE = 48, 0.1  # a marker without brighter pixels, a tenth of them at the sensor's dark end: its inner
@@ -49,7 +49,7 @@ SMALL_CELL_PX, SMALL_PX = 4.5, 0.008
 BLEND_BLUR_PX = 0.7  # a blur found to be less in such cells is not
 BLEND, BLEND_CELLS, BLEND_FADES, BLEND_LINEAR = 0.36, 2.7, 0.95, 0.05
 CODED = 1.2  # a corner's error by the scatter of its cells (H.264 of three qualities), and all markers alike
-CODED_LEAST_PX = 0.008  # less scatter than that is chance
+CODED_LEAST_PX = 0.015  # less scatter than that is chance
 LEAST_DRAWN_CELL_PX = 4.0
 ILL_DRAWN_PX = 0.08  # lines of the code that lie further off its lattice were drawn on whole pixels: left out
 BOWED_PX = 1.0  # a lens that bows a side by more makes a coarse square wrong
