@@ -148,6 +148,7 @@ def _follow(
     seconds: float | None,
 ) -> None:
     """Every picture to the end, to the limit or to Ctrl-C; then the summary."""
+    from tracking.diamonds import DiamondTracker
     from tracking.sources.folder import FolderSource
     from tracking.sources.source import losses
     from tracking.sources.watch import watch
@@ -164,12 +165,14 @@ def _follow(
         raise
     if not summary.markers:
         say(*losses(pictures))
-        raise _nothing(summary, puzzles, pictures.name, getattr(tracker, "markers_seen", 0))
+        raise _nothing(
+            summary, puzzles, pictures.name, tracker.markers_seen if isinstance(tracker, DiamondTracker) else 0
+        )
     if dictionary is not None:
         names = [body.name.split(":", 1) for body in tracker.bodies]
         ids = ", ".join(name for _, name in names)
         say(f"{len(names)} {names[0][0]}s of {dictionary} in {summary.pictures} pictures: {ids}")
-    doubt = getattr(tracker, "lens_doubt", None)
+    doubt = None if isinstance(tracker, DiamondTracker) else tracker.lens_doubt
     say(*([doubt.words] if doubt else ()))
     say(*losses(pictures), *summary.lines(), *([f"where little was found: {puzzles.advice}"] if puzzles.advice else []))
 

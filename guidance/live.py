@@ -28,7 +28,8 @@ def newest(source: FrameSource, patience_s: float = PATIENCE_S) -> Generator[Fra
             for event in watch(source, patience_s):
                 if slot.closed:
                     return
-                slot.put(event)
+                if isinstance(event, Frame) or not slot.waiting:  # no word takes the place of a picture
+                    slot.put(event)
         except BaseException as error:  # handed over to the reader below
             failed.append(error)
         finally:

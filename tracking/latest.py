@@ -49,6 +49,12 @@ class Latest(Generic[T]):
             return self._closed
 
     @property
+    def waiting(self) -> bool:
+        """Whether a value is there that nobody has taken."""
+        with self._condition:
+            return self._value is not None
+
+    @property
     def overwritten(self) -> int:
         """How many values were lost because the reader was slower."""
         with self._condition:

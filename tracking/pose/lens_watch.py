@@ -25,7 +25,7 @@ SURE = 30.0  # squared distance of (focal length, centre) from the file's, 3 deg
 TELLING_SD = 4.0  # a focal length is named alone where it is so sure
 SUSPECT = 10.0  # … to first order, before the adjustment is made at all
 FLOOR_PX = 0.03  # of a corner: what prints and lens models leave, the same in all pictures of one view
-BOUND = 3.0  # coordinates of a corner that are off together, for body files and prints err by whole markers
+ALIKE = 3.0  # coordinates that count as one, for body files and prints err by whole markers
 TILT_RAD, TURN_RAD, RANGE = np.radians(8.0), np.radians(45.0), 1.3  # views closer together count once
 KEPT_NS = 60_000_000_000  # older views may be from before the lens moved
 MOST, MOST_MARKERS = 12, 48  # views that are adjusted, the newest
@@ -160,7 +160,7 @@ class LensWatch:
         covariance = np.linalg.inv(information)
         change = covariance @ pull
         left, freedom = sum(v.squares for v in views) - float(pull @ change), sum(v.freedom for v in views)
-        scale = max(1.0, left / max(freedom / BOUND, 1.0))
+        scale = max(1.0, left / max(freedom / ALIKE, 1.0))
         together = float(change @ np.linalg.solve(covariance * scale + self._file(), change))
         alone = max(float(v.pull @ np.linalg.solve(v.information + _PRIOR, v.pull)) for v in views) / scale
         return max(together, alone) > SUSPECT
@@ -215,7 +215,7 @@ def _settled(views: Sequence[LensView], floor_px: float) -> _Settled | None:
         np.linalg.norm(fit.translation_mm - v.fit.translation_mm) / np.linalg.norm(v.fit.translation_mm)
         for v, fit in zip(views, fits, strict=True)
     ]
-    return _Settled(change, information, squares / max((freedom - 3) / BOUND, 1.0), float(max(shifts)))
+    return _Settled(change, information, squares / max((freedom - 3) / ALIKE, 1.0), float(max(shifts)))
 
 
 def _changed(lenses: Array, change: Array) -> Array:
